@@ -1,0 +1,84 @@
+"""Counts on the device, scores on the host.
+
+A confusion matrix outgrows int32 over a split (iSAID's patches hold 9.4e9 pixels), so one step's counts are int32 and
+their sum over the split is int64 NumPy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def confusion(prediction: jax.Array, label: jax.Array, valid: jax.Array, classes: int) -> jax.Array:
+    """int [...], int [...], bool [...] -> int32 [classes, classes]; row: truth, column: prediction.
+
+    Invalid elements do not count. Integer one-hot product: exact, and a matmul rather than a serial scatter on a TPU.
+    """
+    truth = jnp.where(valid, label, -1).reshape(-1)
+    rows = jax.nn.one_hot(truth, classes, dtype=jnp.int8)
+    columns = jax.nn.one_hot(prediction.reshape(-1), classes, dtype=jnp.int8)
+    return jax.lax.dot_general(rows, columns, (((0,), (0,)), ((), ())), preferred_element_type=jnp.int32)
+
+
+def top_k_counts(logits: jax.Array, label: jax.Array, valid: jax.Array, ks: Sequence[int] = (1, 5)) -> jax.Array:
+    """Correct-in-top-k counts: float [b, c], int [b], bool [b] -> int32 [len(ks)].
+
+    The rank of the true class is the number of classes with a larger logit; ties count for the lower class index, as
+    in argmax.
+    """
+    own = jnp.take_along_axis(logits, label[:, None], axis=-1)
+    earlier = jnp.arange(logits.shape[-1]) < label[:, None]
+    rank = jnp.sum((logits > own) | ((logits == own) & earlier), axis=-1)
+    # NaN logits compare False everywhere, which would rank them first.
+    rank = jnp.where(jnp.isnan(logits).any(-1), logits.shape[-1], rank)
+    return jnp.stack([jnp.sum(valid & (rank < k)) for k in ks]).astype(jnp.int32)
+
+
+@dataclass(frozen=True)
+class SegmentationScores:
+    """Scores of one confusion matrix; shares in [0, 1]. Per-class arrays are float64 [classes], NaN where undefined."""
+
+    iou: np.ndarray
+    f1: np.ndarray
+    precision: np.ndarray
+    recall: np.ndarray
+    miou: float
+    mf1: float
+    macc: float
+    oa: float
+
+
+def segmentation_scores(counts: np.ndarray, scored: Sequence[int], absent: str = "skip") -> SegmentationScores:
+    """Scores from int64 [classes, classes] confusion counts (row: truth, column: prediction).
+
+    scored: class ids averaged in mIoU, mF1 and mAcc. absent: a scored class with neither truth nor prediction is left
+    out of the averages ("skip", RTFNet and mmsegmentation) or counts as 0 ("zero", CRM). mAcc is the mean recall over
+    scored classes that occur in the truth. OA covers all classes. IoU = TP / (TP + FP + FN),
+    F1 = 2 TP / (2 TP + FP + FN).
+    """
+    if absent not in ("skip", "zero"):
+        raise ValueError(f"absent is '{absent}'; it must be 'skip' or 'zero'")
+    counts = np.asarray(counts, np.int64)
+    hit = np.diag(counts).astype(np.float64)
+    truth, predicted = counts.sum(1).astype(np.float64), counts.sum(0).astype(np.float64)
+
+    def ratio(numerator, denominator):
+        return np.divide(numerator, denominator, out=np.full_like(numerator, np.nan), where=denominator > 0)
+
+    iou = ratio(hit, truth + predicted - hit)
+    f1 = ratio(2 * hit, truth + predicted)
+    precision, recall = ratio(hit, predicted), ratio(hit, truth)
+
+    def mean(values):
+        values = values[list(scored)]
+        values = np.nan_to_num(values) if absent == "zero" else values[~np.isnan(values)]
+        return float(values.mean()) if values.size else float("nan")
+
+    total = counts.sum()
+    oa = float(hit.sum() / total) if total else float("nan")
+    return SegmentationScores(iou, f1, precision, recall, mean(iou), mean(f1), mean(recall), oa)

@@ -1,0 +1,117 @@
+"""AdamW with learning-rate schedule, layer-wise decay and decay groups, from plain settings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from genseg import tree
+from genseg.errors import UserError
+
+
+@dataclass(frozen=True)
+class OptimSettings:
+    """The `config.optim` section.
+
+    learning_rate: peak, for the global batch of the config; min_learning_rate: where the schedule ends;
+    warmup_learning_rate: where the linear warm-up starts; schedule: "cosine" or "poly" (power `power`);
+    cosine_after_warmup: True runs the cosine over the steps after the warm-up (ConvNeXt and Swin do);
+    clip_norm: global gradient norm limit, 0 for none; weight_decay: on every parameter that no pattern of `no_decay`
+    (regular expressions for the whole path) matches; layer_decay: 1.0 for none, else the factor per layer, stage-wise
+    over `layer_decay_layers` layers as in ConvNeXt's semantic segmentation (layer_decay_optimizer_constructor.py).
+    """
+
+    learning_rate: float
+    min_learning_rate: float
+    warmup_learning_rate: float
+    schedule: str
+    power: float
+    b1: float
+    b2: float
+    eps: float
+    weight_decay: float
+    no_decay: Sequence[str]
+    clip_norm: float
+    layer_decay: float
+    layer_decay_layers: int
+
+
+def learning_rate(settings: OptimSettings, steps: int, warmup_steps: int) -> optax.Schedule:
+    """step -> learning rate; step 0 is the first update.
+
+    Linear from `warmup_learning_rate` over `warmup_steps`, then cosine or polynomial to `min_learning_rate` at `steps`.
+    """
+    if warmup_steps >= steps:
+        raise UserError(f"warm-up of {warmup_steps} steps does not fit in {steps} training steps; shorten it")
+    if settings.schedule not in ("cosine", "poly"):
+        raise UserError(f"config.optim.schedule is '{settings.schedule}'; it must be 'cosine' or 'poly'")
+    peak, low = settings.learning_rate, settings.min_learning_rate
+
+    def main(step):
+        done = jnp.clip(step / (steps - warmup_steps), 0.0, 1.0)
+        share = 0.5 * (1 + jnp.cos(jnp.pi * done)) if settings.schedule == "cosine" else (1 - done) ** settings.power
+        return low + (peak - low) * share
+
+    if not warmup_steps:
+        return main
+    warmup = optax.linear_schedule(settings.warmup_learning_rate, peak, warmup_steps)
+    return optax.join_schedules([warmup, main], [warmup_steps])
+
+
+def layer_factor(path: str, decay: float, layers: int) -> float:
+    """Learning-rate factor of a parameter, stage-wise: decay ** (layers + 1 - id).
+
+    id 0: backbone stem and all downsampling layers; id i + 1: backbone stage i; id layers + 1: everything else.
+    ConvNeXt-T (layers 6): 0.4783; 0.5314, 0.5905, 0.6561, 0.7290; 1.0.
+    """
+    if re.match(r"backbone/(stem|stages/\d+/downsample)/", path):
+        layer = 0
+    elif match := re.match(r"backbone/stages/(\d+)/blocks/", path):
+        layer = int(match[1]) + 1
+    else:
+        layer = layers + 1
+    return decay ** (layers + 1 - layer)
+
+
+def decays(path: str, no_decay: Sequence[str]) -> bool:
+    """Whether weight decay applies to the parameter at `path`."""
+    return not any(re.fullmatch(pattern, path) for pattern in no_decay)
+
+
+def build(settings: OptimSettings, params: tree.Tree, schedule: optax.Schedule) -> optax.GradientTransformation:
+    """The transformation for parameters of this structure (arrays or ShapeDtypeStructs).
+
+    Raises UserError when a pattern of `no_decay` matches no parameter: it was written for another network.
+    """
+    paths = [path for path, _ in tree.items(params)]
+    for pattern in settings.no_decay:
+        if not any(re.fullmatch(pattern, path) for path in paths):
+            raise UserError(f"config.optim.no_decay pattern '{pattern}' matches no parameter; remove or correct it")
+    factors = tree.map_paths(lambda p, _: layer_factor(p, settings.layer_decay, settings.layer_decay_layers), params)
+    mask = tree.map_paths(lambda p, _: decays(p, settings.no_decay), params)
+    steps = []
+    if settings.clip_norm:
+        steps.append(optax.clip_by_global_norm(settings.clip_norm))
+    steps.append(optax.scale_by_adam(settings.b1, settings.b2, settings.eps))
+    steps.append(optax.add_decayed_weights(settings.weight_decay, mask))
+    if settings.layer_decay != 1.0:
+        steps.append(optax.stateless(lambda updates, _: jax.tree.map(lambda u, f: u * f, updates, factors)))
+    steps.append(optax.scale_by_learning_rate(schedule))
+    return optax.chain(*steps)
+
+
+def group_table(settings: OptimSettings, params: tree.Tree) -> str:
+    """Groups of parameters with their learning-rate factor and weight decay, as text."""
+    groups: dict[tuple[float, float], int] = {}
+    for path, leaf in tree.items(params):
+        factor = layer_factor(path, settings.layer_decay, settings.layer_decay_layers)
+        key = (factor, settings.weight_decay if decays(path, settings.no_decay) else 0.0)
+        groups[key] = groups.get(key, 0) + int(jnp.size(leaf) if hasattr(leaf, "size") else 0)
+    lines = [f"{'lr factor':>10} {'decay':>8} {'parameters':>13}"]
+    lines += [f"{f:>10.4f} {d:>8.4g} {n:>13,}" for (f, d), n in sorted(groups.items())]
+    return "\n".join(lines)

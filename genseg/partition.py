@@ -1,0 +1,119 @@
+"""Everything that names devices: mesh, sharding, process start and host synchronisation. No other file does."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from genseg.errors import UserError
+
+BATCH_AXES = ("data", "fsdp")
+FSDP_FLOOR = 2**14  # leaves with fewer elements stay replicated: gathering them costs more latency than memory saved
+
+
+def make_mesh(data: int = -1, fsdp: int = 1) -> Mesh:
+    """The (data, fsdp) mesh over all devices; one of the sizes may be -1, "what is left".
+
+    Raises UserError when the sizes do not multiply to the number of devices.
+    """
+    devices = jax.device_count()
+    sizes = [data, fsdp]
+    if sizes.count(-1) > 1 or any(s == 0 or s < -1 for s in sizes):
+        raise UserError(f"mesh sizes are data={data}, fsdp={fsdp}; each must be positive, and one of them may be -1")
+    if -1 in sizes:
+        sizes[sizes.index(-1)] = devices // -math.prod(sizes)
+    if math.prod(sizes) != devices:
+        raise UserError(f"mesh data={data} x fsdp={fsdp} does not cover the {devices} devices; set one of them to -1")
+    # Auto axes: with the Explicit default of jax.make_mesh, window reshapes and bincounts refuse to trace.
+    # Sizes are positional because their keyword changed its name between JAX releases.
+    return jax.make_mesh(tuple(sizes), BATCH_AXES, axis_types=(AxisType.Auto,) * 2)
+
+
+def check_batch(batch_size: int, mesh: Mesh) -> None:
+    """Raises UserError unless the global batch divides evenly over devices."""
+    if batch_size < 1 or batch_size % mesh.size:
+        low = max(batch_size // mesh.size, 1) * mesh.size
+        raise UserError(
+            f"batch size {batch_size} is not divisible by the {mesh.size} devices; use a multiple such as {low}"
+        )
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """First axis split over all devices."""
+    return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """A whole copy on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def tree_sharding(mesh: Mesh, tree: Any) -> Any:
+    """Sharding at rest of parameters, optimizer and EMA: each leaf split on its largest dimension that fsdp divides.
+
+    Small leaves, and leaves that nothing divides, stay replicated. `tree` holds arrays or ShapeDtypeStructs.
+    """
+    fsdp = mesh.shape["fsdp"]
+
+    def leaf_sharding(leaf):
+        if fsdp > 1 and math.prod(leaf.shape) >= FSDP_FLOOR:
+            for dim in sorted(range(len(leaf.shape)), key=lambda d: -leaf.shape[d]):
+                if leaf.shape[dim] % fsdp == 0:
+                    return NamedSharding(mesh, PartitionSpec(*[None] * dim, "fsdp"))
+        return replicated(mesh)
+
+    return jax.tree.map(leaf_sharding, tree)
+
+
+def gathered(tree: Any) -> Any:
+    """Inside jit: whole copies of sharded parameters, made at the top of the loss.
+
+    Left to itself XLA propagates the parameters' sharding into convolutions and rematerialises activations instead.
+    """
+    return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, PartitionSpec()), tree)
+
+
+def split_batch(tree: Any) -> Any:
+    """Inside jit: the first axis of each leaf split over all devices."""
+    return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, PartitionSpec(BATCH_AXES)), tree)
+
+
+def to_global(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+    """This process's rows of a batch -> global arrays split over all devices."""
+    sharding = batch_sharding(mesh)
+    return {k: jax.make_array_from_process_local_data(sharding, v) for k, v in batch.items()}
+
+
+def to_host(tree: Any) -> Any:
+    """Replicated or sharded arrays -> NumPy arrays, whole, on every process."""
+    return jax.tree.map(_fetch, tree)
+
+
+def _fetch(x):
+    if isinstance(x, jax.Array) and not x.is_fully_addressable and not x.is_fully_replicated:
+        return np.asarray(multihost_utils.process_allgather(x, tiled=True))
+    return np.asarray(x)
+
+
+def use_mesh(mesh: Mesh):
+    """Context in which bare PartitionSpecs refer to `mesh`."""
+    return jax.set_mesh(mesh)
+
+
+def process_index() -> int:
+    return jax.process_index()
+
+
+def process_count() -> int:
+    return jax.process_count()
+
+
+def is_main_process() -> bool:
+    """True in the one process that writes files other than checkpoints."""
+    return jax.process_index() == 0
