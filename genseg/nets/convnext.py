@@ -1,0 +1,162 @@
+"""ConvNeXt (Liu et al. 2022, "A ConvNet for the 2020s", arXiv 2201.03545; facebookresearch/ConvNeXt models/convnext.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from genseg.nets import layers
+
+EPSILON = 1e-6
+
+
+class Stem(nnx.Module):
+    """4x4 convolution of stride 4, then LayerNorm: [b h w c] -> [b h//4 w//4 features]."""
+
+    def __init__(self, channels: int, features: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.conv = layers.patch_conv(channels, features, 4, dtype=dtype, rngs=rngs)
+        self.norm = layers.layer_norm(features, EPSILON, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.norm(self.conv(x))
+
+
+class Downsample(nnx.Module):
+    """LayerNorm, then 2x2 convolution of stride 2; an odd last row or column is dropped."""
+
+    def __init__(self, inputs: int, outputs: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.norm = layers.layer_norm(inputs, EPSILON, dtype=dtype, rngs=rngs)
+        self.conv = layers.patch_conv(inputs, outputs, 2, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.conv(self.norm(x))
+
+
+class DepthwiseConv(nnx.Module):
+    """7x7 depthwise convolution with bias; kernel [7 7 1 features]."""
+
+    def __init__(self, features: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.kernel = nnx.Param(layers.weight_init(rngs.params(), (7, 7, 1, features), jnp.float32))
+        self.bias = nnx.Param(jnp.zeros((features,), jnp.float32))
+        self.dtype = dtype
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = layers.depthwise_conv(x.astype(self.dtype), self.kernel[...].astype(self.dtype))
+        return y + self.bias[...].astype(self.dtype)
+
+
+class Mlp(nnx.Module):
+    """Linear to 4 times the width, exact GELU, linear back."""
+
+    def __init__(self, features: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.fc1 = layers.linear(features, 4 * features, dtype=dtype, rngs=rngs)
+        self.fc2 = layers.linear(4 * features, features, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.fc2(jax.nn.gelu(self.fc1(x), approximate=False))
+
+
+class Block(nnx.Module):
+    """x + drop_path(gamma * mlp(norm(depthwise(x))))."""
+
+    def __init__(self, features: int, drop_path: float, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.conv_dw = DepthwiseConv(features, dtype=dtype, rngs=rngs)
+        self.norm = layers.layer_norm(features, EPSILON, dtype=dtype, rngs=rngs)
+        self.mlp = Mlp(features, dtype=dtype, rngs=rngs)
+        self.gamma = layers.layer_scale(features)
+        self.drop_path = drop_path
+
+    def __call__(self, x: jax.Array, key: jax.Array | None) -> jax.Array:
+        y = self.mlp(self.norm(self.conv_dw(x)))
+        return x + layers.drop_path(y * self.gamma[...].astype(y.dtype), self.drop_path, key)
+
+
+class Stage(nnx.Module):
+    """Optional downsampling, then blocks."""
+
+    def __init__(
+        self,
+        inputs: int,
+        features: int,
+        drop_paths: Sequence[float],
+        *,
+        dtype: jnp.dtype,
+        remat: bool,
+        rngs: nnx.Rngs,
+    ):
+        if inputs != features:
+            self.downsample = Downsample(inputs, features, dtype=dtype, rngs=rngs)
+        self.has_downsample = inputs != features
+        self.blocks = nnx.List([Block(features, rate, dtype=dtype, rngs=rngs) for rate in drop_paths])
+        self.remat = remat
+
+    def __call__(self, x: jax.Array, keys: Sequence[jax.Array | None]) -> jax.Array:
+        if self.has_downsample:
+            x = self.downsample(x)
+        call = nnx.remat(Block.__call__) if self.remat else Block.__call__
+        for block, key in zip(self.blocks, keys, strict=True):
+            x = call(block, x, key)
+        return x
+
+
+class ConvNeXt(nnx.Module):
+    """The backbone: image [b h w channels] -> four maps [b h//4 w//4 dims[0]] ... [b h//32 w//32 dims[3]], of `dtype`.
+
+    h and w must be at least 32. Where they are no multiples of 32 the last rows and columns are not seen by the deeper
+    maps (at most 31 pixels), as in the published code; nothing else depends on the size.
+
+    Args:
+      depths: blocks of each stage.
+      dims: features of each stage.
+      channels: bands of the image, >= 1.
+      drop_path: drop path rate of the last block; it rises linearly from 0 at the first, over all blocks.
+      dtype: of the computation; parameters, norms' statistics and layer sums in norms stay float32.
+      remat: recompute each block in the backward pass instead of keeping its activations.
+    """
+
+    epsilon = EPSILON
+    norm_before_pool = False
+
+    def __init__(
+        self,
+        *,
+        depths: Sequence[int],
+        dims: Sequence[int],
+        channels: int,
+        drop_path: float,
+        dtype: jnp.dtype,
+        remat: bool,
+        rngs: nnx.Rngs,
+    ):
+        self.dims = tuple(dims)
+        self.depths = tuple(depths)
+        self.drop_path = drop_path
+        self.stem = Stem(channels, dims[0], dtype=dtype, rngs=rngs)
+        rates = np.split(np.linspace(0.0, drop_path, sum(depths)), np.cumsum(depths)[:-1])
+        stages = []
+        for i, features in enumerate(dims):
+            stages.append(
+                Stage(
+                    dims[max(i - 1, 0)],
+                    features,
+                    [float(rate) for rate in rates[i]],
+                    dtype=dtype,
+                    remat=remat,
+                    rngs=rngs,
+                )
+            )
+        self.stages = nnx.List(stages)
+
+    def __call__(self, image: jax.Array, *, train: bool, key: jax.Array | None) -> list[jax.Array]:
+        key = layers.require_key(train, key, self.drop_path)
+        keys = [None if key is None else jax.random.fold_in(key, i) for i in range(sum(self.depths))]
+        x, maps = self.stem(image), []
+        for stage in self.stages:
+            used, keys = keys[: len(stage.blocks)], keys[len(stage.blocks) :]
+            x = stage(x, used)
+            maps.append(x)
+        return maps

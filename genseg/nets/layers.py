@@ -1,0 +1,244 @@
+"""The parts that the networks share."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import lax
+
+# The published code draws from a normal distribution cut at +-2, that is at 100 standard deviations: timm's and
+# facebookresearch/ConvNeXt's `trunc_normal_(std=.02)`. `jax.nn.initializers.truncated_normal` would cut at 2
+# standard deviations and so shrink the spread to 0.0176.
+weight_init = nnx.initializers.normal(0.02)
+
+
+def linear(inputs: int, outputs: int, *, bias: bool = True, dtype: jnp.dtype, rngs: nnx.Rngs) -> nnx.Linear:
+    """Linear layer with float32 parameters, normal(0.02) weights and zero bias, computing in `dtype`."""
+    return nnx.Linear(inputs, outputs, use_bias=bias, kernel_init=weight_init, dtype=dtype, rngs=rngs)
+
+
+def patch_conv(inputs: int, outputs: int, size: int, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> nnx.Conv:
+    """Convolution of `size` x `size` patches with stride `size`, no padding; rows and columns left over are dropped."""
+    return nnx.Conv(
+        inputs, outputs, (size, size), strides=size, padding="VALID", kernel_init=weight_init, dtype=dtype, rngs=rngs
+    )
+
+
+def layer_norm(features: int, epsilon: float, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> nnx.LayerNorm:
+    """LayerNorm over the last axis, in float32 whatever comes in; the result is of `dtype`.
+
+    Two passes (not E[x^2] - E[x]^2): features whose mean is far above their spread would lose their digits.
+    """
+    return nnx.LayerNorm(features, epsilon=epsilon, dtype=dtype, use_fast_variance=False, rngs=rngs)
+
+
+def layer_scale(features: int, value: float = 1e-6) -> nnx.Param:
+    """LayerScale's gamma, [features], initially `value` (ConvNeXt: 1e-6)."""
+    return nnx.Param(jnp.full((features,), value, jnp.float32))
+
+
+def drop_path(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
+    """Stochastic depth: zeroes each sample's branch x [b ...] with probability `rate` and scales the kept ones by 1/(1 - rate).
+
+    With `key=None` (evaluation) or rate 0 it returns x.
+    """
+    if rate == 0.0 or key is None:
+        return x
+    keep = jax.random.bernoulli(key, 1.0 - rate, (x.shape[0],) + (1,) * (x.ndim - 1))
+    return jnp.where(keep, x / (1.0 - rate), jnp.zeros_like(x))
+
+
+def channel_dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
+    """torch's Dropout2d: zeroes whole channels of x [b h w c], drawn for each sample. With `key=None` it returns x."""
+    if rate == 0.0 or key is None:
+        return x
+    keep = jax.random.bernoulli(key, 1.0 - rate, (x.shape[0], 1, 1, x.shape[3]))
+    return jnp.where(keep, x / (1.0 - rate), jnp.zeros_like(x))
+
+
+def require_key(train: bool, key: jax.Array | None, *rates: float) -> jax.Array | None:
+    """The key that random layers see: None unless training.
+
+    Raises ValueError when training with random layers and no key.
+    """
+    if train and key is None and any(rates):
+        raise ValueError("train=True with drop path or dropout needs a random key; pass key=jax.random.key(...)")
+    return key if train else None
+
+
+class BatchNorm(nnx.Module):
+    """Batch normalisation of [b h w c] over b, h and w, as torch's BatchNorm2d.
+
+    Running statistics: new = 0.9 old + 0.1 batch (flax's momentum 0.9 is torch's 0.1), with torch's unbiased variance.
+    Under `jit` the batch is one global array, so the statistics are those of the whole batch over all devices: what
+    other frameworks call synchronised BatchNorm. `nnx.BatchNorm` keeps the biased variance, hence this class.
+    """
+
+    def __init__(self, features: int, *, dtype: jnp.dtype):
+        self.scale = nnx.Param(jnp.ones((features,), jnp.float32))
+        self.bias = nnx.Param(jnp.zeros((features,), jnp.float32))
+        self.mean = nnx.BatchStat(jnp.zeros((features,), jnp.float32))
+        self.var = nnx.BatchStat(jnp.ones((features,), jnp.float32))
+        self.dtype = dtype
+
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        x = x.astype(jnp.float32)
+        if train:
+            # Two passes: the pooled maps of pyramid pooling vary little over the batch, where one pass cancels.
+            mean = x.mean((0, 1, 2))
+            var = jnp.square(x - mean).mean((0, 1, 2))
+            n = x.shape[0] * x.shape[1] * x.shape[2]
+            self.mean[...] = 0.9 * self.mean[...] + 0.1 * lax.stop_gradient(mean)
+            self.var[...] = 0.9 * self.var[...] + 0.1 * lax.stop_gradient(var) * (n / max(n - 1, 1))
+        else:
+            mean, var = self.mean[...], self.var[...]
+        y = (x - mean) * (lax.rsqrt(var + 1e-5) * self.scale[...]) + self.bias[...]
+        return y.astype(self.dtype)
+
+
+class ConvNormRelu(nnx.Module):
+    """Convolution without bias (zero padding, same size), BatchNorm, ReLU: mmcv's ConvModule with its initialisation.
+
+    Kernels are normal with variance 2 / (outputs * size^2) (mmcv `kaiming_init`: mode fan_out, normal).
+    """
+
+    def __init__(self, inputs: int, outputs: int, size: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.conv = nnx.Conv(
+            inputs,
+            outputs,
+            (size, size),
+            padding=[(size // 2, size // 2)] * 2,
+            use_bias=False,
+            kernel_init=nnx.initializers.variance_scaling(2.0, "fan_out", "normal"),
+            dtype=dtype,
+            rngs=rngs,
+        )
+        self.norm = BatchNorm(outputs, dtype=dtype)
+
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        return jax.nn.relu(self.norm(self.conv(x), train=train))
+
+
+def adaptive_average_pool(x: jax.Array, size: int) -> jax.Array:
+    """torch's AdaptiveAvgPool2d(size) of x [b h w c], exactly, for any h and w: [b size size c].
+
+    Cell i averages rows floor(i h / size) to ceil((i + 1) h / size) - 1, likewise columns; cells overlap where size
+    does not divide h. Written as two small matrix products, which accelerators and the partitioner handle well.
+    """
+    rows = _averaging_matrix(x.shape[1], size).astype(x.dtype)
+    columns = _averaging_matrix(x.shape[2], size).astype(x.dtype)
+    return jnp.einsum("bhwc,ih,jw->bijc", x, rows, columns, precision=lax.Precision.HIGHEST)
+
+
+def _averaging_matrix(length: int, size: int) -> jax.Array:
+    """[size, length] float32, each row the mean over one cell. In jnp, since `length` may be symbolic in an export."""
+    cell, position = jnp.arange(size)[:, None], jnp.arange(length)[None, :]
+    inside = (position >= cell * length // size) & (position < -(-(cell + 1) * length // size))
+    return inside / inside.sum(1, keepdims=True, dtype=jnp.float32)
+
+
+def resize(x: jax.Array, height: int, width: int) -> jax.Array:
+    """Bilinear resize of x [b h w c], equal to torch's `interpolate(mode="bilinear", align_corners=False)`: pixel centres
+    at half positions, borders repeated, and no antialiasing when it shrinks."""
+    return jax.image.resize(x, (x.shape[0], height, width, x.shape[3]), "bilinear", antialias=False)
+
+
+# Planes of at most this many pixels use the Toeplitz form on the CPU, larger ones the FFT form.
+TOEPLITZ_PIXELS = 12 * 12
+
+
+@jax.custom_vjp
+def depthwise_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Depthwise convolution of x [b h w c] with kernel [kh kw 1 c] (odd sizes), stride 1, zero padding: [b h w c].
+
+    On TPU and GPU this is one grouped `lax.conv_general_dilated`. XLA's CPU backend runs that operation 7 to 117 times
+    slower than two other exact forms (docs/performance.md), so on the CPU small planes are multiplied by the
+    convolution's Toeplitz matrix and larger ones go through the FFT. The choice follows the platform that the program is lowered for
+    (`lax.platform_dependent`), so a TPU program compiled on a CPU host has the convolution. Gradients are
+    chosen the same way by a custom rule: differentiating through the choice would save every form's residuals.
+    """
+    return lax.platform_dependent(x, kernel, cpu=_on_cpu(x), default=grouped_conv)
+
+
+def _on_cpu(x: jax.Array):
+    height, width = x.shape[1], x.shape[2]
+    if not (isinstance(height, int) and isinstance(width, int)):
+        return grouped_conv  # the other forms need the size of the plane, which is symbolic in an export
+    return toeplitz_conv if height * width <= TOEPLITZ_PIXELS else fft_conv
+
+
+def _forward(x: jax.Array, kernel: jax.Array):
+    return depthwise_conv(x, kernel), (x, kernel)
+
+
+def _backward(residuals, gradient: jax.Array):
+    x, kernel = residuals
+
+    def pull_back(form, x, kernel, gradient):
+        return jax.vjp(form, x, kernel)[1](gradient)
+
+    return lax.platform_dependent(
+        x,
+        kernel,
+        gradient,
+        cpu=functools.partial(pull_back, _on_cpu(x)),
+        default=functools.partial(pull_back, grouped_conv),
+    )
+
+
+depthwise_conv.defvjp(_forward, _backward)
+
+
+def grouped_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """`depthwise_conv` as XLA's grouped convolution."""
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        window_strides=(1, 1),
+        padding=[(k // 2, k // 2) for k in kernel.shape[:2]],
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=x.shape[3],
+    )
+
+
+def toeplitz_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """`depthwise_conv` as one dense matrix a channel, over the whole plane: (h w)^2 c values are built."""
+    rows = _band(x.shape[1], kernel.shape[0]).astype(x.dtype)
+    columns = _band(x.shape[2], kernel.shape[1]).astype(x.dtype)
+    matrix = jnp.einsum("uik,vjl,uvc->cijkl", rows, columns, kernel[:, :, 0])
+    return jnp.einsum("bijc,cijkl->bklc", x, matrix)
+
+
+def _band(length: int, size: int) -> np.ndarray:
+    """[size, length in, length out]: 1 where input i lies under tap u of the kernel that stands on output k."""
+    tap, i, k = np.ogrid[:size, :length, :length]
+    return (i - k + size // 2 == tap).astype(np.float32)
+
+
+def fft_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """`depthwise_conv` as a product of spectra, in float32, on planes padded by the kernel's size less one."""
+    (h, w), (kh, kw) = x.shape[1:3], kernel.shape[:2]
+    padded = _fast_length(h + kh - 1), _fast_length(w + kw - 1)
+    spectrum = jnp.fft.rfft2(x.astype(jnp.float32), padded, (1, 2))
+    # Networks correlate; the product of spectra convolves, hence the flip.
+    taps = jnp.fft.rfft2(kernel[::-1, ::-1, 0].astype(jnp.float32), padded, (0, 1))
+    y = jnp.fft.irfft2(spectrum * taps, padded, (1, 2))
+    return y[:, kh // 2 : kh // 2 + h, kw // 2 : kw // 2 + w].astype(x.dtype)
+
+
+def _fast_length(n: int) -> int:
+    """The least even number >= n without prime factors above 5."""
+    while n % 2 or not _is_smooth(n):
+        n += 1
+    return n
+
+
+def _is_smooth(n: int) -> bool:
+    for factor in (2, 3, 5):
+        while n % factor == 0:
+            n //= factor
+    return n == 1
