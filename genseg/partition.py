@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import collections
 import math
+import os
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -117,3 +120,33 @@ def process_count() -> int:
 def is_main_process() -> bool:
     """True in the one process that writes files other than checkpoints."""
     return jax.process_index() == 0
+
+
+def collectives(hlo: str) -> collections.Counter:
+    """How often each collective operation occurs in a compiled program's text."""
+    names = "all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute"
+    return collections.Counter(re.findall(rf"= .*? ({names})(?:-start)?\(", hlo))
+
+
+def start() -> None:
+    """Joins the processes of a multi-host job; does nothing in a single process.
+
+    A job of several processes is recognised by JAX_COORDINATOR_ADDRESS (with JAX_NUM_PROCESSES and JAX_PROCESS_ID), by
+    a cluster manager that jax.distributed knows (SLURM with more than one task, a TPU pod), never guessed.
+    """
+    environment = os.environ
+    explicit = "JAX_COORDINATOR_ADDRESS" in environment
+    slurm = int(environment.get("SLURM_NTASKS", "1")) > 1 and "SLURM_PROCID" in environment
+    tpu_pod = "," in environment.get("TPU_WORKER_HOSTNAMES", "")
+    if explicit:
+        missing = [k for k in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID") if k not in environment]
+        if missing:
+            raise UserError(f"JAX_COORDINATOR_ADDRESS is set but {' and '.join(missing)} is not; set all three")
+        jax.distributed.initialize(
+            environment["JAX_COORDINATOR_ADDRESS"],
+            num_processes=int(environment["JAX_NUM_PROCESSES"]),
+            process_id=int(environment["JAX_PROCESS_ID"]),
+            initialization_timeout=60,
+        )
+    elif slurm or tpu_pod:
+        jax.distributed.initialize(initialization_timeout=60)

@@ -1,0 +1,36 @@
+# Each target sets up what it needs, from a fresh clone: a virtual environment in .venv from constraints.txt.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+OUT ?= demo
+
+.PHONY: help demo test test-slow lint clean
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/ -/'
+
+$(VENV)/.base: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.base
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .[dev]
+	@touch $@
+
+demo: $(VENV)/.base  ## the whole method on drawn data, on a CPU: a table and a picture in demo/
+	$(BIN)/python -m genseg.demo --out=$(OUT)
+
+test: $(VENV)/.dev  ## the fast tests
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m pytest -q -n 2
+
+test-slow: $(VENV)/.dev  ## tests that take minutes
+	$(BIN)/python -m pytest -q -m slow
+
+lint: $(VENV)/.dev  ## style and format
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+
+clean:  ## removes the environment and the demo's output
+	rm -rf $(VENV) $(OUT)

@@ -1,0 +1,63 @@
+"""Command line: `python -m genseg.main --config=configs/pretrain.py --workdir=DIR [--config.key=value ...]`.
+
+--mode=train (default) trains, or goes on where the workdir stopped; --mode=dry_run compiles the step and describes it.
+Exit status: 0 done, 2 a mistake that the message says how to mend.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from genseg.errors import UserError
+
+CONFIG = config_flags.DEFINE_config_file("config", None, "A file in configs/.", lock_config=True)
+WORKDIR = flags.DEFINE_string("workdir", None, "Folder for checkpoints, metrics and pictures; made if absent.")
+MODE = flags.DEFINE_enum("mode", "train", ["train", "dry_run"], "What to do with the config.")
+
+
+def main(argv: list[str]) -> None:
+    if len(argv) > 1:
+        raise UserError(f"unknown argument '{argv[1]}'; config values are given as --config.key=value")
+    if WORKDIR.value is None:
+        raise UserError("--workdir is missing; name the folder that checkpoints and metrics go to")
+    # Imported late: a mistyped flag is answered at once, not after JAX has started.
+    from genseg import partition, train
+
+    partition.start()
+    logging.set_verbosity(logging.INFO if partition.is_main_process() else logging.WARNING)
+    logging.info("config:\n%s", CONFIG.value)
+    if MODE.value == "dry_run":
+        print(train.dry_run(CONFIG.value, WORKDIR.value))
+    else:
+        train.train(CONFIG.value, WORKDIR.value)
+
+
+def parse(argv: list[str]) -> list[str]:
+    """absl's flag parsing, with ml_collections' errors turned into one sentence."""
+    try:
+        argv = flags.FLAGS(argv)
+        if CONFIG.value is None:
+            raise UserError("--config is missing; name a file such as configs/small_pretrain.py")
+        return argv
+    except (KeyError, AttributeError) as error:
+        raise UserError(f"unknown config key: {str(error.args[0]).splitlines()[0]}") from error
+    except FileNotFoundError as error:
+        raise UserError(f"no config file {error.filename or error}; name a file in configs/") from error
+    except flags.Error as error:
+        raise UserError(str(error)) from error
+
+
+def run(argv: list[str] | None = None) -> None:
+    """Entry point: user mistakes end in one sentence and status 2, not in a traceback."""
+    try:
+        app.run(main, argv=argv, flags_parser=parse)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,225 @@
+"""The two tasks. All that differs between pre-training and segmentation is here; the loop is one (`genseg.train`).
+
+A task is a frozen dataclass with
+  net, card, score           the network, the data's card, and the name of the score that picks the best checkpoint;
+  weight(batch)              float32 []: what the loss is a mean over (valid images, or valid pixels);
+  loss_sum(params, stats, batch, key) -> (float32 [], new stats): summed, so that the mean is over the global batch;
+  eval_step(params, stats, batch) -> dict of int32 counts, added up on the host in int64;
+  summarize(counts) -> dict of scores.
+`batch` is the dict of `genseg.data.pipeline`: image [b h w c] as stored, label, valid bool [b], index.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from genseg import csp, losses, metrics, mixing
+from genseg.config import section
+from genseg.data.card import DatasetCard
+from genseg.errors import UserError
+from genseg.nets import classifier, segmenter
+from genseg.nets.functional import Net
+from genseg.nets.layers import resize
+
+Batch = dict[str, jax.Array]
+OBJECTIVES = ("csp", "rgb")
+ORDERS = ("fixed", "permuted", "reversed")
+PERMUTATION_SEED = 4604  # evaluation's permutations are a function of the record's index alone, in any layout
+
+
+def normalise(image: jax.Array, card: DatasetCard) -> jax.Array:
+    """uint8 or float [b, h, w, c] as stored -> float32 with each band's mean 0 and standard deviation 1."""
+    return (image.astype(jnp.float32) - card.mean) / card.std
+
+
+@dataclass(frozen=True)
+class Pretrain:
+    """Classification of n-channel images made from the data's source channels.
+
+    objective: "csp" (Channel Shuffling Pre-training) or "rgb" (IM-RGB: the source channels as they are).
+    orders: channel orders to evaluate in, of ORDERS; "fixed" is the score.
+    """
+
+    net: Net
+    card: DatasetCard
+    channels: int
+    objective: str
+    fill: str
+    per: str
+    mixing: mixing.Mixing
+    erasing: mixing.Erasing
+    smoothing: float
+    orders: Sequence[str]
+
+    def __post_init__(self):
+        source = self.card.channels
+        if self.objective not in OBJECTIVES:
+            raise UserError(f"config.csp.objective is '{self.objective}'; it must be one of {OBJECTIVES}")
+        if self.objective == "rgb" and self.channels != source:
+            raise UserError(
+                f"config.csp.objective 'rgb' keeps the data's {source} channels but config.csp.channels is "
+                f"{self.channels}; set it to {source} (fine-tuning inflates the stem), or use objective 'csp'"
+            )
+        if self.fill not in csp.FILLS or self.per not in csp.PERS:
+            raise UserError(f"config.csp.fill must be one of {csp.FILLS} and config.csp.per one of {csp.PERS}")
+        if unknown := set(self.orders) - set(ORDERS):
+            raise UserError(f"config.eval.orders has unknown {sorted(unknown)}; known are {ORDERS}")
+        if "fixed" not in self.orders:
+            raise UserError("config.eval.orders must contain 'fixed', the order of the score")
+
+    @property
+    def score(self) -> str:
+        return "top1"
+
+    def weight(self, batch: Batch) -> jax.Array:
+        return jnp.sum(batch["valid"]).astype(jnp.float32)
+
+    def loss_sum(self, params: Any, stats: Any, batch: Batch, key: jax.Array) -> tuple[jax.Array, Any]:
+        csp_key, erase_key, mix_key, net_key = jax.random.split(key, 4)
+        image = normalise(batch["image"], self.card)
+        if self.objective == "csp":
+            image = csp.shuffle(image, csp_key, self.channels, fill=self.fill, per=self.per)
+        if self.erasing.prob > 0:
+            image = mixing.erase(image, erase_key, self.erasing)
+        target = losses.soft_targets(batch["label"], len(self.card.classes), self.smoothing)
+        if self.mixing.on:
+            image, target = mixing.mix(image, target, mix_key, self.mixing)
+        logits, stats = self.net.apply(params, stats, image, train=True, key=net_key)
+        return losses.soft_cross_entropy_sum(logits, target, batch["valid"]), stats
+
+    def in_order(self, image: jax.Array, index: jax.Array, order: str) -> jax.Array:
+        """float [b, h, w, m] -> [b, h, w, channels] in one of ORDERS."""
+        source = self.card.channels
+        if order == "fixed":
+            return csp.apply_order(image, csp.fixed_order(source, self.channels))
+        if order == "reversed":
+            return csp.apply_order(image, csp.reversed_order(source, self.channels))
+        key = jax.random.key(PERMUTATION_SEED)
+        keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(index.astype(jnp.uint32))
+        return csp.apply_order(
+            image, jax.vmap(lambda k: csp.draw_order(k, source, self.channels, self.fill))(keys)
+        )
+
+    def eval_step(self, params: Any, stats: Any, batch: Batch) -> dict[str, jax.Array]:
+        image = normalise(batch["image"], self.card)
+        counts = {"images": jnp.sum(batch["valid"], dtype=jnp.int32)}
+        for order in self.orders:
+            logits, _ = self.net.apply(params, stats, self.in_order(image, batch["index"], order), train=False)
+            counts[order] = metrics.top_k_counts(logits, batch["label"], batch["valid"])
+        return counts
+
+    def summarize(self, counts: dict[str, np.ndarray]) -> dict[str, float]:
+        """{"top1", "top5"} in the fixed order, and {"top1_permuted", ...} for the others; shares in [0, 1]."""
+        scores = {}
+        for order in self.orders:
+            suffix = "" if order == "fixed" else f"_{order}"
+            for k, right in zip(("top1", "top5"), counts[order], strict=True):
+                scores[k + suffix] = float(right / counts["images"])
+        return scores
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Semantic segmentation: cross-entropy over valid pixels, plus `aux_weight` times the auxiliary head's."""
+
+    net: Net
+    card: DatasetCard
+    aux_weight: float
+    smoothing: float
+
+    @property
+    def score(self) -> str:
+        return "miou"
+
+    def valid_pixels(self, batch: Batch) -> jax.Array:
+        """bool [b, h, w]: pixels of real images that do not carry the ignore label."""
+        valid = jnp.broadcast_to(batch["valid"][:, None, None], batch["label"].shape)
+        return valid if self.card.ignore_label is None else valid & (batch["label"] != self.card.ignore_label)
+
+    def weight(self, batch: Batch) -> jax.Array:
+        return jnp.sum(self.valid_pixels(batch), dtype=jnp.float32)
+
+    def loss_sum(self, params: Any, stats: Any, batch: Batch, key: jax.Array) -> tuple[jax.Array, Any]:
+        out, stats = self.net.apply(params, stats, normalise(batch["image"], self.card), train=True, key=key)
+        valid, size = self.valid_pixels(batch), batch["label"].shape[1:]
+
+        def cross_entropy(logits):
+            return losses.pixel_cross_entropy_sum(
+                resize(logits, *size), batch["label"], valid, smoothing=self.smoothing
+            )
+
+        loss = cross_entropy(out["logits"])
+        if "aux" in out:
+            loss += self.aux_weight * cross_entropy(out["aux"])
+        return loss, stats
+
+    def predict(self, params: Any, stats: Any, image: jax.Array) -> jax.Array:
+        """[b, h, w, c] as stored -> int32 [b, h, w] class ids."""
+        out, _ = self.net.apply(params, stats, normalise(image, self.card), train=False)
+        return jnp.argmax(resize(out["logits"], *image.shape[1:3]), axis=-1).astype(jnp.int32)
+
+    def eval_step(self, params: Any, stats: Any, batch: Batch) -> dict[str, jax.Array]:
+        prediction = self.predict(params, stats, batch["image"])
+        classes = len(self.card.classes)
+        return {"confusion": metrics.confusion(prediction, batch["label"], self.valid_pixels(batch), classes)}
+
+    def detail(self, counts: dict[str, np.ndarray]) -> metrics.SegmentationScores:
+        """All scores, per class too, of summed counts."""
+        return metrics.segmentation_scores(counts["confusion"], self.card.scored, self.card.absent)
+
+    def summarize(self, counts: dict[str, np.ndarray]) -> dict[str, float]:
+        """{"miou", "mf1", "macc", "oa"}; shares in [0, 1]."""
+        scores = self.detail(counts)
+        return {"miou": scores.miou, "mf1": scores.mf1, "macc": scores.macc, "oa": scores.oa}
+
+
+Task = Pretrain | Segment
+
+
+def build_pretrain(config: ConfigDict, card: DatasetCard) -> Pretrain:
+    """The pre-training task of a config (sections model, csp, mixing, erasing, loss, eval)."""
+    if card.task != "classification":
+        raise UserError(f"config.task is 'pretrain' but data set '{card.name}' holds {card.task} labels")
+    model = config.model
+    net = classifier(
+        model.backbone, channels=config.csp.channels, classes=len(card.classes), drop_path=model.drop_path,
+        dtype=model.dtype, remat=model.remat, head_init_scale=model.head_init_scale,
+    )  # fmt: skip
+    return Pretrain(
+        net=net, card=card, channels=config.csp.channels, objective=config.csp.objective, fill=config.csp.fill,
+        per=config.csp.per, mixing=section(mixing.Mixing, config.mixing, "mixing"),
+        erasing=section(mixing.Erasing, config.erasing, "erasing"), smoothing=config.loss.smoothing,
+        orders=tuple(config.eval.orders),
+    )  # fmt: skip
+
+
+def build_segment(config: ConfigDict, card: DatasetCard) -> Segment:
+    """The segmentation task of a config (sections model, loss, eval); its channels are the card's bands."""
+    if card.task != "segmentation":
+        raise UserError(f"config.task is 'segment' but data set '{card.name}' holds {card.task} labels")
+    model = config.model
+    net = segmenter(
+        model.backbone, channels=card.channels, classes=len(card.classes), drop_path=model.drop_path,
+        dtype=model.dtype, remat=model.remat, head_channels=model.head_channels, aux_channels=model.aux_channels,
+        aux=config.loss.aux_weight > 0, dropout=model.dropout,
+    )  # fmt: skip
+    return Segment(
+        net=net, card=card, aux_weight=config.loss.aux_weight, smoothing=config.loss.smoothing
+    )  # fmt: skip
+
+
+BUILDERS = {"pretrain": build_pretrain, "segment": build_segment}
+
+
+def build(config: ConfigDict, card: DatasetCard) -> Task:
+    """The task that `config.task` names, for data described by `card`."""
+    if config.task not in BUILDERS:
+        raise UserError(f"config.task is '{config.task}'; it must be one of {', '.join(BUILDERS)}")
+    return BUILDERS[config.task](config, card)

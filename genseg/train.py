@@ -1,0 +1,399 @@
+"""The one loop, for both tasks: next batch, step, log, evaluate, save."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import itertools
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from absl import logging
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from genseg import checkpoints, evaluate, optim, partition, report, state as states, tasks, transfer, tree
+from genseg.config import differences, section, to_json
+from genseg.data import pipeline
+from genseg.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Schedule arithmetic, in optimizer steps."""
+
+    steps: int
+    warmup_steps: int
+    steps_per_epoch: float
+    batch_size: int
+    accumulation: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.steps:,} steps of {self.batch_size} images ({self.accumulation} microbatches of "
+            f"{self.batch_size // self.accumulation}), {self.steps_per_epoch:.2f} steps an epoch = "
+            f"{self.steps / self.steps_per_epoch:.2f} epochs, {self.warmup_steps:,} of them warm-up"
+        )
+
+
+def plan(config: ConfigDict, examples: int, devices: int) -> Plan:
+    """Epochs, steps, warm-up and accumulation of `config.train` for a split of `examples` images.
+
+    The length is given in epochs or in steps, warm-up likewise: exactly one of each pair is not 0 (warm-up: at most
+    one). Raises UserError when they contradict each other or the batch does not divide.
+    """
+    train = config.train
+    if (train.epochs > 0) == (train.steps > 0):
+        raise UserError("give the length of training by config.train.epochs or config.train.steps; set the other to 0")
+    if train.warmup_epochs > 0 and train.warmup_steps > 0:
+        raise UserError("give the warm-up by config.train.warmup_epochs or config.train.warmup_steps, not by both")
+    if train.accumulation < 1 or train.batch_size % (train.accumulation * devices):
+        raise UserError(
+            f"config.train.batch_size {train.batch_size} is not divisible by {train.accumulation} microbatches on "
+            f"{devices} devices; use a multiple of {max(train.accumulation, 1) * devices}"
+        )
+    # A fraction of an epoch is dropped once in the whole run, not once an epoch: batches cross epoch borders.
+    per_epoch = examples / train.batch_size
+    steps = train.steps or int(train.epochs * per_epoch)
+    if steps < 1:
+        raise UserError(f"{train.epochs} epochs of {examples} images are less than one batch of {train.batch_size}")
+    warmup = train.warmup_steps or int(train.warmup_epochs * per_epoch)
+    return Plan(steps, warmup, per_epoch, train.batch_size, train.accumulation)
+
+
+def make_train_step(
+    task: tasks.Task, optimizer: optax.GradientTransformation, schedule: optax.Schedule, *, accumulation: int,
+    ema_decay: float, ema_warmup: bool, seed: int,
+) -> Callable:  # fmt: skip
+    """step(state, metrics, batch) -> (state, metrics); jit it with the shardings of `state`.
+
+    The gradient is that of the mean loss over all valid images or pixels of the global batch, however many devices or
+    microbatches share it. Everything random is a function of (seed, step, microbatch, position in it).
+    """
+
+    def gradients(params, stats, batch, key):
+        total = jnp.maximum(task.weight(batch), 1.0)
+
+        def loss(params, stats, part, key):
+            value, stats = task.loss_sum(partition.gathered(params), stats, part, key)
+            return value / total, stats
+
+        if accumulation == 1:
+            (value, stats), grads = jax.value_and_grad(loss, has_aux=True)(params, stats, batch, key)
+            return value, stats, grads
+
+        # Microbatch k takes rows k, k + A, k + 2A, ...: each device cuts its own rows, and nothing moves.
+        parts = jax.tree.map(lambda x: jnp.swapaxes(x.reshape(-1, accumulation, *x.shape[1:]), 0, 1), batch)
+
+        def add(carry, numbered):
+            value, stats, grads = carry
+            k, part = numbered
+            part = partition.split_batch(part)
+            more, more_grads = jax.value_and_grad(loss, has_aux=True)(params, stats, part, jax.random.fold_in(key, k))
+            return (value + more[0], more[1], jax.tree.map(jnp.add, grads, more_grads)), None
+
+        zero = (jnp.float32(0), stats, jax.tree.map(jnp.zeros_like, params))
+        (value, stats, grads), _ = jax.lax.scan(add, zero, (jnp.arange(accumulation), parts))
+        return value, stats, grads
+
+    def step(state: states.TrainState, metrics: report.StepMetrics, batch: dict[str, jax.Array]):
+        key = jax.random.fold_in(jax.random.key(seed), state.step)
+        value, stats, grads = gradients(state.params, state.stats, batch, key)
+        updates, opt = optimizer.update(grads, state.opt, state.params)
+        params = optax.apply_updates(state.params, updates)
+        ema = state.ema
+        if ema:
+            ema = states.update_ema(ema, params, stats, state.step, decay=ema_decay, warmup=ema_warmup)
+        norm = optax.global_norm(grads)
+        metrics = metrics.merge(
+            report.StepMetrics.single_from_model_output(
+                loss=value, grad_norm=norm, learning_rate=schedule(state.step),
+                finite=jnp.isfinite(value) & jnp.isfinite(norm), step=state.step + 1,
+            )  # fmt: skip
+        )
+        return states.TrainState(state.step + 1, params, stats, opt, ema), metrics
+
+    return step
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """All parts of a run, built from its config; nothing is trained or written yet."""
+
+    config: ConfigDict
+    workdir: Path
+    mesh: Mesh
+    data: pipeline.Data
+    task: tasks.Task
+    plan: Plan
+    optim: optim.OptimSettings
+    optimizer: optax.GradientTransformation
+    abstract: states.TrainState
+    sharding: states.TrainState
+    train_step: Callable
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        return {
+            "config": to_json(self.config),
+            "card": self.data.card.to_json(),
+            "versions": checkpoints.versions(),
+        }
+
+
+def setup(config: ConfigDict, workdir: str) -> Setup:
+    """Opens the data, builds task, optimizer and step. Raises UserError for whatever does not fit together."""
+    mesh = partition.make_mesh(config.mesh.data, config.mesh.fsdp)
+    data = pipeline.open_data(config.data, default_data_dir=str(Path(workdir) / "data"))
+    logging.info("%s", data.card.describe())
+    task = tasks.build(config, data.card)
+    the_plan = plan(config, data.card.splits["train"], mesh.size)
+    partition.check_batch(config.eval.batch_size, mesh)
+    settings = section(optim.OptimSettings, config.optim, "optim")
+    schedule = optim.learning_rate(settings, the_plan.steps, the_plan.warmup_steps)
+    abstract_params, _ = jax.eval_shape(task.net.init, jax.random.key(0))
+    optimizer = optim.build(settings, abstract_params, schedule)
+    use_ema = config.ema.decay > 0
+    abstract = jax.eval_shape(lambda key: states.init(task.net, key, optimizer, ema=use_ema), jax.random.key(0))
+    sharding = partition.tree_sharding(mesh, abstract)
+    step = make_train_step(
+        task, optimizer, schedule, accumulation=the_plan.accumulation, ema_decay=config.ema.decay,
+        ema_warmup=config.ema.warmup, seed=config.seed,
+    )  # fmt: skip
+    jitted = jax.jit(step, out_shardings=(sharding, partition.replicated(mesh)), donate_argnums=(0, 1))
+    return Setup(config, Path(workdir), mesh, data, task, the_plan, settings, optimizer, abstract, sharding, jitted)
+
+
+def initial_state(run: Setup) -> states.TrainState:
+    """The state before step 1: from scratch, or with the backbone of `config.init.checkpoint`."""
+    key, stem_key = jax.random.split(jax.random.key(run.config.seed))
+    params, stats = jax.jit(
+        run.task.net.init, out_shardings=(run.sharding.params, run.sharding.stats)
+    )(key)
+    if run.config.init.checkpoint:
+        init = run.config.init
+        weights = checkpoints.load_weights(init.checkpoint, ema=init.ema, best=init.best, only="backbone/")
+        params, summary = transfer.adopt_backbone(
+            params, weights.params, rule=init.stem, key=stem_key, origin=weights.path
+        )
+        logging.info("start: backbone from %s: %s", weights.path, summary)
+        params = jax.device_put(params, run.sharding.params)
+    else:
+        logging.info("start: from scratch, seed %d", run.config.seed)
+    use_ema = run.config.ema.decay > 0
+    create = jax.jit(lambda p, s: states.create(p, s, run.optimizer, ema=use_ema), out_shardings=run.sharding)
+    return create(params, stats)
+
+
+def start(run: Setup, saved: checkpoints.Checkpoints) -> tuple[states.TrainState, int]:
+    """(state, batches consumed): the workdir's own newest checkpoint, else other weights, else scratch."""
+    step = saved.latest()
+    if step is None:
+        return initial_state(run), 0
+    abstract = jax.tree.map(
+        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), run.abstract, run.sharding
+    )
+    restored = saved.restore(abstract, step)
+    logging.info("start: resumed from this workdir's checkpoint at step %d", step)
+    for line in differences(restored.meta["config"], to_json(run.config)):
+        logging.warning("config differs from the checkpoint's: %s", line)
+    return restored.state, restored.batches
+
+
+def train(config: ConfigDict, workdir: str) -> dict[str, Any]:
+    """Trains to the end of the config's schedule, or from where an earlier run in `workdir` stopped.
+
+    Writes config.json, metrics.jsonl, TensorBoard events, pictures/, checkpoints/ and result.json; returns the result.
+    """
+    began = time.monotonic()
+    Path(workdir).mkdir(parents=True, exist_ok=True)
+    run = setup(config, workdir)
+    steps = run.plan.steps
+    logging.info("plan: %s", run.plan)
+    logging.info("optimizer groups:\n%s", optim.group_table(run.optim, run.abstract.params))
+    logging.info("parameters:\n%s", tree.size_table(run.abstract.params))
+    if partition.is_main_process():
+        report.write_json(run.workdir / "config.json", to_json(config))
+
+    with partition.use_mesh(run.mesh):
+        saved = checkpoints.Checkpoints(workdir, keep=config.checkpoint.keep)
+        state, position = start(run, saved)
+        first = int(state.step)
+        writers = report.Writers(workdir, step=first, active=partition.is_main_process())
+        evaluator = Evaluator(run, writers)
+        progress = report.Progress(first, steps, run.plan.batch_size)
+        watch = NonFiniteWatch(run)
+        metrics = fresh_metrics(run.mesh)
+        scores: dict[str, float] = {}
+        for step, batch in zip(
+            range(first + 1, steps + 1), device_batches(run, position, progress, watch), strict=False
+        ):
+            state, metrics = run.train_step(state, metrics, batch)
+
+            now_eval = step == steps or due(step, config.eval.every)
+            now_save = now_eval or due(step, config.checkpoint.every)
+            if now_save or step == 1 or due(step, config.report.log_every):
+                values = {k: float(v) for k, v in metrics.compute().items()}
+                watch.check(values.pop("first_non_finite"))  # before a save: a broken state is never kept
+                metrics = fresh_metrics(run.mesh)
+                values |= progress.lap(step)
+                report.log_step(step, steps, values)
+                writers.scalars(step, {f"train/{k}": v for k, v in values.items()})
+            if now_eval:
+                scores = evaluator(state, step, final=step == steps)
+                writers.scalars(step, {f"eval/{k}": v for k, v in scores.items()})
+            if now_save:
+                saved.save(state, batches=step, meta=run.meta, score=scores[run.task.score] if now_eval else None)
+                progress.restart(step)
+
+        if first >= steps:  # a finished run started again: its scores are computed anew, nothing is trained
+            scores = evaluator(state, steps, final=True)
+        saved.wait()
+        result = {
+            "task": config.task,
+            "data": run.data.card.name,
+            "synthetic": run.data.card.synthetic,
+            "protocol": run.data.card.protocol,
+            "split": config.data.eval_split,
+            "step": steps,
+            "scores": scores,
+            "best_step": saved.best(),
+            "parameters": tree.count(run.abstract.params),
+            "seed": config.seed,
+            "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+            "seconds": round(time.monotonic() - began, 1),
+        }
+        saved.close()
+        writers.close()
+        if partition.is_main_process():
+            report.write_json(run.workdir / "result.json", result)
+        logging.info("done in %s: %s", report.duration(result["seconds"]), report.score_line(scores))
+        return result
+
+
+def due(step: int, every: int) -> bool:
+    """Every `every` steps; 0 is never."""
+    return every > 0 and step % every == 0
+
+
+def fresh_metrics(mesh: Mesh) -> report.StepMetrics:
+    """Empty metrics, whole on every device."""
+    return jax.device_put(report.StepMetrics.empty(), partition.replicated(mesh))
+
+
+def device_batches(
+    run: Setup, position: int, progress: report.Progress, watch: NonFiniteWatch
+) -> Iterator[dict[str, jax.Array]]:
+    """Global training batches from `position` on, the next one already on its way to the device."""
+    batches = run.data.train_batches(
+        batch_size=run.plan.batch_size, seed=run.config.seed, start=position,
+        process_index=partition.process_index(), process_count=partition.process_count(),
+    )  # fmt: skip
+    ahead: collections.deque = collections.deque()
+    for number in itertools.count(position + 1):
+        began = time.monotonic()
+        batch = next(batches)
+        progress.waited(time.monotonic() - began)
+        watch.saw(number, batch["index"])
+        ahead.append(partition.to_global(batch, run.mesh))
+        if len(ahead) > 1:
+            yield ahead.popleft()
+
+
+class NonFiniteWatch:
+    """Remembers which records the last batches held, to name those of a batch that broke the loss."""
+
+    def __init__(self, run: Setup):
+        self._checkpoints = run.workdir / checkpoints.FOLDER
+        # Losses are read every log_every steps at the latest; one batch more is on its way to the device.
+        self._recent: collections.deque = collections.deque(maxlen=run.config.report.log_every + 2)
+
+    def saw(self, step: int, index: np.ndarray) -> None:
+        self._recent.append((step, index))
+
+    def check(self, first_non_finite: float) -> None:
+        """Raises UserError when the loss or gradient of a step since the last check was not finite."""
+        step = int(first_non_finite)
+        if step == report.NEVER:
+            return
+        records = next((index.tolist() for number, index in self._recent if number == step), [])
+        raise UserError(
+            f"the loss or its gradient is not finite at step {step}; training stops, the last good checkpoint is in "
+            f"{self._checkpoints}; lower config.optim.learning_rate or set config.optim.clip_norm; the batch held "
+            f"records {records}"
+        )
+
+
+class Evaluator:
+    """Evaluates a state on the config's evaluation split; its compiled steps are kept between calls."""
+
+    def __init__(self, run: Setup, writers: report.Writers):
+        self._run, self._writers = run, writers
+        self._step = evaluate.make_step(run.task, run.mesh)
+        self._predict = None
+
+    def _batches(self):
+        run = self._run
+        return run.data.eval_batches(
+            split=run.config.data.eval_split, batch_size=run.config.eval.batch_size,
+            process_index=partition.process_index(), process_count=partition.process_count(),
+        )  # fmt: skip
+
+    def __call__(self, state: states.TrainState, step: int, *, final: bool) -> dict[str, float]:
+        """Scores with the weights that `config.eval.ema` names; at the end also with the others, as raw_* or ema_*."""
+        run, config = self._run, self._run.config
+        ema = config.eval.ema and bool(state.ema)
+        params, stats = state.weights(ema)
+        counts = evaluate.run(self._step, params, stats, self._batches(), run.mesh)
+        pictures, split = run.workdir / "pictures", config.data.eval_split
+        pictures.mkdir(exist_ok=True)
+        evaluate.write_details(run.task, counts, pictures, self._writers, step, split)
+        scores = run.task.summarize(counts)
+        if isinstance(run.task, tasks.Segment) and config.report.panels:
+            self._predict = self._predict or evaluate.make_predictor(run.task, run.mesh)
+            evaluate.write_panels(
+                run.task, self._predict, params, stats, self._batches(), run.mesh, pictures, self._writers, step, split,
+                samples=config.report.panels,
+            )  # fmt: skip
+        if final and state.ema:
+            params, stats = state.weights(not ema)
+            other = run.task.summarize(evaluate.run(self._step, params, stats, self._batches(), run.mesh))
+            name = "raw" if ema else "ema"
+            scores |= {f"{name}_{k}": v for k, v in other.items()}
+        return scores
+
+
+def dry_run(config: ConfigDict, workdir: str) -> str:
+    """Compiles the step and describes it: plan, parameters, memory, FLOPs, collectives. Trains nothing."""
+    run = setup(config, workdir)
+    with partition.use_mesh(run.mesh):
+        batch = next(device_batches(run, 0, report.Progress(0, 1, 1), NonFiniteWatch(run)))
+        state = jax.tree.map(
+            lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), run.abstract, run.sharding
+        )
+        compiled = run.train_step.lower(state, fresh_metrics(run.mesh), batch).compile()
+    memory = compiled.memory_analysis()
+    flops = (compiled.cost_analysis() or {}).get("flops", math.nan)
+    collectives = partition.collectives(compiled.as_text())
+    megabytes = {
+        "arguments": memory.argument_size_in_bytes, "temporaries": memory.temp_size_in_bytes,
+        "outputs": memory.output_size_in_bytes, "shared by arguments and outputs": memory.alias_size_in_bytes,
+    }  # fmt: skip
+    shapes = {name: f"{value.dtype}{list(value.shape)}" for name, value in batch.items()}
+    lines = [
+        f"plan: {run.plan}",
+        f"batch: {shapes}",
+        f"parameters:\n{tree.size_table(run.abstract.params)}",
+        f"optimizer groups:\n{optim.group_table(run.optim, run.abstract.params)}",
+        "memory of the step, a device: " + ", ".join(f"{k} {v / 2**20:,.1f} MiB" for k, v in megabytes.items()),
+        f"FLOPs of the step, a device: {flops:.4g}",
+        f"collectives of the step: {dict(collectives) or 'none'}",
+    ]
+    return "\n".join(lines)
