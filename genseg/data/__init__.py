@@ -1,0 +1,13 @@
+"""Data sets by name. Each entry is a frozen dataclass whose fields are the options it reads from `config.data`."""
+
+from genseg.data.demo import DemoClassification, DemoSegmentation
+from genseg.data.folder import FolderClassification, FolderSegmentation
+from genseg.data.imagenet import ImageNet2012
+
+DATASETS = {
+    "demo_classification": DemoClassification,
+    "demo_segmentation": DemoSegmentation,
+    "folder_classification": FolderClassification,
+    "folder_segmentation": FolderSegmentation,
+    "imagenet2012": ImageNet2012,
+}

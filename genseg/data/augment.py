@@ -1,0 +1,239 @@
+"""Transforms of one decoded record, on NumPy arrays of any band count and dtype.
+
+A record is a dict with `image` [h w c] and `label`: an int, or a mask uint8 [h w] of class ids. Random functions take a
+np.random.Generator. Image and mask move together in every function that takes both. The builders at the end return a
+`transform(record, rng) -> record` for `genseg.data.pipeline`.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import cv2
+import numpy as np
+
+from genseg.data.card import DatasetCard
+from genseg.errors import UserError
+
+Transform = Callable[[dict, np.random.Generator | None], dict]
+
+_OPENCV_KINDS = (np.uint8, np.uint16, np.int16, np.float32)
+
+
+def resize(image: np.ndarray, height: int, width: int, interpolation: str = "bicubic") -> np.ndarray:
+    """[h w c] -> [height width c], same dtype. "bicubic" and "bilinear" enlarge; shrinking averages areas, so that
+    nothing is aliased. Values stay inside the dtype's range, floats inside the image's own range.
+    """
+    if image.shape[:2] == (height, width):
+        return image
+    shrinks = height < image.shape[0] or width < image.shape[1]
+    grows = height > image.shape[0] or width > image.shape[1]
+    if shrinks and grows:  # averaging enlarges by repetition: shrink one axis, then enlarge the other
+        image = resize(image, min(height, image.shape[0]), min(width, image.shape[1]))
+        return resize(image, height, width, interpolation)
+    if shrinks:
+        # OpenCV averages areas of at most four channels at a time.
+        parts = [image[..., i : i + 4] for i in range(0, image.shape[2], 4)]
+        parts = [cv2.resize(np.ascontiguousarray(p), (width, height), interpolation=cv2.INTER_AREA) for p in parts]
+        return parts[0].reshape(height, width, -1) if len(parts) == 1 else np.dstack(parts)
+    kind = {"bicubic": cv2.INTER_CUBIC, "bilinear": cv2.INTER_LINEAR}[interpolation]
+    out = cv2.resize(image, (width, height), interpolation=kind).reshape(height, width, -1)
+    if image.dtype == np.float32 and interpolation == "bicubic":
+        np.clip(out, image.min((0, 1)), image.max((0, 1)), out=out)
+    return out
+
+
+def resize_mask(mask: np.ndarray, height: int, width: int) -> np.ndarray:
+    """[h w] -> [height width] by nearest pixel centres (cv2.INTER_NEAREST takes corners and shifts by half a pixel)."""
+    if mask.shape == (height, width):
+        return mask
+    rows = (np.arange(height) * 2 + 1) * mask.shape[0] // (2 * height)
+    columns = (np.arange(width) * 2 + 1) * mask.shape[1] // (2 * width)
+    return mask[rows[:, None], columns[None, :]]
+
+
+def crop_box(
+    height: int, width: int, rng: np.random.Generator, scale: tuple[float, float], ratio: tuple[float, float]
+) -> tuple[int, int, int, int]:
+    """(top, left, height, width) of a random crop: timm's and torchvision's sampling.
+
+    Ten tries of an area uniform in `scale` of the image and a log-uniform aspect ratio; then the largest central crop
+    whose ratio is allowed. Source: timm/data/transforms.py, RandomResizedCropAndInterpolation.get_params.
+    """
+    area = height * width
+    low, high = math.log(ratio[0]), math.log(ratio[1])
+    for u, v in rng.random((10, 2)):
+        target = area * (scale[0] + (scale[1] - scale[0]) * u)
+        aspect = math.exp(low + (high - low) * v)
+        w, h = round(math.sqrt(target * aspect)), round(math.sqrt(target / aspect))
+        if 0 < w <= width and 0 < h <= height:
+            return int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1)), h, w
+    aspect = width / height
+    w, h = width, height
+    if aspect < ratio[0]:
+        h = round(w / ratio[0])
+    elif aspect > ratio[1]:
+        w = round(h * ratio[1])
+    return (height - h) // 2, (width - w) // 2, h, w
+
+
+def random_resized_crop(
+    image: np.ndarray,
+    rng: np.random.Generator,
+    size: int,
+    scale: tuple[float, float] = (0.08, 1.0),
+    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+) -> np.ndarray:
+    """[h w c] -> [size size c], bicubic."""
+    top, left, h, w = crop_box(image.shape[0], image.shape[1], rng, scale, ratio)
+    return resize(image[top : top + h, left : left + w], size, size)
+
+
+def centre_crop(image: np.ndarray, size: int, share: float) -> np.ndarray:
+    """Resizes the shorter side to size / share, bicubic, and takes the central [size size c]: the usual evaluation."""
+    h, w = image.shape[:2]
+    shorter = round(size / share)
+    image = resize(image, max(shorter, round(h * shorter / min(h, w))), max(shorter, round(w * shorter / min(h, w))))
+    top, left = (image.shape[0] - size) // 2, (image.shape[1] - size) // 2
+    return image[top : top + size, left : left + size]
+
+
+def pad(
+    image: np.ndarray, mask: np.ndarray | None, height: int, width: int, fill: np.ndarray, ignore_label: int
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Grows to at least height x width at the bottom and right: image with `fill` [c], mask with ignore_label."""
+    h, w = max(height, image.shape[0]), max(width, image.shape[1])
+    if (h, w) == image.shape[:2]:
+        return image, mask
+    out = np.empty((h, w, image.shape[2]), image.dtype)
+    out[:] = fill
+    out[: image.shape[0], : image.shape[1]] = image
+    if mask is None:
+        return out, None
+    grown = np.full((h, w), ignore_label, mask.dtype)
+    grown[: mask.shape[0], : mask.shape[1]] = mask
+    return out, grown
+
+
+def random_scale(
+    image: np.ndarray, mask: np.ndarray, rng: np.random.Generator, scale: tuple[float, float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Resizes both by one factor uniform in `scale`: image bilinear, mask nearest."""
+    factor = rng.uniform(*scale)
+    h, w = max(1, round(image.shape[0] * factor)), max(1, round(image.shape[1] * factor))
+    return resize(image, h, w, "bilinear"), resize_mask(mask, h, w)
+
+
+def random_crop(
+    image: np.ndarray,
+    mask: np.ndarray,
+    rng: np.random.Generator,
+    height: int,
+    width: int,
+    cat_max_ratio: float,
+    ignore_label: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """A random crop of at most height x width in which no class has more than cat_max_ratio of the valid pixels.
+
+    After ten tries the last crop is taken, whatever it holds. Source: mmsegmentation, RandomCrop.
+    """
+    h, w = min(height, image.shape[0]), min(width, image.shape[1])
+    for _ in range(10 if cat_max_ratio < 1 else 1):
+        top = int(rng.integers(image.shape[0] - h + 1))
+        left = int(rng.integers(image.shape[1] - w + 1))
+        part = mask[top : top + h, left : left + w]
+        if cat_max_ratio >= 1:
+            break
+        counts = np.bincount(part.ravel(), minlength=ignore_label + 1)
+        counts[ignore_label] = 0
+        if np.count_nonzero(counts) > 1 and counts.max() < cat_max_ratio * counts.sum():
+            break
+    return image[top : top + h, left : left + w], part
+
+
+def random_flips(
+    image: np.ndarray, mask: np.ndarray | None, rng: np.random.Generator, horizontal: float, vertical: float
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Mirrors with the given probabilities."""
+    if rng.random() < horizontal:
+        image, mask = image[:, ::-1], None if mask is None else mask[:, ::-1]
+    if rng.random() < vertical:
+        image, mask = image[::-1], None if mask is None else mask[::-1]
+    return image, mask
+
+
+def random_turn(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Turns by 0, 90, 180 or 270 degrees, equally likely: for images taken from straight above."""
+    turns = int(rng.integers(4))
+    return np.rot90(image, turns), np.rot90(mask, turns)
+
+
+def classification_train(
+    size: int,
+    *,
+    scale: tuple[float, float] = (0.08, 1.0),
+    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+    horizontal_flip: float = 0.5,
+    vertical_flip: float = 0.0,
+) -> Transform:
+    """Random resized crop to [size size c] and flips."""
+
+    def transform(record: dict, rng: np.random.Generator) -> dict:
+        image = random_resized_crop(record["image"], rng, size, scale, ratio)
+        image, _ = random_flips(image, None, rng, horizontal_flip, vertical_flip)
+        return {"image": image, "label": record["label"]}
+
+    return transform
+
+
+def classification_eval(size: int, *, crop_share: float = 0.875) -> Transform:
+    """Shorter side to size / crop_share, then the central [size size c]. crop_share = 1 keeps all of a square image."""
+
+    def transform(record: dict, rng: np.random.Generator | None) -> dict:
+        return {"image": centre_crop(record["image"], size, crop_share), "label": record["label"]}
+
+    return transform
+
+
+def segmentation_train(
+    card: DatasetCard,
+    size: tuple[int, int],
+    *,
+    scale: tuple[float, float] = (0.5, 2.0),
+    cat_max_ratio: float = 0.75,
+    horizontal_flip: float = 0.5,
+    vertical_flip: float = 0.0,
+    turns: bool = False,
+    photometric: bool = False,
+) -> Transform:
+    """Random scale, crop to `size` (height, width), flips, quarter turns, photometric distortion of the visible bands,
+    padding with the band means and the ignore label. For square sizes only where `turns` is set."""
+    if turns and size[0] != size[1]:
+        raise UserError(f"Quarter turns need a square crop, not {size[0]} x {size[1]}: set turns=False.")
+
+    def transform(record: dict, rng: np.random.Generator) -> dict:
+        image, mask = record["image"], record["label"]
+        if scale != (1.0, 1.0):
+            image, mask = random_scale(image, mask, rng, scale)
+        image, mask = random_crop(image, mask, rng, *size, cat_max_ratio, card.ignore_label)
+        image, mask = random_flips(image, mask, rng, horizontal_flip, vertical_flip)
+        if turns:
+            image, mask = random_turn(image, mask, rng)
+        image, mask = pad(image, mask, *size, card.fill, card.ignore_label)
+        return {"image": image, "label": mask}
+
+    return transform
+
+
+def segmentation_eval(card: DatasetCard, *, multiple: int = 1, size: Sequence[int] = ()) -> Transform:
+    """Whole images, padded at the bottom and right (mask: ignore label) to a multiple of `multiple`, or to `size`
+    (height, width) if it is given. Raises: UserError if an image is larger than `size`."""
+
+    def transform(record: dict, rng: np.random.Generator | None) -> dict:
+        image, mask = record["image"], record["label"]
+        h, w = size or (-(-image.shape[0] // multiple) * multiple, -(-image.shape[1] // multiple) * multiple)
+        if image.shape[0] > h or image.shape[1] > w:
+            raise UserError(f"{record['name']} has {image.shape[0]} x {image.shape[1]} pixels, more than {h} x {w}.")
+        image, mask = pad(image, mask, h, w, card.fill, card.ignore_label)
+        return {"image": image, "label": mask}
+
+    return transform

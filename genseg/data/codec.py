@@ -1,0 +1,169 @@
+"""Encoded bytes to pixels and back: JPEG, PNG, TIFF and NPY of any band count, recognised by their first bytes.
+
+Pixels are kept as they are stored. A fourth PNG or TIFF channel marked as alpha is returned as a plain fourth band,
+since multi-spectral files keep infrared or thermal values there (MFNet, NAIP): it is neither premultiplied nor dropped.
+"""
+
+import io
+import struct
+from pathlib import Path
+
+import cv2
+import imagecodecs
+import numpy as np
+import simplejpeg
+import tifffile
+from PIL import Image
+
+from genseg.errors import UserError
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_JPEG = b"\xff\xd8"
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_NPY = b"\x93NUMPY"
+
+cv2.setNumThreads(0)  # images are decoded and resized in several threads already
+
+
+class CorruptFile(UserError):
+    """The bytes of one named image cannot be decoded."""
+
+
+def _corrupt(name: str, reason: object) -> CorruptFile:
+    return CorruptFile(f"The image {name} cannot be decoded ({reason}): repair or remove it, or set skip_corrupt.")
+
+
+def decode_image(data: bytes, name: str) -> np.ndarray:
+    """Decodes to [h w c] with the stored dtype; palettes become RGB, channel order is the file's.
+
+    Raises: CorruptFile, naming `name`, if the bytes are damaged, cut short or of none of the four formats.
+    """
+    try:
+        if data[:2] == _JPEG:
+            pixels = _decode_jpeg(data)
+        elif data[:8] == _PNG:
+            pixels = _decode_png(data, indices=False)
+        elif data[:4] in _TIFF:
+            pixels = _decode_tiff(data)
+        elif data[:6] == _NPY:
+            pixels = np.load(io.BytesIO(data), allow_pickle=False)
+        else:
+            raise ValueError("neither JPEG, PNG, TIFF nor NPY" if data else "it is empty")
+        if pixels.ndim == 2:
+            pixels = pixels[..., None]
+        if pixels.ndim != 3 or 0 in pixels.shape:
+            raise ValueError(f"its shape is {pixels.shape}, not height x width x bands")
+        return _plain(pixels)
+    except Exception as error:  # every codec has its own exception classes, and damaged bytes can raise any of them
+        raise _corrupt(name, str(error).strip().split("\n")[0][:120] or type(error).__name__) from None
+
+
+def decode_rgb(data: bytes, name: str) -> np.ndarray:
+    """Decodes a photograph to uint8 [h w 3]: grey is repeated, alpha dropped, CMYK converted.
+
+    Raises: CorruptFile if it cannot be decoded; UserError if it has another band count or is not 8-bit.
+    """
+    pixels = decode_image(data, name)
+    if pixels.dtype == np.uint16 and data[:8] == _PNG:
+        pixels = (pixels >> 8).astype(np.uint8)
+    if pixels.dtype != np.uint8 or pixels.shape[2] not in (1, 2, 3, 4):
+        raise UserError(
+            f"The photograph {name} has {pixels.shape[2]} bands of {pixels.dtype}: classification takes 8-bit grey or RGB."
+        )
+    if pixels.shape[2] <= 2:
+        return cv2.cvtColor(np.ascontiguousarray(pixels[..., 0]), cv2.COLOR_GRAY2RGB)
+    return np.ascontiguousarray(pixels[..., :3])
+
+
+def decode_mask(data: bytes, name: str) -> np.ndarray:
+    """Decodes a mask of class ids to [h w] (palette indices and sub-byte greys as stored, not as shown), or a mask of
+    colours to [h w c]. Raises: CorruptFile, naming `name`."""
+    try:
+        pixels = _decode_png(data, indices=True) if data[:8] == _PNG else None
+    except Exception as error:
+        raise _corrupt(name, str(error).strip().split("\n")[0][:120] or type(error).__name__) from None
+    if pixels is None:
+        pixels = decode_image(data, name)
+    return pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
+
+
+def nodata_of(data: bytes) -> float | None:
+    """The nodata value that a GeoTIFF states (GDAL's tag 42113), or None."""
+    if data[:4] not in _TIFF:
+        return None
+    with tifffile.TiffFile(io.BytesIO(data)) as tiff:
+        tag = tiff.pages[0].tags.get(42113)
+        return None if tag is None else float(str(tag.value).strip().strip("\0"))
+
+
+def encode_png(pixels: np.ndarray) -> bytes:
+    """Lossless PNG of uint8 or uint16 [h w] or [h w c], 1 <= c <= 4, any c as raw channels."""
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[..., 0]
+    return imagecodecs.png_encode(np.ascontiguousarray(pixels), level=4)
+
+
+def encode_tiff(pixels: np.ndarray) -> bytes:
+    """Lossless TIFF (deflate) of [h w c] with any band count and dtype."""
+    buffer = io.BytesIO()
+    tifffile.imwrite(
+        buffer, pixels, compression="deflate", predictor=True, photometric="minisblack", planarconfig="contig"
+    )
+    return buffer.getvalue()
+
+
+def encode_image(pixels: np.ndarray) -> bytes:
+    """PNG where it can hold the pixels (8- and 16-bit unsigned, 1, 3 or 4 bands), else TIFF. Both lossless."""
+    if pixels.dtype in (np.uint8, np.uint16) and pixels.shape[2] in (1, 3, 4):
+        return encode_png(pixels)
+    return encode_tiff(pixels)
+
+
+def read(path: Path) -> bytes:
+    """The file's bytes. Raises: UserError if it cannot be opened."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"Cannot read {path}: {error.strerror}.") from None
+
+
+def _plain(pixels: np.ndarray) -> np.ndarray:
+    """Native byte order and one of the dtypes that cards know."""
+    pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+    if pixels.dtype == bool or pixels.dtype == np.int8:
+        return pixels.astype(np.uint8 if pixels.dtype == bool else np.int16)
+    if pixels.dtype in (np.float64, np.float16, np.uint32, np.int32, np.int64, np.uint64):
+        return pixels.astype(np.float32)
+    return pixels
+
+
+def _decode_jpeg(data: bytes) -> np.ndarray:
+    try:
+        return simplejpeg.decode_jpeg(data, "RGB")  # grey is repeated by the decoder
+    except ValueError:
+        # CMYK, and files with harmless warnings: Pillow reads them, and still refuses truncated ones.
+        with Image.open(io.BytesIO(data)) as image:
+            return np.asarray(image.convert("RGB"))
+
+
+def _decode_png(data: bytes, indices: bool) -> np.ndarray:
+    if len(data) < 33:
+        raise ValueError("it is cut short")
+    depth, colour = struct.unpack(">BB", data[24:26])
+    if colour == 3 and indices:
+        with Image.open(io.BytesIO(data)) as image:
+            return np.asarray(image)
+    pixels = imagecodecs.png_decode(data)
+    if indices and colour == 0 and depth < 8:
+        return pixels // np.uint8(255 // (2**depth - 1))  # libpng stretches sub-byte greys to 0..255
+    return pixels
+
+
+def _decode_tiff(data: bytes) -> np.ndarray:
+    with tifffile.TiffFile(io.BytesIO(data)) as tiff:
+        series = tiff.series[0]  # full resolution; overviews and masks are other levels or series
+        pixels = series.asarray()
+        axes = series.axes
+    if pixels.ndim == 3 and axes.index("Y") != 0:  # planar, or one page a band
+        pixels = np.moveaxis(pixels, 0, 2)
+    return np.ascontiguousarray(pixels)

@@ -1,0 +1,234 @@
+"""Prepared records to batches of arrays, through grain.
+
+Order and augmentation are functions of (seed, number of the global batch, row): they depend neither on how many
+processes share the work nor on threads, and any position can be taken up without replaying what came before.
+
+    folder = prepare.ensure_prepared(config.data, data_dir)
+    split = open_split(folder, "train")
+    batches = train_batches(split, transform=classification_train(64), batch_size=256, seed=0)
+    seek(batches, 1000)                 # the next one is global batch 1000
+    batch = next(batches)               # image [b h w c], label int32, valid bool [b], index int64 [b]
+    position(batches)                   # 1001
+"""
+
+import dataclasses
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import grain
+import numpy as np
+import tensorflow_datasets as tfds
+from absl import logging
+
+from genseg.data import codec, records
+from genseg.data.augment import Transform
+from genseg.data.card import DatasetCard
+from genseg.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """One split of a prepared data set.
+
+    source: random access to serialised records. corrupt: index -> message of undecodable records met so far.
+    """
+
+    card: DatasetCard
+    name: str
+    source: Sequence[bytes] = dataclasses.field(repr=False)
+    corrupt: dict[int, str] = dataclasses.field(default_factory=dict, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def record(self, index: int) -> records.Record:
+        """The stored bytes and where they come from."""
+        return records.parse(self.source[index])
+
+    def decode(self, index: int) -> dict:
+        """image [h w c] in the card's dtype, label (int, or mask uint8 [h w]), name, index.
+
+        Raises: CorruptFile naming the file; UserError if the band count is not the card's.
+        """
+        record = self.record(index)
+        if self.card.task == "classification":
+            image, label = codec.decode_rgb(record.image, record.file_name), record.label
+        else:
+            image = codec.decode_image(record.image, record.file_name)
+            label = codec.decode_mask(record.label, f"mask of {record.file_name}")
+            image = _filled(image, self.card)
+        if image.shape[2] != self.card.channels:
+            raise UserError(
+                f"{record.file_name} has {image.shape[2]} bands, the card of {self.card.name} {self.card.channels}: "
+                "prepare the data again."
+            )
+        return {"image": image, "label": label, "name": record.file_name, "index": index}
+
+
+def _filled(image: np.ndarray, card: DatasetCard) -> np.ndarray:
+    """Pixels without a measurement take the band's mean, which normalisation turns into 0."""
+    for band, spec in enumerate(card.bands):
+        if spec.nodata is not None or image.dtype == np.float32:
+            values = image[..., band]
+            missing = ~np.isfinite(values) if image.dtype == np.float32 else np.zeros(values.shape, bool)
+            if spec.nodata is not None:
+                missing |= values == spec.nodata
+            if missing.any():
+                image = image.copy() if not image.flags.writeable else image
+                image[..., band][missing] = card.fill[band]
+    return image
+
+
+def open_split(folder: Path | str, split: str) -> Split:
+    """Opens a split of a data set that `prepare` has made.
+
+    Args:
+      folder: what `prepare.ensure_prepared` returned.
+    Raises: UserError if nothing is prepared there or there is no such split.
+    """
+    card = DatasetCard.read(Path(folder))
+    if split not in card.splits:
+        raise UserError(f"{card.name} has no split {split!r}: it has {', '.join(card.splits)}.")
+    builder = tfds.builder_from_directory(Path(folder) / "records")
+    source = builder.as_data_source(split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
+    if len(source) != card.splits[split]:
+        raise UserError(f"{folder} holds {len(source)} {split} records, its card says {card.splits[split]}: prepare it again.")
+    return Split(card, split, source)
+
+
+def train_batches(
+    split: Split,
+    *,
+    transform: Transform,
+    batch_size: int,
+    seed: int,
+    process_index: int = 0,
+    process_count: int = 1,
+    threads: int = 0,
+    skip_corrupt: bool = False,
+    start: int = 0,
+) -> grain.DatasetIterator:
+    """Endless batches of this process's rows [p*b/P, (p+1)*b/P) of each global batch of b rows.
+
+    All records are shuffled globally each epoch; a global batch may straddle two epochs, and no record is dropped.
+
+    Args:
+      transform: from `genseg.data.augment`; must return images of one size.
+      batch_size: rows of a global batch, b.
+      seed: of order and augmentation.
+      threads: decoding threads; 0 = one a core.
+      skip_corrupt: put the next readable record in the place of an undecodable one (noted in split.corrupt, logged)
+        instead of raising.
+      start: number of global batches already consumed.
+    Returns: an iterator of dicts: image [b/P h w c] uint8 or float32, label int32 [b/P] or [b/P h w], valid bool [b/P],
+      index int64 [b/P] (place of the record in the split).
+    Raises: UserError if batch_size is not a positive multiple of process_count, or if decoding fails.
+    """
+    rows = _rows(batch_size, process_count)
+
+    def load(index: int, rng: np.random.Generator) -> dict:
+        record = _decode(split, index, skip_corrupt)
+        return _example(record, transform(record, rng))
+
+    dataset = (
+        grain.MapDataset.range(len(split))
+        .seed(seed)
+        .shuffle()
+        .repeat()
+        .random_map(load)
+        .batch(rows, batch_fn=_stack)[process_index::process_count]
+    )
+    iterator = iter(dataset.to_iter_dataset(_reading(threads)))
+    seek(iterator, start)
+    return iterator
+
+
+def eval_batches(
+    split: Split,
+    *,
+    transform: Transform,
+    batch_size: int,
+    process_index: int = 0,
+    process_count: int = 1,
+    threads: int = 0,
+    skip_corrupt: bool = False,
+) -> Iterator[dict]:
+    """One pass over the split in stored order: every record once, the same number of batches in every process.
+
+    The last global batch is filled up with copies of the last record with valid=False and index -1. With skip_corrupt
+    an undecodable record also becomes such a row. Arguments and returned form as in `train_batches`.
+    """
+    rows = _rows(batch_size, process_count)
+
+    def load(batch: int) -> dict:
+        first = batch * batch_size + process_index * rows
+        examples = []
+        for index in range(first, first + rows):
+            record = _decode(split, min(index, len(split) - 1), skip_corrupt)
+            example = _example(record, transform(record, None))
+            if record["index"] != index:
+                example["valid"], example["index"] = np.bool_(False), np.int64(-1)
+            examples.append(example)
+        return _stack(examples)
+
+    batches = grain.MapDataset.range(-(-len(split) // batch_size)).map(load)
+    return iter(batches.to_iter_dataset(_reading(threads)))
+
+
+def position(iterator: grain.DatasetIterator) -> int:
+    """Global batches consumed so far from an iterator of `train_batches`."""
+    return iterator.get_state()["next_index"]
+
+
+def seek(iterator: grain.DatasetIterator, batches: int) -> None:
+    """Goes to where `batches` global batches have been consumed, at once."""
+    iterator.set_state({"next_index": int(batches)})
+
+
+def _rows(batch_size: int, process_count: int) -> int:
+    if batch_size < 1 or batch_size % process_count:
+        raise UserError(f"A batch of {batch_size} cannot be shared by {process_count} processes: use a multiple.")
+    return batch_size // process_count
+
+
+def _reading(threads: int) -> grain.ReadOptions:
+    """Whole batches are the unit of work, hence a short buffer: one a thread and two waiting."""
+    threads = threads or os.cpu_count() or 1
+    return grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 2)
+
+
+def _decode(split: Split, index: int, skip_corrupt: bool) -> dict:
+    """split.decode(index), or of the next readable record."""
+    for step in range(len(split)):
+        place = (int(index) + step) % len(split)
+        if place in split.corrupt and skip_corrupt:
+            continue
+        try:
+            return split.decode(place)
+        except codec.CorruptFile as error:
+            if not skip_corrupt:
+                raise
+            split.corrupt[place] = str(error)
+            logging.warning("Skipped (%d so far): %s", len(split.corrupt), error)
+    raise UserError(f"No record of the split {split.name!r} of {split.card.name} can be decoded: prepare it again.")
+
+
+def _example(record: dict, out: dict) -> dict:
+    return {
+        "image": out["image"],
+        "label": np.asarray(out["label"], np.int32),
+        "valid": np.bool_(True),
+        "index": np.int64(record["index"]),
+    }
+
+
+def _stack(examples: list[dict]) -> dict:
+    sizes = {e["image"].shape for e in examples}
+    if len(sizes) > 1:
+        small, large = sorted(sizes)[0], sorted(sizes)[-1]
+        raise UserError(f"Images of {small} and {large} cannot share a batch: crop or pad them, or use batches of one.")
+    batch = {key: np.stack([e[key] for e in examples]) for key in ("image", "label", "valid", "index")}
+    if batch["image"].dtype not in (np.uint8, np.float32):
+        batch["image"] = batch["image"].astype(np.float32)
+    return batch

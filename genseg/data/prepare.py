@@ -1,0 +1,119 @@
+"""Raw files to a prepared data set, once: `python -m genseg.data.prepare NAME --source DIR --data_dir DIR [--FIELD VALUE]`.
+
+The fields that a data set reads from `config.data`, and that the command takes as options, are documented at its entry
+in `genseg.data.DATASETS`. Every data set shares these:
+
+    config.data.name          key of DATASETS
+    config.data.source        folder of raw files; "" if data_dir holds the prepared data set already
+    config.data.data_dir      where prepared data sets are kept; "" = a folder chosen by the caller
+    config.data.skip_corrupt  leave out undecodable files, counted, instead of stopping
+
+A copy is used again as long as names and sizes of the raw files and all options are what it was made from; anything
+else is prepared beside it under another fingerprint, and nothing that exists is changed.
+"""
+
+import argparse
+import ast
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any
+
+from genseg.data import DATASETS, records
+from genseg.data.card import DatasetCard
+from genseg.errors import UserError
+
+
+def from_config(data: Any) -> Any:
+    """The options dataclass of DATASETS[data["name"]], filled from the entries of `data`.
+
+    Raises: UserError if the name is unknown or a field is missing.
+    """
+    name = data["name"]
+    if name not in DATASETS:
+        raise UserError(f"There is no data set {name!r}: config.data.name is one of {', '.join(sorted(DATASETS))}.")
+    kind = DATASETS[name]
+    values = {}
+    for field in dataclasses.fields(kind):
+        if field.name not in data:
+            raise UserError(f"config.data lacks {field.name!r}, which {name} needs: see {kind.__name__}.")
+        values[field.name] = _frozen(data[field.name])
+    return kind(**values)
+
+
+def _frozen(value: Any) -> Any:
+    """Config lists to tuples and config dicts to dicts, so that options compare and print alike wherever they come from."""
+    if isinstance(value, list | tuple):
+        return tuple(_frozen(v) for v in value)
+    if hasattr(value, "items"):
+        return {k: _frozen(v) for k, v in sorted(value.items())}
+    return value
+
+
+def ensure_prepared(data: Any, data_dir: Path | str, *, threads: int = 0, progress: bool = True) -> Path:
+    """Prepares `config.data` unless that has been done, and returns the folder that `pipeline.open_split` takes.
+
+    Args:
+      data: config.data, see the module's text. Mappings and ConfigDicts both serve.
+      data_dir: where to keep it; the caller's choice if data.data_dir is "".
+    Raises: UserError for anything wrong with the files or options.
+    """
+    data_dir = Path(data_dir).expanduser()
+    name = data["name"]
+    if name in DATASETS and hasattr(DATASETS[name], "prepare"):  # made by another builder than records.write
+        dataset = from_config(data)
+        return dataset.prepare(data_dir, threads=threads, skip_corrupt=data["skip_corrupt"], progress=progress)
+    drawn = name in DATASETS and "source" not in {f.name for f in dataclasses.fields(DATASETS[name])}
+    if name in DATASETS and not drawn and not data["source"]:
+        found = sorted(p.parent for p in data_dir.glob(f"{name}-*/card.json"))
+        if len(found) == 1:
+            return found[0]
+        if found:
+            names = ", ".join(p.name for p in found)
+            raise UserError(f"{data_dir} holds {len(found)} copies of {name} ({names}): remove all but one or set source.")
+        raise UserError(f"There is no prepared {name} in {data_dir}: set config.data.source to its raw files.")
+    plan = from_config(data).plan()
+    return records.write(plan, data_dir, threads=threads, skip_corrupt=data["skip_corrupt"], progress=progress)
+
+
+def _literal(text: str) -> Any:
+    """Command-line text to a value: Python literals as such, all else as a string."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def main(argv: list[str] | None = None) -> int:
+    first = argparse.ArgumentParser(prog="python -m genseg.data.prepare", description=__doc__.split("\n")[0], add_help=False)
+    first.add_argument("name", choices=sorted(DATASETS))
+    known, rest = first.parse_known_args(argv)
+    kind = DATASETS[known.name]
+    parser = argparse.ArgumentParser(
+        prog=f"python -m genseg.data.prepare {known.name}",
+        description=kind.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--data_dir", required=True, help="where prepared data sets are kept")
+    parser.add_argument("--skip_corrupt", action="store_true", help="leave out undecodable files, counted")
+    parser.add_argument("--threads", type=int, default=0, help="0 = one a core")
+    for field in dataclasses.fields(kind):
+        default = field.default if field.default is not dataclasses.MISSING else field.default_factory()
+        if isinstance(default, bool):
+            parser.add_argument(f"--{field.name}", action=argparse.BooleanOptionalAction, default=default)
+        else:
+            parser.add_argument(f"--{field.name}", type=_literal, default=default, help=f"default {default!r}")
+    options = vars(parser.parse_args(rest))
+    shared = {"data_dir": options.pop("data_dir"), "threads": options.pop("threads")}
+    try:
+        folder = ensure_prepared({"name": known.name, **options}, shared["data_dir"], threads=shared["threads"])
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(DatasetCard.read(folder).describe())
+    print(f"Prepared   {folder}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
