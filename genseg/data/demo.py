@@ -179,22 +179,23 @@ def _height(label: int, size: int, rng: np.random.Generator) -> np.ndarray:
             cv2.circle(canvas, place, round(radius * 16), 1.0, max(1, round(1.6 * unit)), cv2.LINE_AA, shift=4)
     else:  # aircraft: a body, wings and a tail
         for _ in range(rng.integers(1, 3)):
-            centre, length = rng.uniform(0.3, 0.7, 2) * size, rng.uniform(14, 22) * unit
+            centre, length = rng.uniform(0.3, 0.7, 2) * size, rng.uniform(16, 23) * unit
             turn = rng.uniform(0, 2 * np.pi)
             nose = np.array([np.cos(turn), np.sin(turn)])
-            _polygon(canvas, _rectangle(centre, length, 2.4 * unit, turn), 1.0)
-            _polygon(canvas, _rectangle(centre + nose * length * 0.08, length * 0.9, 3.0 * unit, turn + np.pi / 2), 1.0)
-            _polygon(canvas, _rectangle(centre - nose * length * 0.42, length * 0.4, 2.0 * unit, turn + np.pi / 2), 1.0)
+            _polygon(canvas, _rectangle(centre, length, 2.6 * unit, turn), 1.0)
+            _polygon(canvas, _rectangle(centre + nose * length * 0.08, length * 0.95, 3.2 * unit, turn + np.pi / 2), 1.0)
+            _polygon(canvas, _rectangle(centre - nose * length * 0.43, length * 0.42, 2.2 * unit, turn + np.pi / 2), 1.0)
     return canvas
 
 
 def draw_photograph(label: int, hue: float, size: int, rng: np.random.Generator) -> np.ndarray:
     """uint8 [size size 3]: the structure of class `label` in colours around `hue` (0..1, cyclic)."""
     relief = _height(label, size, rng)
-    ground = np.array(colorsys.hsv_to_rgb(hue % 1, rng.uniform(0.45, 0.8), rng.uniform(0.35, 0.6)))
-    other = np.array(colorsys.hsv_to_rgb((hue + rng.normal(0, 0.04)) % 1, rng.uniform(0.2, 0.6), rng.uniform(0.5, 0.9)))
-    amount = (0.5 + 0.5 * relief * rng.choice([-1, 1]))[..., None] * rng.uniform(0.55, 1.0)
-    image = ground + (other - ground) * amount + 0.10 * relief[..., None] * rng.choice([-1, 1])
+    dark = rng.uniform(0.3, 0.5)
+    ground = np.array(colorsys.hsv_to_rgb(hue % 1, rng.uniform(0.45, 0.8), dark))
+    bright = dark + rng.uniform(0.2, 0.45)
+    other = np.array(colorsys.hsv_to_rgb((hue + rng.normal(0, 0.04)) % 1, rng.uniform(0.2, 0.6), bright))
+    image = ground + (other - ground) * (0.5 + 0.5 * relief * rng.choice([-1, 1]))[..., None]
     shade = 1 + 0.18 * _clouds(size, rng, max(2, size // 2)) + 0.06 * _clouds(size, rng, max(2, size // 8))
     image = image * shade[..., None] * rng.uniform(0.75, 1.2) + rng.normal(0, 0.035, (size, size, 3))
     return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
@@ -258,7 +259,7 @@ def draw_scene(size: int, night: bool, rng: np.random.Generator) -> tuple[np.nda
     shade = 1 + 0.15 * _clouds(size, rng, max(2, size // 2))
     colour *= shade[..., None]
     if night:
-        lamps = np.clip(0.12 + 0.22 * np.maximum(_clouds(size, rng, max(2, size // 3)), 0), 0, 1)
+        lamps = np.clip(0.16 + 0.25 * np.maximum(_clouds(size, rng, max(2, size // 3)), 0), 0, 1)
         colour = colour * lamps[..., None] * np.array([1.0, 0.9, 0.75]) + rng.normal(0, 0.03, colour.shape)
     else:
         colour = colour * rng.uniform(0.85, 1.25) + rng.normal(0, 0.02, colour.shape)
