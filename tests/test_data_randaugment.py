@@ -40,8 +40,8 @@ def _solarize_add(image, magnitude):
     return image.point([min(255, i + add) if i < 128 else i for i in range(256)] * 3)
 
 
-# timm/data/auto_augment.py, _RAND_INCREASING_TRANSFORMS with NAME_TO_OP and LEVEL_TO_ARG: name -> (image, magnitude, sign,
-# resample) -> image.
+# timm/data/auto_augment.py, _RAND_INCREASING_TRANSFORMS with NAME_TO_OP and LEVEL_TO_ARG:
+# name -> (image, magnitude, sign, resample) -> image.
 REFERENCE = {
     "AutoContrast": lambda i, m, s, r: ImageOps.autocontrast(i),
     "Equalize": lambda i, m, s, r: ImageOps.equalize(i),
@@ -194,8 +194,8 @@ def test_operations_are_drawn_uniformly_with_replacement_and_independently(drawn
     pairs = Counter((draws[0].name, draws[1].name) for draws in drawn if len(draws) == 2)
     both = sum(pairs.values())
     expected = both / 225
-    # Chi-square with 224 degrees of freedom: mean 224, standard deviation 21.2. Same-name pairs are among the 225 cells,
-    # so drawing without replacement would fail by hundreds.
+    # Chi-square with 224 degrees of freedom: mean 224, standard deviation 21.2. Same-name pairs are among the 225
+    # cells, so drawing without replacement would fail by hundreds.
     chi_square = sum((pairs[a, b] - expected) ** 2 / expected for a in OPERATIONS for b in OPERATIONS)
     assert 224 - 5 * 21.2 < chi_square < 224 + 5 * 21.2
 

@@ -24,9 +24,11 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from genseg.data.augment import Transform
+
 RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
-_VALUES = np.arange(256)
+_values = np.arange(256)
 
 
 def _lookup(image: np.ndarray, table: np.ndarray) -> np.ndarray:
@@ -64,10 +66,10 @@ def auto_contrast(image: np.ndarray) -> np.ndarray:
         present = np.flatnonzero(counts)
         lo, hi = int(present[0]), int(present[-1])
         if lo == hi:
-            tables[c] = _VALUES
+            tables[c] = _values
         else:
             scale = 255.0 / (hi - lo)
-            tables[c] = np.clip((_VALUES * scale - lo * scale).astype(np.int64), 0, 255)
+            tables[c] = np.clip((_values * scale - lo * scale).astype(np.int64), 0, 255)
     return _lookup(image, tables)
 
 
@@ -78,7 +80,7 @@ def equalize(image: np.ndarray) -> np.ndarray:
         present = counts[counts > 0]
         step = int(present.sum() - present[-1]) // 255
         if len(present) <= 1 or step == 0:
-            tables[c] = _VALUES
+            tables[c] = _values
         else:
             below = np.concatenate([[0], np.cumsum(counts)[:-1]])
             # Pillow's 8-bit lookup clips: the last entries can reach 256 and more.
@@ -102,12 +104,12 @@ def posterize(image: np.ndarray, bits: int) -> np.ndarray:
 
 def solarize(image: np.ndarray, threshold: int) -> np.ndarray:
     """Inverts the values from `threshold` (0 to 256) upwards (ImageOps.solarize)."""
-    return _lookup(image, np.where(_VALUES < threshold, _VALUES, 255 - _VALUES).astype(np.uint8))
+    return _lookup(image, np.where(_values >= threshold, 255 - _values, _values).astype(np.uint8))
 
 
 def solarize_add(image: np.ndarray, add: int) -> np.ndarray:
     """Adds `add` to the values below 128, up to 255 (timm's `solarize_add`)."""
-    return _lookup(image, np.where(_VALUES < 128, np.minimum(_VALUES + add, 255), _VALUES).astype(np.uint8))
+    return _lookup(image, np.where(_values < 128, np.minimum(_values + add, 255), _values).astype(np.uint8))
 
 
 def color(image: np.ndarray, factor: float) -> np.ndarray:
@@ -117,12 +119,12 @@ def color(image: np.ndarray, factor: float) -> np.ndarray:
 
 def contrast(image: np.ndarray, factor: float) -> np.ndarray:
     """Blends from the mean grey (factor 0) through the image (1) to more contrast (ImageEnhance.Contrast)."""
-    return _lookup(image, _blend(int(_grey(image).mean() + 0.5), _VALUES, factor))
+    return _lookup(image, _blend(int(_grey(image).mean() + 0.5), _values, factor))
 
 
 def brightness(image: np.ndarray, factor: float) -> np.ndarray:
     """Multiplies by `factor` (ImageEnhance.Brightness)."""
-    return _lookup(image, _blend(0, _VALUES, factor))
+    return _lookup(image, _blend(0, _values, factor))
 
 
 def sharpness(image: np.ndarray, factor: float) -> np.ndarray:
@@ -147,7 +149,7 @@ class Warp:
     resample: Image.Resampling
 
     def affine(self, image: np.ndarray, matrix: tuple[float, ...]) -> np.ndarray:
-        """Output (x, y) takes its value from the input at (a x + b y + c, d x + e y + f), matrix = (a, b, c, d, e, f)."""
+        """matrix (a, b, c, d, e, f): output (x, y) is the input at (a x + b y + c, d x + e y + f)."""
         height, width = image.shape[:2]
         picture = Image.fromarray(image).transform(
             (width, height), Image.Transform.AFFINE, matrix, self.resample, fillcolor=self.fill
@@ -183,8 +185,8 @@ def enhance_factor(level: float, sign: int) -> float:
     return max(0.1, 1.0 + sign * level * 0.9)
 
 
-# An operation takes the image, the level = magnitude / 10 in [0, 1], a random sign (+1 or -1) and the Warp, and maps the
-# level to its argument as timm's LEVEL_TO_ARG does. The names are timm's.
+# An operation takes the image, the level = magnitude / 10 in [0, 1], a random sign (+1 or -1) and the Warp, and maps
+# the level to its argument as timm's LEVEL_TO_ARG does. The names are timm's.
 Operation = Callable[[np.ndarray, float, int, Warp], np.ndarray]
 OPERATIONS: dict[str, Operation] = {
     "AutoContrast": lambda image, level, sign, warp: auto_contrast(image),
@@ -263,3 +265,16 @@ def rand_augment(
     for draw in draw_operations(rng, magnitude=magnitude, magnitude_std=magnitude_std, layers=layers, prob=prob):
         image = OPERATIONS[draw.name](image, draw.level, draw.sign, warp)
     return image
+
+
+def with_rand_augment(transform: Transform, **options) -> Transform:
+    """`transform` (crop and flip), then `rand_augment` with these keyword arguments.
+
+    The published pre-training transform is `with_rand_augment(classification_train(224))`.
+    """
+
+    def augmented(record: dict, rng: np.random.Generator) -> dict:
+        record = transform(record, rng)
+        return {**record, "image": rand_augment(record["image"], rng, **options)}
+
+    return augmented
