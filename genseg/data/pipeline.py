@@ -39,7 +39,7 @@ from genseg.data.randaugment import with_rand_augment
 from genseg.errors import UserError
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Split:
     """One split of a prepared data set.
 
@@ -188,7 +188,7 @@ def eval_batches(
     return iter(batches.to_iter_dataset(_reading(threads)))
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Data:
     """A prepared data set with the transforms that its config asks for."""
 
