@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
-import resource
 import shutil
 import tarfile
 from pathlib import Path
@@ -37,7 +36,6 @@ _BANDS = tuple(
     for name, mean, std in (("red", 0.485, 0.229), ("green", 0.456, 0.224), ("blue", 0.406, 0.225))
 )
 _NOT_MEASURED = records.Moments.of(np.zeros((1, 1, 3), np.uint8))  # the published statistics stand
-_OPEN_FILES = 4096  # TFDS sorts a large split through 1000 files that are open at once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,10 +178,6 @@ def _build(archives: tuple[Path, Path], folder: Path, progress: bool) -> None:
     manual.mkdir()
     for path in archives:
         (manual / path.name).symlink_to(path.resolve())
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     if not progress:
         tfds.disable_progress_bar()
     builder = tfds.builder("imagenet2012", data_dir=folder / "tfds", file_format="array_record")
