@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from absl import logging
 from jax.sharding import Mesh
 
 from genseg import partition, report
 from genseg.tasks import Pretrain, Segment, Task
+
+logger = logging.getLogger(__name__)
 
 Counts = dict[str, np.ndarray]
 
@@ -52,12 +54,12 @@ def write_details(
     """Per-class table (log, CSV) and confusion picture of a segmentation pass; a line of scores for pre-training."""
     scores = task.summarize(counts)
     synthetic = " (synthetic data)" if task.card.synthetic else ""
-    logging.info("%s at step %d%s: %s", split, step, synthetic, report.score_line(scores))
+    logger.info("%s at step %d%s: %s", split, step, synthetic, report.score_line(scores))
     if isinstance(task, Pretrain) or not partition.is_main_process():
         return
     rows = report.class_rows(task.card, task.detail(counts), counts["confusion"])
     table = report.text_table(rows)
-    logging.info("%s, protocol: %s\n%s", split, task.card.protocol, table)
+    logger.info("%s, protocol: %s\n%s", split, task.card.protocol, table)
     writers.text(step, f"{split}/classes", table)
     title = f"{task.card.name} {split}, step {step}{synthetic}\n{report.score_line(scores)}"
     picture = report.confusion_picture(counts["confusion"], task.card.classes, title)

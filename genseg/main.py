@@ -6,9 +6,11 @@ Exit status: 0 done, 2 a mistake that the message says how to mend.
 
 from __future__ import annotations
 
+import logging
 import sys
 
-from absl import app, flags, logging
+from absl import app, flags
+from absl import logging as absl_logging
 from ml_collections import config_flags
 
 from genseg.errors import UserError
@@ -27,12 +29,22 @@ def main(argv: list[str]) -> None:
     from genseg import partition, train
 
     partition.start()
-    logging.set_verbosity(logging.INFO if partition.is_main_process() else logging.WARNING)
-    logging.info("config:\n%s", CONFIG.value)
+    start_log(logging.INFO if partition.is_main_process() else logging.WARNING)
+    logging.getLogger("genseg").info("config:\n%s", CONFIG.value)
     if MODE.value == "dry_run":
         print(train.dry_run(CONFIG.value, WORKDIR.value))
     else:
         train.train(CONFIG.value, WORKDIR.value)
+
+
+def start_log(level: int) -> None:
+    """genseg's own lines on standard error; of the libraries only warnings (Orbax alone writes 20 lines a save)."""
+    absl_logging.set_verbosity(absl_logging.WARNING)
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    log = logging.getLogger("genseg")
+    log.handlers, log.propagate = [handler], False
+    log.setLevel(level)
 
 
 def parse(argv: list[str]) -> list[str]:

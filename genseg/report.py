@@ -1,13 +1,13 @@
 """What a run tells: clu metrics of the training steps, JSON lines, TensorBoard events, ETA lines, tables and pictures.
 
 TensorBoard files are written with tensorboardX: clu's writers import TensorFlow, which training does not need.
+(Annotations are evaluated here, because clu reads those of a metrics collection.)
 """
-
-from __future__ import annotations
 
 import csv
 import io
 import json
+import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -18,12 +18,13 @@ import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import logging
 from clu import metrics as clu_metrics
 from PIL import Image, ImageDraw
 
 from genseg.data.card import DatasetCard
 from genseg.metrics import SegmentationScores
+
+logger = logging.getLogger(__name__)
 
 NEVER = np.iinfo(np.int32).max
 
@@ -35,14 +36,14 @@ class FirstNonFinite(clu_metrics.Metric):
     step: jax.Array
 
     @classmethod
-    def empty(cls) -> FirstNonFinite:
+    def empty(cls) -> "FirstNonFinite":
         return cls(step=jnp.int32(NEVER))
 
     @classmethod
-    def from_model_output(cls, finite: jax.Array, step: jax.Array, **_) -> FirstNonFinite:
+    def from_model_output(cls, finite: jax.Array, step: jax.Array, **_) -> "FirstNonFinite":
         return cls(step=jnp.where(finite, NEVER, step).astype(jnp.int32))
 
-    def merge(self, other: FirstNonFinite) -> FirstNonFinite:
+    def merge(self, other: "FirstNonFinite") -> "FirstNonFinite":
         return type(self)(step=jnp.minimum(self.step, other.step))
 
     def compute(self) -> jax.Array:
@@ -161,7 +162,7 @@ def duration(seconds: float) -> str:
 
 def log_step(step: int, steps: int, values: Mapping[str, float]) -> None:
     """One line: step, loss, learning rate, speed, ETA."""
-    logging.info(
+    logger.info(
         "step %d/%d | loss %.4f | lr %.2e | grad %.2f | %.0f img/s | input wait %.0f%% | ETA %s",
         step, steps, values["loss"], values["learning_rate"], values["grad_norm"], values["images_per_second"],
         100 * values["input_wait"], duration(values["eta_seconds"]),

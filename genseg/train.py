@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import itertools
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -15,14 +16,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from absl import logging
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from genseg import checkpoints, evaluate, optim, partition, report, state as states, tasks, transfer, tree
+from genseg import checkpoints, evaluate, inputs, optim, partition, report, tasks, transfer, tree
+from genseg import state as states
 from genseg.config import differences, section, to_json
-from genseg.data import pipeline
 from genseg.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,7 +132,7 @@ class Setup:
     config: ConfigDict
     workdir: Path
     mesh: Mesh
-    data: pipeline.Data
+    data: inputs.Inputs
     task: tasks.Task
     plan: Plan
     optim: optim.OptimSettings
@@ -151,11 +153,12 @@ class Setup:
 def setup(config: ConfigDict, workdir: str) -> Setup:
     """Opens the data, builds task, optimizer and step. Raises UserError for whatever does not fit together."""
     mesh = partition.make_mesh(config.mesh.data, config.mesh.fsdp)
-    data = pipeline.open_data(config.data, default_data_dir=str(Path(workdir) / "data"))
-    logging.info("%s", data.card.describe())
-    task = tasks.build(config, data.card)
-    the_plan = plan(config, data.card.splits["train"], mesh.size)
+    partition.check_batch(config.train.batch_size, mesh)
     partition.check_batch(config.eval.batch_size, mesh)
+    data = inputs.open_inputs(config)
+    logger.info("%s", data.card.describe())
+    task = tasks.build(config, data.card)
+    the_plan = plan(config, data.card.splits[config.data.train_split], mesh.size)
     settings = section(optim.OptimSettings, config.optim, "optim")
     schedule = optim.learning_rate(settings, the_plan.steps, the_plan.warmup_steps)
     abstract_params, _ = jax.eval_shape(task.net.init, jax.random.key(0))
@@ -183,10 +186,10 @@ def initial_state(run: Setup) -> states.TrainState:
         params, summary = transfer.adopt_backbone(
             params, weights.params, rule=init.stem, key=stem_key, origin=weights.path
         )
-        logging.info("start: backbone from %s: %s", weights.path, summary)
+        logger.info("start: backbone from %s: %s", weights.path, summary)
         params = jax.device_put(params, run.sharding.params)
     else:
-        logging.info("start: from scratch, seed %d", run.config.seed)
+        logger.info("start: from scratch, seed %d", run.config.seed)
     use_ema = run.config.ema.decay > 0
     create = jax.jit(lambda p, s: states.create(p, s, run.optimizer, ema=use_ema), out_shardings=run.sharding)
     return create(params, stats)
@@ -201,9 +204,9 @@ def start(run: Setup, saved: checkpoints.Checkpoints) -> tuple[states.TrainState
         lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), run.abstract, run.sharding
     )
     restored = saved.restore(abstract, step)
-    logging.info("start: resumed from this workdir's checkpoint at step %d", step)
+    logger.info("start: resumed from this workdir's checkpoint at step %d", step)
     for line in differences(restored.meta["config"], to_json(run.config)):
-        logging.warning("config differs from the checkpoint's: %s", line)
+        logger.warning("config differs from the checkpoint's: %s", line)
     return restored.state, restored.batches
 
 
@@ -216,9 +219,9 @@ def train(config: ConfigDict, workdir: str) -> dict[str, Any]:
     Path(workdir).mkdir(parents=True, exist_ok=True)
     run = setup(config, workdir)
     steps = run.plan.steps
-    logging.info("plan: %s", run.plan)
-    logging.info("optimizer groups:\n%s", optim.group_table(run.optim, run.abstract.params))
-    logging.info("parameters:\n%s", tree.size_table(run.abstract.params))
+    logger.info("plan: %s", run.plan)
+    logger.info("optimizer groups:\n%s", optim.group_table(run.optim, run.abstract.params))
+    logger.info("parameters:\n%s", tree.size_table(run.abstract.params))
     if partition.is_main_process():
         report.write_json(run.workdir / "config.json", to_json(config))
 
@@ -274,7 +277,7 @@ def train(config: ConfigDict, workdir: str) -> dict[str, Any]:
         writers.close()
         if partition.is_main_process():
             report.write_json(run.workdir / "result.json", result)
-        logging.info("done in %s: %s", report.duration(result["seconds"]), report.score_line(scores))
+        logger.info("done in %s: %s", report.duration(result["seconds"]), report.score_line(scores))
         return result
 
 
@@ -292,10 +295,7 @@ def device_batches(
     run: Setup, position: int, progress: report.Progress, watch: NonFiniteWatch
 ) -> Iterator[dict[str, jax.Array]]:
     """Global training batches from `position` on, the next one already on its way to the device."""
-    batches = run.data.train_batches(
-        batch_size=run.plan.batch_size, seed=run.config.seed, start=position,
-        process_index=partition.process_index(), process_count=partition.process_count(),
-    )  # fmt: skip
+    batches = run.data.train_batches(start=position)
     ahead: collections.deque = collections.deque()
     for number in itertools.count(position + 1):
         began = time.monotonic()
@@ -339,19 +339,12 @@ class Evaluator:
         self._step = evaluate.make_step(run.task, run.mesh)
         self._predict = None
 
-    def _batches(self):
-        run = self._run
-        return run.data.eval_batches(
-            split=run.config.data.eval_split, batch_size=run.config.eval.batch_size,
-            process_index=partition.process_index(), process_count=partition.process_count(),
-        )  # fmt: skip
-
     def __call__(self, state: states.TrainState, step: int, *, final: bool) -> dict[str, float]:
         """Scores with the weights that `config.eval.ema` names; at the end also with the others, as raw_* or ema_*."""
         run, config = self._run, self._run.config
         ema = config.eval.ema and bool(state.ema)
         params, stats = state.weights(ema)
-        counts = evaluate.run(self._step, params, stats, self._batches(), run.mesh)
+        counts = evaluate.run(self._step, params, stats, run.data.eval_batches(), run.mesh)
         pictures, split = run.workdir / "pictures", config.data.eval_split
         pictures.mkdir(exist_ok=True)
         evaluate.write_details(run.task, counts, pictures, self._writers, step, split)
@@ -359,12 +352,12 @@ class Evaluator:
         if isinstance(run.task, tasks.Segment) and config.report.panels:
             self._predict = self._predict or evaluate.make_predictor(run.task, run.mesh)
             evaluate.write_panels(
-                run.task, self._predict, params, stats, self._batches(), run.mesh, pictures, self._writers, step, split,
+                run.task, self._predict, params, stats, run.data.eval_batches(), run.mesh, pictures, self._writers, step, split,
                 samples=config.report.panels,
             )  # fmt: skip
         if final and state.ema:
             params, stats = state.weights(not ema)
-            other = run.task.summarize(evaluate.run(self._step, params, stats, self._batches(), run.mesh))
+            other = run.task.summarize(evaluate.run(self._step, params, stats, run.data.eval_batches(), run.mesh))
             name = "raw" if ema else "ema"
             scores |= {f"{name}_{k}": v for k, v in other.items()}
         return scores

@@ -1,0 +1,129 @@
+"""CSP or RGB pre-training of a small ConvNeXt on `tiny-imagenet-20` (or any folder of class folders), on a laptop's CPU.
+
+Lab note
+  data      64 x 64 photographs, 20 classes, 500 + 50 a class; a stand-in for ImageNet that shows the chain at work
+  network   convnext_micro (1.9 M parameters)
+  expected  see docs/small-runs.md, with the commands and seeds
+  cost      under 25 minutes on 2 CPU cores
+  commands  python -m genseg.main --config=configs/small_pretrain.py --workdir=runs/csp4 \\
+                --config.data.source=DIR
+            python -m genseg.main --config=configs/small_pretrain.py:objective=rgb,channels=3 --workdir=runs/rgb \\
+                --config.data.source=DIR
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config(arguments: str = "") -> ConfigDict:
+    """arguments: "objective=csp|rgb,channels=N", in any order; both may be left out (csp, 4)."""
+    options = {"objective": "csp", "channels": "4"}
+    for pair in filter(None, arguments.split(",")):
+        key, _, value = pair.partition("=")
+        if key not in options:
+            raise KeyError(f"'{key}' after the config's colon; known are {', '.join(options)}")
+        options[key] = value
+
+    config = ConfigDict()
+    config.task = "pretrain"
+    config.seed = 0
+
+    config.data = ConfigDict()
+    config.data.name = "folder_classification"
+    config.data.source = ""  # the folder that holds train/ and val/
+    config.data.data_dir = ""  # prepared records; "" = the user's cache folder
+    config.data.splits = ("train", "val")
+    config.data.train_split = "train"
+    config.data.eval_split = "val"
+    config.data.skip_corrupt = False
+    config.data.threads = 1  # decoding threads; the network needs the other core more
+
+    config.augment = ConfigDict()
+    config.augment.size = 48  # trained small: a 64-pixel step costs 3 times as much on a CPU
+    config.augment.eval_size = 64  # crops enlarge what they show; whole images are shown larger to match
+    config.augment.scale = (0.35, 1.0)
+    config.augment.ratio = (3 / 4, 4 / 3)
+    config.augment.horizontal_flip = 0.5
+    config.augment.vertical_flip = 0.0
+    config.augment.eval_crop_share = 1.0
+
+    config.csp = ConfigDict()
+    config.csp.objective = options["objective"]
+    config.csp.channels = int(options["channels"])
+    config.csp.fill = "random"
+    config.csp.per = "image"
+
+    config.model = ConfigDict()
+    config.model.backbone = "convnext_micro"
+    config.model.drop_path = 0.05
+    config.model.dtype = "float32"
+    config.model.remat = False
+    config.model.head_init_scale = 1.0
+
+    config.init = ConfigDict()
+    config.init.checkpoint = ""
+    config.init.ema = False
+    config.init.best = False
+    config.init.stem = "exact"
+
+    config.mixing = ConfigDict()
+    config.mixing.mixup = 0.2
+    config.mixing.cutmix = 1.0
+    config.mixing.prob = 0.5
+    config.mixing.switch_prob = 0.5
+    config.mixing.group = 16
+
+    config.erasing = ConfigDict()
+    config.erasing.prob = 0.0
+    config.erasing.min_area = 0.02
+    config.erasing.max_area = 1 / 3
+    config.erasing.min_aspect = 0.3
+    config.erasing.tries = 10
+
+    config.loss = ConfigDict()
+    config.loss.smoothing = 0.1
+
+    config.train = ConfigDict()
+    config.train.batch_size = 128
+    config.train.epochs = 45.0
+    config.train.steps = 0
+    config.train.warmup_epochs = 2.0
+    config.train.warmup_steps = 0
+    config.train.accumulation = 1
+
+    config.optim = ConfigDict()
+    config.optim.learning_rate = 2e-3
+    config.optim.min_learning_rate = 1e-5
+    config.optim.warmup_learning_rate = 0.0
+    config.optim.schedule = "cosine"
+    config.optim.power = 1.0
+    config.optim.b1 = 0.9
+    config.optim.b2 = 0.999
+    config.optim.eps = 1e-8
+    config.optim.weight_decay = 0.05
+    config.optim.no_decay = (r".*/(bias|scale|gamma)",)
+    config.optim.clip_norm = 5.0
+    config.optim.layer_decay = 1.0
+    config.optim.layer_decay_layers = 6
+
+    config.ema = ConfigDict()
+    config.ema.decay = 0.998
+    config.ema.warmup = True
+
+    config.eval = ConfigDict()
+    config.eval.every = 780  # steps; 0 = only at the end
+    config.eval.batch_size = 200
+    config.eval.ema = True
+    config.eval.orders = ("fixed", "permuted", "reversed")
+
+    config.mesh = ConfigDict()
+    config.mesh.data = -1
+    config.mesh.fsdp = 1
+
+    config.checkpoint = ConfigDict()
+    config.checkpoint.every = 390  # steps; 0 = only with evaluations
+    config.checkpoint.keep = 1
+
+    config.report = ConfigDict()
+    config.report.log_every = 39
+    config.report.panels = 0
+    return config

@@ -1,0 +1,110 @@
+"""The data of a run: from `config.data`, `config.augment` and `config.eval` to batches."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from genseg import partition
+from genseg.config import section
+from genseg.data import augment, pipeline, prepare
+from genseg.data.card import DatasetCard
+from genseg.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassificationAugment:
+    """config.augment of pre-training. size, eval_size: sides in pixels in training and at evaluation; scale, ratio: of
+    RandomResizedCrop; flips: probabilities; eval_crop_share: side of evaluation's central crop over the shorter side."""
+
+    size: int
+    eval_size: int
+    scale: tuple[float, float]
+    ratio: tuple[float, float]
+    horizontal_flip: float
+    vertical_flip: float
+    eval_crop_share: float
+
+
+@dataclasses.dataclass(frozen=True)
+class SegmentationAugment:
+    """config.augment of segmentation. size: (height, width) of training crops; scale: range of random scaling;
+    cat_max_ratio: largest share of one class in a crop; flips: probabilities; turns: quarter turns (nadir images);
+    photometric: distortion of the visible bands; eval_multiple: evaluation images are padded to a multiple of this."""
+
+    size: tuple[int, int]
+    scale: tuple[float, float]
+    cat_max_ratio: float
+    horizontal_flip: float
+    vertical_flip: float
+    turns: bool
+    photometric: bool
+    eval_multiple: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """Card, splits and transforms. Batches are this process's rows of global batches (see `genseg.data.pipeline`)."""
+
+    card: DatasetCard
+    train_split: pipeline.Split
+    eval_split: pipeline.Split
+    train_transform: augment.Transform
+    eval_transform: augment.Transform
+    config: ConfigDict
+
+    def train_batches(self, *, start: int) -> Iterator[dict[str, Any]]:
+        """Endless training batches after the first `start` global ones."""
+        return pipeline.train_batches(
+            self.train_split, transform=self.train_transform, batch_size=self.config.train.batch_size,
+            seed=self.config.seed, start=start, threads=self.config.data.threads,
+            skip_corrupt=self.config.data.skip_corrupt, process_index=partition.process_index(),
+            process_count=partition.process_count(),
+        )  # fmt: skip
+
+    def eval_batches(self) -> Iterator[dict[str, Any]]:
+        """One pass over the evaluation split; the last batch is filled up with rows that are not valid."""
+        return pipeline.eval_batches(
+            self.eval_split, transform=self.eval_transform, batch_size=self.config.eval.batch_size,
+            threads=self.config.data.threads, skip_corrupt=self.config.data.skip_corrupt,
+            process_index=partition.process_index(), process_count=partition.process_count(),
+        )  # fmt: skip
+
+
+def default_data_dir() -> Path:
+    """Where prepared data is kept when config.data.data_dir is "": shared by all runs of a user."""
+    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "genseg"
+
+
+def open_inputs(config: ConfigDict) -> Inputs:
+    """Opens what `config.data` names, preparing it first where that has not been done.
+
+    Raises UserError for anything wrong with the files or the config.
+    """
+    folder = prepare.ensure_prepared(
+        config.data, config.data.data_dir or default_data_dir(), threads=config.data.threads
+    )
+    train_split = pipeline.open_split(folder, config.data.train_split)
+    eval_split = pipeline.open_split(folder, config.data.eval_split)
+    card = train_split.card
+    if card.task == "classification":
+        a = section(ClassificationAugment, config.augment, "augment")
+        train_transform = augment.classification_train(
+            a.size, scale=a.scale, ratio=a.ratio, horizontal_flip=a.horizontal_flip, vertical_flip=a.vertical_flip
+        )
+        eval_transform = augment.classification_eval(a.eval_size, crop_share=a.eval_crop_share)
+    else:
+        a = section(SegmentationAugment, config.augment, "augment")
+        train_transform = augment.segmentation_train(
+            card, tuple(a.size), scale=a.scale, cat_max_ratio=a.cat_max_ratio, horizontal_flip=a.horizontal_flip,
+            vertical_flip=a.vertical_flip, turns=a.turns, photometric=a.photometric,
+        )  # fmt: skip
+        eval_transform = augment.segmentation_eval(card, multiple=a.eval_multiple)
+    if not len(train_split):
+        raise UserError(f"split '{config.data.train_split}' of {card.name} is empty; there is nothing to train on")
+    return Inputs(card, train_split, eval_split, train_transform, eval_transform, config)
