@@ -167,6 +167,75 @@ def random_turn(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -
     return np.rot90(image, turns), np.rot90(mask, turns)
 
 
+def visible_bands(card: DatasetCard) -> tuple[int, ...]:
+    """Places of the bands named red, green and blue, in that order; those that the card lacks are left out."""
+    names = [b.name.lower() for b in card.bands]
+    return tuple(names.index(n) for n in ("red", "green", "blue") if n in names)
+
+
+def photometric_distortion(
+    image: np.ndarray, rng: np.random.Generator, bands: Sequence[int], low: float = 0.0, high: float = 255.0
+) -> np.ndarray:
+    """mmsegmentation's PhotoMetricDistortion on some bands of an image; the others are returned as they were.
+
+    Each with probability 1/2: brightness shifted by up to 32/255 of the range, contrast scaled by 0.5 .. 1.5 (before or
+    after the rest, at random), saturation scaled by 0.5 .. 1.5, hue turned by up to 36 degrees. uint8 goes through
+    OpenCV's 8-bit HSV as there, value for value; other dtypes go through float32, with `low` .. `high` (stored units)
+    as their 0 .. 255, and integers are rounded. Source: mmseg/datasets/transforms/transforms.py.
+
+    Args:
+      bands: places of red, green and blue. Saturation and hue need all three and are left out with fewer.
+    """
+    if not bands:
+        return image
+    places = list(bands)
+    eight_bit = image.dtype == np.uint8
+    pixels = image[..., places]
+    if not eight_bit:
+        pixels = np.clip((pixels.astype(np.float32) - low) * (255.0 / max(high - low, 1e-6)), 0, 255)
+
+    def linear(values: np.ndarray, alpha: float = 1.0, beta: float = 0.0) -> np.ndarray:
+        out = np.clip(values.astype(np.float32) * np.float32(alpha) + np.float32(beta), 0, 255)
+        return out.astype(np.uint8) if eight_bit else out
+
+    def hsv(change: Callable[[np.ndarray], None]) -> np.ndarray:
+        if eight_bit:
+            wheel = cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2HSV)
+            change(wheel)
+            return cv2.cvtColor(wheel, cv2.COLOR_HSV2RGB)
+        wheel = cv2.cvtColor(pixels / np.float32(255), cv2.COLOR_RGB2HSV) * np.float32([0.5, 255, 255])
+        change(wheel)
+        return cv2.cvtColor(wheel * np.float32([2, 1 / 255, 1 / 255]), cv2.COLOR_HSV2RGB) * np.float32(255)
+
+    def saturate(wheel: np.ndarray) -> None:
+        wheel[..., 1] = linear(wheel[..., 1], alpha=saturation)
+
+    def turn(wheel: np.ndarray) -> None:
+        wheel[..., 0] = (wheel[..., 0].astype(np.float32) + hue) % 180
+
+    # All draws come first and in one order, so that what one step does never moves the randomness of another.
+    does = rng.random(4) < 0.5
+    early = rng.random() < 0.5
+    brightness, contrast, saturation = rng.uniform(-32, 32), rng.uniform(0.5, 1.5), rng.uniform(0.5, 1.5)
+    hue = int(rng.integers(-18, 18))
+    if does[0]:
+        pixels = linear(pixels, beta=brightness)
+    if does[1] and early:
+        pixels = linear(pixels, alpha=contrast)
+    if does[2] and len(places) == 3:
+        pixels = hsv(saturate)
+    if does[3] and len(places) == 3:
+        pixels = hsv(turn)
+    if does[1] and not early:
+        pixels = linear(pixels, alpha=contrast)
+    out = image.copy()
+    if not eight_bit:
+        pixels = pixels * np.float32(max(high - low, 1e-6) / 255) + np.float32(low)
+        pixels = pixels if image.dtype == np.float32 else np.rint(pixels)
+    out[..., places] = pixels
+    return out
+
+
 def classification_train(
     size: int,
     *,
@@ -206,7 +275,14 @@ def segmentation_train(
     photometric: bool = False,
 ) -> Transform:
     """Random scale, crop to `size` (height, width), flips, quarter turns, photometric distortion of the visible bands,
-    padding with the band means and the ignore label. For square sizes only where `turns` is set."""
+    padding with the band means and the ignore label. For square sizes only where `turns` is set.
+
+    `photometric` needs bands named red, green or blue. Raises: UserError if there are none."""
+    visible = visible_bands(card)
+    if photometric and not visible:
+        raise UserError(f"{card.name} has no band named red, green or blue to distort: set photometric=False.")
+    low = min((card.bands[i].low for i in visible), default=0.0)
+    high = max((card.bands[i].high for i in visible), default=255.0)
     if turns and size[0] != size[1]:
         raise UserError(f"Quarter turns need a square crop, not {size[0]} x {size[1]}: set turns=False.")
 
@@ -218,6 +294,8 @@ def segmentation_train(
         image, mask = random_flips(image, mask, rng, horizontal_flip, vertical_flip)
         if turns:
             image, mask = random_turn(image, mask, rng)
+        if photometric:
+            image = photometric_distortion(image, rng, visible, low, high)
         image, mask = pad(image, mask, *size, card.fill, card.ignore_label)
         return {"image": image, "label": mask}
 

@@ -112,7 +112,9 @@ class DatasetCard:
                 raw[key] = tuple(raw[key])
             return cls(**raw)
         except (KeyError, TypeError, json.JSONDecodeError) as error:
-            raise UserError(f"This is not a data set card of this version ({error!r}): prepare the data again.") from None
+            raise UserError(
+                f"This is not a data set card of this version ({error!r}): prepare the data again."
+            ) from None
 
     @classmethod
     def read(cls, folder: Path) -> "DatasetCard":
@@ -134,12 +136,15 @@ class DatasetCard:
         lines.append(f"Bands      {self.channels} of {self.dtype} (stored units, over the training split)")
         for i, b in enumerate(self.bands):
             nodata = "" if b.nodata is None else f"  nodata {b.nodata:g}"
-            lines.append(
-                f"  {i:3d} {b.name:<{width}}  mean {b.mean:9.4g}  std {b.std:9.4g}  range {b.low:g} .. {b.high:g}{nodata}"
-            )
+            spread = f"mean {b.mean:9.4g}  std {b.std:9.4g}  range {b.low:g} .. {b.high:g}"
+            lines.append(f"  {i:3d} {b.name:<{width}}  {spread}{nodata}")
         ignore = "" if self.ignore_label is None else f", {self.ignore_label} = ignored"
-        averaged = "all averaged" if len(self.scored) == len(self.classes) else f"{len(self.scored)} averaged (marked *)"
-        lines.append(f"Classes    {len(self.classes)}{ignore}, {averaged}; absent from truth and prediction: {self.absent}")
+        averaged = (
+            "all averaged" if len(self.scored) == len(self.classes) else f"{len(self.scored)} averaged (marked *)"
+        )
+        lines.append(
+            f"Classes    {len(self.classes)}{ignore}, {averaged}; absent in truth and prediction: {self.absent}"
+        )
         if self.palette:
             width = max(map(len, self.classes))
             for i, (name, colour) in enumerate(zip(self.classes, self.palette, strict=True)):

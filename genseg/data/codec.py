@@ -68,7 +68,8 @@ def decode_rgb(data: bytes, name: str) -> np.ndarray:
         pixels = (pixels >> 8).astype(np.uint8)
     if pixels.dtype != np.uint8 or pixels.shape[2] not in (1, 2, 3, 4):
         raise UserError(
-            f"The photograph {name} has {pixels.shape[2]} bands of {pixels.dtype}: classification takes 8-bit grey or RGB."
+            f"The photograph {name} has {pixels.shape[2]} bands of {pixels.dtype}: classification takes 8-bit grey or "
+            "RGB."
         )
     if pixels.shape[2] <= 2:
         return cv2.cvtColor(np.ascontiguousarray(pixels[..., 0]), cv2.COLOR_GRAY2RGB)
@@ -106,8 +107,10 @@ def encode_png(pixels: np.ndarray) -> bytes:
 def encode_tiff(pixels: np.ndarray) -> bytes:
     """Lossless TIFF (deflate) of [h w c] with any band count and dtype."""
     buffer = io.BytesIO()
+    planar = "contig" if pixels.shape[2] > 1 else None
+    pixels = pixels if planar else pixels[..., 0]
     tifffile.imwrite(
-        buffer, pixels, compression="deflate", predictor=True, photometric="minisblack", planarconfig="contig"
+        buffer, pixels, compression="deflate", predictor=True, photometric="minisblack", planarconfig=planar
     )
     return buffer.getvalue()
 
@@ -161,9 +164,10 @@ def _decode_png(data: bytes, indices: bool) -> np.ndarray:
 
 def _decode_tiff(data: bytes) -> np.ndarray:
     with tifffile.TiffFile(io.BytesIO(data)) as tiff:
-        series = tiff.series[0]  # full resolution; overviews and masks are other levels or series
-        pixels = series.asarray()
-        axes = series.axes
-    if pixels.ndim == 3 and axes.index("Y") != 0:  # planar, or one page a band
-        pixels = np.moveaxis(pixels, 0, 2)
-    return np.ascontiguousarray(pixels)
+        first = tiff.series[0]  # at full resolution; overviews are other levels, or series of other sizes
+        if first.ndim == 2:  # one band, or one page a band
+            alike = [s for s in tiff.series if s.shape == first.shape and s.dtype == first.dtype]
+            return np.stack([s.asarray() for s in alike], axis=2)
+        pixels = first.asarray()
+        planar = first.axes.index("Y") != 0
+    return np.ascontiguousarray(np.moveaxis(pixels, 0, 2) if planar else pixels)

@@ -132,7 +132,9 @@ def _rectangle(centre: np.ndarray, length: float, width: float, angle: float) ->
     """Corner points [4 2] (x, y)."""
     along = np.array([np.cos(angle), np.sin(angle)]) * length / 2
     across = np.array([-np.sin(angle), np.cos(angle)]) * width / 2
-    return np.array([centre + along + across, centre + along - across, centre - along - across, centre - along + across])
+    return np.array(
+        [centre + along + across, centre + along - across, centre - along - across, centre - along + across]
+    )
 
 
 def _height(label: int, size: int, rng: np.random.Generator) -> np.ndarray:
@@ -146,10 +148,14 @@ def _height(label: int, size: int, rng: np.random.Generator) -> np.ndarray:
         canvas = np.sin(across * (2 * np.pi / (rng.uniform(3.2, 6) * unit)) + 0.5 * _clouds(size, rng, size // 2))
     elif kind == "waves":  # crests that bend and break off
         bend = 2.2 * _clouds(size, rng, size // 4)
-        canvas = np.sin(across * (2 * np.pi / (rng.uniform(7, 11) * unit)) + bend) * (0.6 + 0.4 * _clouds(size, rng, size // 4))
+        canvas = np.sin(across * (2 * np.pi / (rng.uniform(7, 11) * unit)) + bend) * (
+            0.6 + 0.4 * _clouds(size, rng, size // 4)
+        )
     elif kind == "parking":  # cells in two directions
         period = rng.uniform(4.5, 7) * unit
-        canvas = np.sign(np.sin(along * 2 * np.pi / period) * np.sin(across * 2 * np.pi / (period * rng.uniform(1, 1.6))))
+        canvas = np.sign(
+            np.sin(along * 2 * np.pi / period) * np.sin(across * 2 * np.pi / (period * rng.uniform(1, 1.6)))
+        )
         canvas = cv2.GaussianBlur(canvas.astype(np.float32), (3, 3), 0.6 * unit)
     elif kind == "roads":  # two bright bands that cross
         for turn in (angle, angle + rng.uniform(0.9, 2.2)):
@@ -158,7 +164,11 @@ def _height(label: int, size: int, rng: np.random.Generator) -> np.ndarray:
         canvas = canvas * 2 - 0.8
     elif kind == "roofs":  # blocks, each with a light and a dark half
         for _ in range(rng.integers(3, 6)):
-            centre, length, width = rng.uniform(0.1, 0.9, 2) * size, rng.uniform(9, 14) * unit, rng.uniform(7, 10) * unit
+            centre, length, width = (
+                rng.uniform(0.1, 0.9, 2) * size,
+                rng.uniform(9, 14) * unit,
+                rng.uniform(7, 10) * unit,
+            )
             turn = angle + rng.choice([0, np.pi / 2])
             side = np.array([-np.sin(turn), np.cos(turn)]) * width / 4
             _polygon(canvas, _rectangle(centre + side, length, width / 2, turn), 1.0)
@@ -183,8 +193,12 @@ def _height(label: int, size: int, rng: np.random.Generator) -> np.ndarray:
             turn = rng.uniform(0, 2 * np.pi)
             nose = np.array([np.cos(turn), np.sin(turn)])
             _polygon(canvas, _rectangle(centre, length, 2.6 * unit, turn), 1.0)
-            _polygon(canvas, _rectangle(centre + nose * length * 0.08, length * 0.95, 3.2 * unit, turn + np.pi / 2), 1.0)
-            _polygon(canvas, _rectangle(centre - nose * length * 0.43, length * 0.42, 2.2 * unit, turn + np.pi / 2), 1.0)
+            _polygon(
+                canvas, _rectangle(centre + nose * length * 0.08, length * 0.95, 3.2 * unit, turn + np.pi / 2), 1.0
+            )
+            _polygon(
+                canvas, _rectangle(centre - nose * length * 0.43, length * 0.42, 2.2 * unit, turn + np.pi / 2), 1.0
+            )
     return canvas
 
 
@@ -234,7 +248,9 @@ def draw_scene(size: int, night: bool, rng: np.random.Generator) -> tuple[np.nda
     for _ in range(rng.integers(2, 5)):
         centre, length, width = rng.uniform(0.05, 0.95, 2) * size, rng.uniform(11, 20) * unit, rng.uniform(9, 14) * unit
         turn = angle + rng.choice([0, np.pi / 2])
-        roof = np.array(colorsys.hsv_to_rgb(rng.choice([0.02, 0.08, 0.6, 0.33]), rng.uniform(0.1, 0.5), rng.uniform(0.4, 0.8)))
+        roof = np.array(
+            colorsys.hsv_to_rgb(rng.choice([0.02, 0.08, 0.6, 0.33]), rng.uniform(0.1, 0.5), rng.uniform(0.4, 0.8))
+        )
         warmth = heat[1] + rng.normal(0, 0.05)
         side = np.array([-np.sin(turn), np.cos(turn)]) * width / 4
         paint(1, _rectangle(centre + side, length, width / 2, turn), roof * 1.15, warmth + 0.03)
@@ -252,7 +268,9 @@ def draw_scene(size: int, night: bool, rng: np.random.Generator) -> tuple[np.nda
     for _ in range(rng.integers(2, 6)):
         centre, turn = lanes[rng.integers(len(lanes))]
         run = np.array([np.cos(turn), np.sin(turn)])
-        place = centre + run * rng.uniform(-0.5, 0.5) * size + np.array([-run[1], run[0]]) * rng.choice([-1.8, 1.8]) * unit
+        place = (
+            centre + run * rng.uniform(-0.5, 0.5) * size + np.array([-run[1], run[0]]) * rng.choice([-1.8, 1.8]) * unit
+        )
         body = np.array(colorsys.hsv_to_rgb(rng.random(), rng.uniform(0, 0.7), rng.uniform(0.2, 0.95)))
         paint(4, _rectangle(place, 5.5 * unit, 3.2 * unit, turn), body, heat[4] + rng.normal(0, 0.05))
 

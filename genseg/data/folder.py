@@ -49,7 +49,9 @@ class FolderClassification:
         for split in self.splits:
             folder = root / split
             if not folder.is_dir():
-                raise UserError(f"The data set {root} has no split {split!r}: make the folder {folder} or change splits.")
+                raise UserError(
+                    f"The data set {root} has no split {split!r}: make the folder {folder} or change splits."
+                )
             found = sorted(p.name for p in folder.iterdir() if p.is_dir())
             if not found:
                 raise UserError(f"The split folder {folder} holds no class folders: expected {folder}/<class>/*.jpg.")
@@ -57,13 +59,19 @@ class FolderClassification:
                 classes = found
             odd = sorted(set(found) ^ set(classes))
             if odd:
-                where = f"is missing from {folder}" if odd[0] in classes else f"is in {folder} but not in {self.splits[0]!r}"
+                where = (
+                    f"is missing from {folder}"
+                    if odd[0] in classes
+                    else f"is in {folder} but not in {self.splits[0]!r}"
+                )
                 raise UserError(f"The class folder {odd[0]!r} {where}: every split needs the same classes.")
             items[split] = []
             for label, name in enumerate(classes):
                 files = sorted(p for p in (folder / name).iterdir() if p.suffix.lower() in _PHOTOGRAPHS)
                 if not files:
-                    raise UserError(f"The class folder {folder / name} holds no JPEG or PNG: fill it or remove the class.")
+                    raise UserError(
+                        f"The class folder {folder / name} holds no JPEG or PNG: fill it or remove the class."
+                    )
                 items[split] += [(path, label) for path in files]
         card = DatasetCard(
             name="folder_classification",
@@ -150,13 +158,18 @@ class FolderSegmentation:
             ignore_label=self.ignore_label,
             scored=scored,
             splits={},
-            protocol=self.protocol or f"mean over {len(scored)} classes of one confusion matrix over all pixels of the split",
+            protocol=self.protocol
+            or f"mean over {len(scored)} classes of one confusion matrix over all pixels of the split",
             synthetic=False,
             dtype=str(np.result_type(*sample)),
         )
         files = (p for pairs in items.values() for pair in pairs for p in (*pair.images, pair.mask))
         return Plan(
-            card, items, lambda split, pair: _load_pair(card, split, pair), fingerprint(self, root, files), self.splits[0]
+            card,
+            items,
+            lambda split, pair: _load_pair(card, split, pair),
+            fingerprint(self, root, files),
+            self.splits[0],
         )
 
 
@@ -194,7 +207,9 @@ def _pairs(root: Path, split: str, images: tuple[str, ...], mask: str, lists: di
             places = [root / p.replace("{split}", split).replace("{id}", name) for p in (*images, mask)]
             missing = [p for p in places if not p.is_file()]
             if missing:
-                raise UserError(f"{path} lists {name!r}, but there is no file {missing[0]}: add it or correct the list.")
+                raise UserError(
+                    f"{path} lists {name!r}, but there is no file {missing[0]}: add it or correct the list."
+                )
             pairs.append(Pair(name, tuple(places[:-1]), places[-1]))
     else:
         found = [_matches(root, p, split) for p in (*images, mask)]
@@ -215,7 +230,9 @@ def _pairs(root: Path, split: str, images: tuple[str, ...], mask: str, lists: di
 
 def _wrong_bands(pair: Pair, found: int, bands: tuple[str, ...]) -> UserError:
     files = " + ".join(str(p) for p in pair.images)
-    return UserError(f"{files} has {found} band(s), but bands names {len(bands)} ({', '.join(bands)}): correct one of them.")
+    return UserError(
+        f"{files} has {found} band(s), but bands names {len(bands)} ({', '.join(bands)}): correct one of them."
+    )
 
 
 def _load_pair(card: DatasetCard, split: str, pair: Pair) -> tuple[list[Record], Moments]:
@@ -223,12 +240,16 @@ def _load_pair(card: DatasetCard, split: str, pair: Pair) -> tuple[list[Record],
     parts = [codec.decode_image(d, str(p)) for d, p in zip(data, pair.images, strict=True)]
     sizes = {p.shape[:2] for p in parts}
     if len(sizes) > 1:
-        raise UserError(f"The files of scene {pair.id!r} differ in size: {' and '.join(map(str, sorted(sizes)))} pixels.")
+        raise UserError(
+            f"The files of scene {pair.id!r} differ in size: {' and '.join(map(str, sorted(sizes)))} pixels."
+        )
     if sum(p.shape[2] for p in parts) != card.channels:
         raise _wrong_bands(pair, sum(p.shape[2] for p in parts), tuple(b.name for b in card.bands))
     image = parts[0] if len(parts) == 1 else np.concatenate([p.astype(card.dtype) for p in parts], axis=2)
     if image.dtype != card.dtype:
-        raise UserError(f"{pair.images[0]} holds {image.dtype}, but the first image {card.dtype}: give all files one type.")
+        raise UserError(
+            f"{pair.images[0]} holds {image.dtype}, but the first image {card.dtype}: give all files one type."
+        )
     mask = codec.decode_mask(codec.read(pair.mask), str(pair.mask))
     if mask.ndim != 2:
         raise UserError(f"The mask {pair.mask} has {mask.shape[2]} bands: it must hold one class id a pixel.")

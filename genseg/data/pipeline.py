@@ -10,7 +10,7 @@ processes share the work nor on threads, and any position can be taken up withou
     batch = next(batches)               # image [b h w c], label int32, valid bool [b], index int64 [b]
     position(batches)                   # 1001
 
-`open_data(config.data, ...)` does this for a whole `config.data`, which beside the fields of `genseg.data.prepare` holds
+`open_data(config.data, ...)` does this for a whole `config.data`. Beside the fields of `genseg.data.prepare` it holds
 
     config.data.threads      decoding threads, 0 = one a core
     config.data.eval_split   split that is evaluated, "val"
@@ -105,7 +105,9 @@ def open_split(folder: Path | str, split: str) -> Split:
     builder = tfds.builder_from_directory(Path(folder) / "records")
     source = builder.as_data_source(split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
     if len(source) != card.splits[split]:
-        raise UserError(f"{folder} holds {len(source)} {split} records, its card says {card.splits[split]}: prepare it again.")
+        raise UserError(
+            f"{folder} holds {len(source)} {split} records, its card says {card.splits[split]}: prepare it again."
+        )
     return Split(card, split, source)
 
 
@@ -199,7 +201,7 @@ class Data:
     threads: int
     skip_corrupt: bool
 
-    @functools.cache  # noqa: B019: as many entries as splits, and a Data lives as long as its run
+    @functools.cache  # noqa: B019 - as many entries as splits, and a Data lives as long as its run
     def split(self, name: str) -> Split:
         return open_split(self.folder, name)
 
@@ -209,7 +211,8 @@ class Data:
         """`train_batches` of the split "train"."""
         return train_batches(
             self.split("train"), transform=self.train_transform, batch_size=batch_size, seed=seed, start=start,
-            process_index=process_index, process_count=process_count, threads=self.threads, skip_corrupt=self.skip_corrupt,
+            process_index=process_index, process_count=process_count, threads=self.threads,
+            skip_corrupt=self.skip_corrupt,
         )  # fmt: skip
 
     def eval_batches(
@@ -254,9 +257,13 @@ def _complete(builder: Callable[..., Transform], options: Any, name: str) -> Tra
     """builder(**options), with every argument given and none unknown."""
     wanted, given = set(inspect.signature(builder).parameters), set(options)
     if missing := sorted(wanted - given):
-        raise UserError(f"config.data.{name} lacks {', '.join(missing)}: a config is complete, add them (see configs/).")
+        raise UserError(
+            f"config.data.{name} lacks {', '.join(missing)}: a config is complete, add them (see configs/)."
+        )
     if unknown := sorted(given - wanted):
-        raise UserError(f"config.data.{name} has unknown keys {', '.join(unknown)}: known are {', '.join(sorted(wanted))}.")
+        raise UserError(
+            f"config.data.{name} has unknown keys {', '.join(unknown)}: known are {', '.join(sorted(wanted))}."
+        )
     return builder(**{key: options[key] for key in given})
 
 

@@ -1,4 +1,6 @@
-"""Raw files to a prepared data set, once: `python -m genseg.data.prepare NAME --source DIR --data_dir DIR [--FIELD VALUE]`.
+"""Raw files to a prepared data set, once.
+
+    python -m genseg.data.prepare NAME --source DIR --data_dir DIR [--FIELD VALUE ...]
 
 The fields that a data set reads from `config.data`, and that the command takes as options, are documented at its entry
 in `genseg.data.DATASETS`. Every data set shares these:
@@ -42,7 +44,7 @@ def from_config(data: Any) -> Any:
 
 
 def _frozen(value: Any) -> Any:
-    """Config lists to tuples and config dicts to dicts, so that options compare and print alike wherever they come from."""
+    """Lists to tuples and ConfigDicts to dicts, so that options compare and print alike wherever they come from."""
     if isinstance(value, list | tuple):
         return tuple(_frozen(v) for v in value)
     if hasattr(value, "items"):
@@ -70,7 +72,9 @@ def ensure_prepared(data: Any, data_dir: Path | str, *, threads: int = 0, progre
             return found[0]
         if found:
             names = ", ".join(p.name for p in found)
-            raise UserError(f"{data_dir} holds {len(found)} copies of {name} ({names}): remove all but one or set source.")
+            raise UserError(
+                f"{data_dir} holds {len(found)} copies of {name} ({names}): remove all but one or set source."
+            )
         raise UserError(f"There is no prepared {name} in {data_dir}: set config.data.source to its raw files.")
     plan = from_config(data).plan()
     return records.write(plan, data_dir, threads=threads, skip_corrupt=data["skip_corrupt"], progress=progress)
@@ -85,7 +89,9 @@ def _literal(text: str) -> Any:
 
 
 def main(argv: list[str] | None = None) -> int:
-    first = argparse.ArgumentParser(prog="python -m genseg.data.prepare", description=__doc__.split("\n")[0], add_help=False)
+    first = argparse.ArgumentParser(
+        prog="python -m genseg.data.prepare", description=__doc__.split("\n")[0], add_help=False
+    )
     first.add_argument("name", choices=sorted(DATASETS))
     known, rest = first.parse_known_args(argv)
     kind = DATASETS[known.name]

@@ -120,8 +120,8 @@ class Plan:
 
 
 def fingerprint(options: Any, root: Path | None = None, files: Iterable[Path] = (), version: int = 1) -> str:
-    """8 hex digits over the options (a dataclass; its `source` does not count, so that a folder may move) and over the
-    files' sizes and names below root (contents are not read), and over the version of the code that makes the records."""
+    """8 hex digits over the options (a dataclass; its `source` does not count, so that a folder may move), over the
+    files' sizes and names below root (contents are not read), and over the version of the code that makes records."""
     fields = {f.name: getattr(options, f.name) for f in dataclasses.fields(options) if f.name != "source"}
     digest = hashlib.sha256(f"{FORMAT} {version} {type(options).__name__} {fields!r}\n".encode())
     for path in files:
@@ -233,7 +233,9 @@ def _write_records(plan: Plan, folder: Path, threads: int, skip_corrupt: bool, p
             writer.add_examples({split: [_example(card, r) for r in chunk]})
             chunk.clear()
 
-        with tqdm(total=len(items), desc=f"{card.name} {split}", unit="file", disable=not progress) as bar:
+        with tqdm(
+            total=len(items), desc=f"{card.name} {split}", unit="file", disable=None if progress else True
+        ) as bar:
             for loaded in _in_order(lambda item, split=split: plan.load(split, item), items, threads):
                 try:
                     records, moments = loaded.result()
@@ -257,7 +259,9 @@ def _write_records(plan: Plan, folder: Path, threads: int, skip_corrupt: bool, p
         if not counts[split]:
             raise UserError(f"The split {split!r} of {card.name} holds no readable image: check its files.")
     writer.close_all()
-    return dataclasses.replace(card, splits=counts, bands=_bands(card, total), notes=card.notes + _skipped_note(skipped))
+    return dataclasses.replace(
+        card, splits=counts, bands=_bands(card, total), notes=card.notes + _skipped_note(skipped)
+    )
 
 
 def _skipped_note(skipped: list[str]) -> tuple[str, ...]:
