@@ -280,8 +280,8 @@ def resized_plan(full: Path, short_side: int, quality: int) -> records.Plan:
 def limit_short_side(data: bytes, name: str, short_side: int, quality: int) -> bytes:
     """A JPEG whose shorter side is at most `short_side` pixels: the same bytes if it is small enough already.
 
-    Shrinking averages areas. Chroma is stored at half resolution (4:2:0), which decodes faster than the 4:4:4 that three
-    in four originals have (154 of a sample of 200).
+    Shrinking averages areas. Chroma is stored at half resolution (4:2:0), which decodes faster than the 4:4:4 that
+    three in four originals have (154 of a sample of 200).
     Raises: CorruptFile naming `name`.
     """
     if data[:2] == b"\xff\xd8":
