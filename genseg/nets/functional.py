@@ -42,8 +42,7 @@ def bind(build: Callable[[nnx.Rngs], nnx.Module]) -> Net:
 
     @functools.cache
     def structure() -> nnx.GraphDef:
-        with jax.ensure_compile_time_eval():
-            abstract = nnx.eval_shape(lambda: build(nnx.Rngs(0)))
+        abstract = nnx.eval_shape(lambda: build(nnx.Rngs(0)))
         graphdef, _, _ = nnx.split(abstract, nnx.Param, nnx.BatchStat)
         return graphdef
 
