@@ -9,33 +9,21 @@ processes share the work nor on threads, and any position can be taken up withou
     seek(batches, 1000)                 # the next one is global batch 1000
     batch = next(batches)               # image [b h w c], label int32, valid bool [b], index int64 [b]
     position(batches)                   # 1001
-
-`open_data(config.data, ...)` does this for a whole `config.data`. Beside the fields of `genseg.data.prepare` it holds
-
-    config.data.threads      decoding threads, 0 = one a core
-    config.data.eval_split   split that is evaluated, "val"
-    config.data.augment      keyword arguments of `augment.classification_train` and `rand_augment` (bool), or those of
-                             `augment.segmentation_train`, complete
-    config.data.evaluation   keyword arguments of `augment.classification_eval` or `augment.segmentation_eval`, complete
 """
 
 import dataclasses
-import functools
-import inspect
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import grain
 import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
 
-from genseg.data import augment, codec, prepare, records
+from genseg.data import codec, records
 from genseg.data.augment import Transform
 from genseg.data.card import DatasetCard
-from genseg.data.randaugment import with_rand_augment
 from genseg.errors import UserError
 
 
@@ -188,83 +176,6 @@ def eval_batches(
 
     batches = grain.MapDataset.range(-(-len(split) // batch_size)).map(load)
     return iter(batches.to_iter_dataset(_reading(threads)))
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Data:
-    """A prepared data set with the transforms that its config asks for."""
-
-    card: DatasetCard
-    folder: Path
-    train_transform: Transform
-    eval_transform: Transform
-    threads: int
-    skip_corrupt: bool
-
-    @functools.cache  # noqa: B019 - as many entries as splits, and a Data lives as long as its run
-    def split(self, name: str) -> Split:
-        return open_split(self.folder, name)
-
-    def train_batches(
-        self, *, batch_size: int, seed: int, start: int = 0, process_index: int = 0, process_count: int = 1
-    ) -> grain.DatasetIterator:
-        """`train_batches` of the split "train"."""
-        return train_batches(
-            self.split("train"), transform=self.train_transform, batch_size=batch_size, seed=seed, start=start,
-            process_index=process_index, process_count=process_count, threads=self.threads,
-            skip_corrupt=self.skip_corrupt,
-        )  # fmt: skip
-
-    def eval_batches(
-        self, *, split: str, batch_size: int, process_index: int = 0, process_count: int = 1
-    ) -> Iterator[dict]:
-        """`eval_batches` of any split."""
-        return eval_batches(
-            self.split(split), transform=self.eval_transform, batch_size=batch_size, process_index=process_index,
-            process_count=process_count, threads=self.threads, skip_corrupt=self.skip_corrupt,
-        )  # fmt: skip
-
-
-def open_data(data: Any, *, default_data_dir: Path | str) -> Data:
-    """Prepares `config.data` if that has not been done, and opens it.
-
-    Args:
-      data: config.data; its fields are listed at the top of this module, of `prepare`, and at the entries of DATASETS.
-      default_data_dir: where to prepare if data.data_dir is "".
-    Raises: UserError for anything wrong with files, splits or fields.
-    """
-    folder = prepare.ensure_prepared(data, data["data_dir"] or default_data_dir)
-    card = DatasetCard.read(folder)
-    for split in ("train", data["eval_split"]):
-        if split not in card.splits:
-            raise UserError(f"{card.name} has no split {split!r}: it has {', '.join(card.splits)}.")
-    if card.task == "classification":
-        options = dict(data["augment"])
-        if "rand_augment" not in options:
-            raise UserError("config.data.augment lacks rand_augment: add rand_augment=True or False.")
-        distort = options.pop("rand_augment")
-        train = _complete(augment.classification_train, options, "augment")
-        if distort:
-            train = with_rand_augment(train, fill=tuple(int(v) for v in card.fill))
-        evaluate = _complete(augment.classification_eval, data["evaluation"], "evaluation")
-    else:
-        train = _complete(functools.partial(augment.segmentation_train, card), data["augment"], "augment")
-        evaluate = _complete(functools.partial(augment.segmentation_eval, card), data["evaluation"], "evaluation")
-    return Data(card, folder, train, evaluate, data["threads"], data["skip_corrupt"])
-
-
-def _complete(builder: Callable[..., Transform], options: Any, name: str) -> Transform:
-    """builder(**options), with every argument given and none unknown."""
-    wanted, given = set(inspect.signature(builder).parameters), set(options)
-    if missing := sorted(wanted - given):
-        raise UserError(
-            f"config.data.{name} lacks {', '.join(missing)}: a config is complete, add them (see configs/)."
-        )
-    if unknown := sorted(given - wanted):
-        raise UserError(
-            f"config.data.{name} has unknown keys {', '.join(unknown)}: known are {', '.join(sorted(wanted))}."
-        )
-    return builder(**{key: options[key] for key in given})
 
 
 def position(iterator: grain.DatasetIterator) -> int:
