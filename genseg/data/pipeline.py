@@ -26,6 +26,9 @@ from genseg.data.augment import Transform
 from genseg.data.card import DatasetCard
 from genseg.errors import UserError
 
+# Rows after which training ends: far beyond any run, and small enough for grain to count in batches of one.
+_ENDLESS = 2**50
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Split:
@@ -137,7 +140,7 @@ def train_batches(
         grain.MapDataset.range(len(split))
         .seed(seed)
         .shuffle()
-        .repeat()
+        .repeat(_ENDLESS // len(split))
         .random_map(load)
         .batch(rows, batch_fn=_stack)[process_index::process_count]
     )

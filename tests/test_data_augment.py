@@ -1,0 +1,229 @@
+"""Transforms: exact where a plain version exists, image and mask together, any band count and dtype."""
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from genseg.data import augment
+from genseg.data.card import Band, DatasetCard
+from genseg.errors import UserError
+
+BANDS = (1, 2, 3, 4, 5, 6, 13)
+DTYPES = ("uint8", "uint16", "int16", "float32")
+
+
+def card_of(bands: int, dtype: str = "uint8", names: tuple[str, ...] = ()) -> DatasetCard:
+    names = names or tuple(f"b{i}" for i in range(bands))
+    return DatasetCard(
+        "made", "segmentation", tuple(Band(n, mean=40.0 + i, low=0, high=250) for i, n in enumerate(names)),
+        ("a", "b", "c"), (), 255, (0, 1, 2), {}, "none", True, dtype,
+    )  # fmt: skip
+
+
+def linked(size: tuple[int, int], bands: int, dtype: str, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """A mask and an image whose every band is 50 * (id + 1): any wrong pairing shows."""
+    rng = np.random.default_rng(seed)
+    mask = np.kron(rng.integers(0, 3, (size[0] // 8 + 1, size[1] // 8 + 1)), np.ones((8, 8), int))
+    mask = mask[: size[0], : size[1]].astype(np.uint8)
+    return np.repeat((50 * (mask[..., None] + 1)).astype(dtype), bands, axis=2), mask
+
+
+@pytest.mark.parametrize("bands", BANDS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_resize_keeps_bands_apart(bands, dtype):
+    """Every band is resized as if it were alone, when growing, shrinking and doing one of each."""
+    image = (np.random.default_rng(0).random((24, 30, bands)) * 250).astype(dtype)
+    for height, width in ((48, 60), (12, 10), (40, 10), (12, 50), (24, 30)):
+        out = augment.resize(image, height, width)
+        assert out.shape == (height, width, bands) and out.dtype == dtype
+        for band in range(bands):
+            alone = augment.resize(image[..., band : band + 1], height, width)
+            difference = np.abs(out[..., band : band + 1].astype(float) - alone)
+            assert difference.max() <= (1e-3 if dtype == "float32" else 1)  # OpenCV rounds by channel count
+
+
+def test_shrinking_averages():
+    image = np.arange(64, dtype=np.float32).reshape(8, 8, 1)
+    expected = image.reshape(4, 2, 4, 2).mean((1, 3))[..., None]
+    np.testing.assert_allclose(augment.resize(image, 4, 4), expected, rtol=1e-6)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 40), st.integers(1, 40))
+def test_nearest_mask_takes_the_pixel_under_each_centre(h, w, height, width):
+    mask = np.random.default_rng(0).integers(0, 9, (h, w)).astype(np.uint8)
+    out = augment.resize_mask(mask, height, width)
+    for y in range(height):
+        for x in range(width):
+            assert out[y, x] == mask[int((y + 0.5) * h / height + 1e-9), int((x + 0.5) * w / width + 1e-9)]
+
+
+def test_crop_box_follows_the_stated_distribution():
+    rng = np.random.default_rng(0)
+    boxes = np.array([augment.crop_box(100, 120, rng, (0.2, 0.8), (3 / 4, 4 / 3)) for _ in range(4000)])
+    top, left, h, w = boxes.T
+    assert (top >= 0).all() and (left >= 0).all() and (top + h <= 100).all() and (left + w <= 120).all()
+    ratio = w / h
+    assert ratio.min() > 0.73 and ratio.max() < 1.37
+    assert abs(np.log(ratio).mean()) < 0.02  # log-uniform: symmetric about 1
+    share = h * w / 12000
+    assert share.min() > 0.19 and share.max() < 0.81 and abs(share.mean() - 0.5) < 0.03
+
+
+def test_crop_box_of_an_impossible_ratio_is_the_largest_central_one():
+    assert augment.crop_box(10, 100, np.random.default_rng(0), (0.9, 1.0), (3 / 4, 4 / 3)) == (0, 43, 10, 13)
+    assert augment.crop_box(100, 10, np.random.default_rng(0), (0.9, 1.0), (3 / 4, 4 / 3)) == (43, 0, 13, 10)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(0, 2**32), st.integers(5, 70), st.integers(5, 70), st.sampled_from((1, 4, 6)),
+    st.sampled_from(("uint8", "float32")), st.booleans(),
+)  # fmt: skip
+def test_image_and_mask_move_together(seed, h, w, bands, dtype, turns):
+    """Away from class borders, where resizing mixes values, each pixel still tells its class; padding is ignored."""
+    image, mask = linked((h, w), bands, dtype, seed % 7)
+    card = card_of(bands, dtype)
+    transform = augment.segmentation_train(
+        card, (32, 32), scale=(0.6, 1.8), cat_max_ratio=0.75, horizontal_flip=0.5, vertical_flip=0.5, turns=turns
+    )
+    out = transform({"image": image, "label": mask}, np.random.default_rng(seed))
+    assert out["image"].shape == (32, 32, bands) and out["image"].dtype == dtype and out["label"].shape == (32, 32)
+    label = out["label"]
+    ignored = label == 255
+    assert (out["image"][ignored] == card.fill).all()
+    # Two pixels from any border, also from that of the crop, beyond which another class may lie.
+    kernel, constant = np.ones((5, 5)), cv2.BORDER_CONSTANT
+    lowest = cv2.erode(label, kernel, borderType=constant, borderValue=0)
+    inner = lowest == cv2.dilate(label, kernel, borderType=constant, borderValue=254)
+    inner &= ~ignored
+    assert np.allclose(out["image"][inner].astype(float), 50.0 * (label[inner][:, None] + 1), atol=1)
+
+
+def test_flips_and_turns_are_exact_and_equally_likely():
+    image, mask = linked((16, 16), 3, "uint8")
+    seen = {}
+    rng = np.random.default_rng(0)
+    for _ in range(800):
+        turned = augment.random_turn(image, mask, rng)[1].tobytes()
+        seen[turned] = seen.get(turned, 0) + 1
+    assert set(seen) == {np.rot90(mask, k).tobytes() for k in range(4)} and min(seen.values()) > 150
+    for horizontal, vertical, expected in ((1, 0, mask[:, ::-1]), (0, 1, mask[::-1]), (0, 0, mask)):
+        flipped, flipped_mask = augment.random_flips(image, mask, rng, horizontal, vertical)
+        assert np.array_equal(flipped_mask, expected) and np.array_equal(flipped[..., 0], 50 * (expected + 1))
+
+
+def test_crop_avoids_a_ruling_class_and_gives_up_after_ten():
+    mask = np.zeros((64, 64), np.uint8)
+    mask[:32, :32] = 1
+    mask[:, 60:] = 255
+    image = mask[..., None]
+    rng = np.random.default_rng(0)
+    shares = []
+    for _ in range(100):
+        _, part = augment.random_crop(image, mask, rng, 16, 16, 0.75, 255)
+        counts = np.bincount(part[part != 255], minlength=2)
+        shares.append(counts.max() / counts.sum())
+    free = [augment.random_crop(image, mask, rng, 16, 16, 1.0, 255)[1] for _ in range(100)]
+    mixed = [0 < np.mean(p[p != 255]) < 1 and max(np.mean(p[p != 255]), 1 - np.mean(p[p != 255])) < 0.75 for p in free]
+    assert np.mean(np.array(shares) < 0.75) > 0.55 > 0.3 > np.mean(mixed)
+    same = np.zeros((20, 20), np.uint8)
+    assert augment.random_crop(same[..., None], same, rng, 8, 8, 0.75, 255)[1].shape == (8, 8)
+
+
+def plain_distortion(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """mmsegmentation's PhotoMetricDistortion written out a pixel at a time, for RGB uint8, with OpenCV's HSV."""
+    does = rng.random(4) < 0.5
+    early = rng.random() < 0.5
+    brightness, contrast, saturation = rng.uniform(-32, 32), rng.uniform(0.5, 1.5), rng.uniform(0.5, 1.5)
+    hue = int(rng.integers(-18, 18))
+
+    def convert(value: int, alpha: float = 1.0, beta: float = 0.0) -> int:
+        moved = np.float32(np.float32(value) * np.float32(alpha) + np.float32(beta))
+        return int(min(max(moved, np.float32(0)), np.float32(255)))
+
+    out = image.copy()
+    for y in range(image.shape[0]):
+        for x in range(image.shape[1]):
+            rgb = [int(v) for v in image[y, x]]
+            if does[0]:
+                rgb = [convert(v, beta=brightness) for v in rgb]
+            if does[1] and early:
+                rgb = [convert(v, alpha=contrast) for v in rgb]
+            if does[2]:
+                h, s, v = cv2.cvtColor(np.uint8([[rgb]]), cv2.COLOR_RGB2HSV)[0, 0].tolist()
+                rgb = cv2.cvtColor(np.uint8([[[h, convert(s, alpha=saturation), v]]]), cv2.COLOR_HSV2RGB)[0, 0].tolist()
+            if does[3]:
+                h, s, v = cv2.cvtColor(np.uint8([[rgb]]), cv2.COLOR_RGB2HSV)[0, 0].tolist()
+                rgb = cv2.cvtColor(np.uint8([[[(h + hue) % 180, s, v]]]), cv2.COLOR_HSV2RGB)[0, 0].tolist()
+            if does[1] and not early:
+                rgb = [convert(v, alpha=contrast) for v in rgb]
+            out[y, x] = rgb
+    return out
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_photometric_distortion_equals_the_plain_version(seed):
+    rng = np.random.default_rng(1000 + seed)
+    image = rng.integers(0, 256, (5, 6, 5), dtype=np.uint8)
+    out = augment.photometric_distortion(image, np.random.default_rng(seed), (3, 0, 2))
+    assert np.array_equal(out[..., [3, 0, 2]], plain_distortion(image[..., [3, 0, 2]], np.random.default_rng(seed)))
+    assert np.array_equal(out[..., [1, 4]], image[..., [1, 4]])
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("dtype", ["uint16", "float32"])
+def test_photometric_distortion_of_other_dtypes_is_the_same_in_their_own_units(seed, dtype):
+    eight = np.random.default_rng(seed).integers(0, 256, (9, 9, 4), dtype=np.uint8)
+    low, high = 100.0, 100.0 + 255 * 16
+    other = (eight.astype(np.float32) * 16 + 100).astype(dtype)
+    exact = augment.photometric_distortion(eight, np.random.default_rng(seed), (0, 1, 2)).astype(float)
+    out = augment.photometric_distortion(other, np.random.default_rng(seed), (0, 1, 2), low, high)
+    assert out.dtype == dtype and np.array_equal(out[..., 3], other[..., 3])
+    # 8-bit HSV rounds hue to 2 degrees and saturation to 1/255: single dark pixels move by a few steps.
+    difference = np.abs((out.astype(float) - 100) / 16 - exact)
+    assert np.median(difference) < 1.5 and np.percentile(difference, 95) < 8
+
+
+def test_all_eight_bit_draws_happen():
+    image = np.full((4, 4, 3), (120, 80, 40), np.uint8)
+    changed = [
+        not np.array_equal(augment.photometric_distortion(image, np.random.default_rng(s), (0, 1, 2)), image)
+        for s in range(200)
+    ]
+    assert 0.88 < np.mean(changed) < 0.99  # 15 of 16
+
+
+def test_distortion_follows_band_names_and_needs_them():
+    card = card_of(4, names=("nir", "blue", "green", "red"))
+    assert augment.visible_bands(card) == (3, 2, 1)
+    assert augment.visible_bands(card_of(2, names=("green", "nir"))) == (0,)
+    with pytest.raises(UserError, match="no band named red, green or blue"):
+        augment.segmentation_train(card_of(3), (8, 8), photometric=True)
+    image, mask = linked((16, 16), 4, "uint8")
+    transform = augment.segmentation_train(card, (16, 16), scale=(1.0, 1.0), horizontal_flip=0, photometric=True)
+    out = [transform({"image": image, "label": mask}, np.random.default_rng(s))["image"] for s in range(8)]
+    assert all(np.array_equal(o[..., 0], image[..., 0]) for o in out)
+    assert any(not np.array_equal(o, image) for o in out)
+
+
+def test_turns_need_squares():
+    with pytest.raises(UserError, match="square"):
+        augment.segmentation_train(card_of(3), (8, 16), turns=True)
+
+
+def test_evaluation_crops_and_pads():
+    image = np.arange(20 * 30 * 3, dtype=np.uint8).reshape(20, 30, 3)
+    out = augment.classification_eval(20, crop_share=1.0)({"image": image, "label": 7}, None)
+    assert np.array_equal(out["image"], image[:, 5:25]) and out["label"] == 7
+    assert augment.classification_eval(14)({"image": image, "label": 7}, None)["image"].shape == (14, 14, 3)
+    card = card_of(3)
+    mask = np.zeros((20, 30), np.uint8)
+    out = augment.segmentation_eval(card, multiple=16)({"image": image, "label": mask}, None)
+    assert out["image"].shape == (32, 32, 3) and np.array_equal(out["image"][:20, :30], image)
+    assert (out["label"][:20, :30] == 0).all() and (out["label"] == 255).sum() == 32 * 32 - 600
+    assert (out["image"][20:] == card.fill).all()
+    with pytest.raises(UserError, match="big has 20 x 30"):
+        augment.segmentation_eval(card, size=(16, 32))({"image": image, "label": mask, "name": "big"}, None)
