@@ -363,6 +363,7 @@ def test_quality_reaches_the_encoder():
     data = _encoded(_picture(7, 300, 400))
     sizes = [len(imagenet.limit_short_side(data, "x", 200, quality)) for quality in (50, 90, 98)]
     assert sizes == sorted(sizes) and sizes[0] < 0.7 * sizes[2]
+    assert simplejpeg.decode_jpeg_header(imagenet.limit_short_side(data, "x", 200, 90)) == (200, 267, "YCbCr", "420")
 
 
 def test_undecodable_files_are_named_or_counted(tmp_path):
