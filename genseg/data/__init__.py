@@ -3,6 +3,10 @@
 from genseg.data.demo import DemoClassification, DemoSegmentation
 from genseg.data.folder import FolderClassification, FolderSegmentation
 from genseg.data.imagenet import ImageNet2012
+from genseg.data.isaid import ISAID
+from genseg.data.mfnet import MFNet
+from genseg.data.potsdam import Potsdam
+from genseg.data.pst900 import PST900
 
 DATASETS = {
     "demo_classification": DemoClassification,
@@ -10,4 +14,8 @@ DATASETS = {
     "folder_classification": FolderClassification,
     "folder_segmentation": FolderSegmentation,
     "imagenet2012": ImageNet2012,
+    "isaid": ISAID,
+    "mfnet": MFNet,
+    "potsdam": Potsdam,
+    "pst900": PST900,
 }

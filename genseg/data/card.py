@@ -46,6 +46,8 @@ class DatasetCard:
       absent: what a class scores that is neither in truth nor in prediction: "skip" leaves it out of the average,
         "zero" counts it as 0.
       notes: sentences that are printed at every start, such as "incomplete: 3 of 1411 files are missing".
+      groups: (name, regular expression) pairs; records whose file_name the expression is found in are also scored
+        apart, as day and night.
     """
 
     name: str
@@ -61,6 +63,7 @@ class DatasetCard:
     dtype: str = "uint8"
     absent: Literal["skip", "zero"] = "skip"
     notes: tuple[str, ...] = ()
+    groups: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self):
         if not self.bands or not self.classes:
@@ -108,6 +111,7 @@ class DatasetCard:
             raw = json.loads(text)
             raw["bands"] = tuple(Band(**b) for b in raw["bands"])
             raw["palette"] = tuple(tuple(c) for c in raw["palette"])
+            raw["groups"] = tuple(tuple(g) for g in raw["groups"])
             for key in ("classes", "scored", "notes"):
                 raw[key] = tuple(raw[key])
             return cls(**raw)

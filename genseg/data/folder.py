@@ -12,6 +12,7 @@ import numpy as np
 
 from genseg.data import codec
 from genseg.data.card import Band, DatasetCard, distinct_colours
+from genseg.data.masks import check_labels
 from genseg.data.records import Moments, Plan, Record, fingerprint
 from genseg.errors import UserError
 
@@ -268,17 +269,6 @@ def _load_pair(card: DatasetCard, split: str, pair: Pair) -> tuple[list[Record],
         stored, codec.encode_png(ids), f"{split}/{pair.images[0].name}", pair.id, 0, 0, image.shape[0], image.shape[1]
     )
     return [record], Moments.of(image, measured)
-
-
-def check_labels(mask: np.ndarray, card: DatasetCard, name: str) -> None:
-    """Raises: UserError naming the file and the first value that is neither a class id nor the ignore label."""
-    values = np.unique(mask)
-    allowed = np.isin(values, [*range(len(card.classes)), card.ignore_label])
-    if not allowed.all():
-        raise UserError(
-            f"The mask {name} holds the label {values[~allowed][0]:g}, which is neither one of the {len(card.classes)} "
-            f"classes nor the ignore label {card.ignore_label}: correct the mask or the classes."
-        )
 
 
 def measured_pixels(image: np.ndarray, card: DatasetCard) -> np.ndarray | None:

@@ -110,6 +110,7 @@ class Plan:
     load: (split, item) -> (records, Moments of their pixels); runs in threads; raises CorruptFile or UserError.
     fingerprint: changes with the source files' names and sizes and with every option that changes the records.
     measured: the split whose pixels give the statistics.
+    expected: split -> number of records that is published for these options, or {}.
     """
 
     card: DatasetCard
@@ -117,15 +118,27 @@ class Plan:
     load: Callable[[str, Any], tuple[list[Record], Moments]]
     fingerprint: str
     measured: str = "train"
+    expected: dict[str, int] = dataclasses.field(default_factory=dict)
 
 
-def fingerprint(options: Any, root: Path | None = None, files: Iterable[Path] = (), version: int = 1) -> str:
-    """8 hex digits over the options (a dataclass; its `source` does not count, so that a folder may move), over the
-    files' sizes and names below root (contents are not read), and over the version of the code that makes records."""
+def fingerprint(
+    options: Any,
+    root: Path | None = None,
+    files: Iterable[Path] = (),
+    version: int = 1,
+    listed: Iterable[tuple[str, int]] = (),
+) -> str:
+    """8 hex digits over what decides the records.
+
+    That is the options (a dataclass; its `source` does not count, so that a folder may move), names below root and
+    sizes of the files, or those in `listed` (contents are not read), and the version of the code that makes them.
+    """
     fields = {f.name: getattr(options, f.name) for f in dataclasses.fields(options) if f.name != "source"}
     digest = hashlib.sha256(f"{FORMAT} {version} {type(options).__name__} {fields!r}\n".encode())
     for path in files:
         digest.update(f"{path.relative_to(root).as_posix()} {path.stat().st_size}\n".encode())
+    for name, size in listed:
+        digest.update(f"{name} {size}\n".encode())
     return digest.hexdigest()[:8]
 
 
@@ -258,6 +271,11 @@ def _write_records(plan: Plan, folder: Path, threads: int, skip_corrupt: bool, p
             flush()
         if not counts[split]:
             raise UserError(f"The split {split!r} of {card.name} holds no readable image: check its files.")
+        if counts[split] != plan.expected.get(split, counts[split]):
+            raise UserError(
+                f"{counts[split]} {split} records of {card.name} came out, but {plan.expected[split]} are published: "
+                "the files are not the official ones."
+            )
     writer.close_all()
     return dataclasses.replace(
         card, splits=counts, bands=_bands(card, total), notes=card.notes + _skipped_note(skipped)

@@ -1,5 +1,7 @@
 """Tiny files in true layouts, drawn by code so that the repository stays small."""
 
+import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -48,4 +50,122 @@ def tiles(
             image, mask = scene(100 * number + i, bands, dtype, size, classes)
             (root / split / "img" / f"tile_{i}.tif").write_bytes(codec.encode_tiff(image))
             tifffile.imwrite(root / split / "mask" / f"mask_{i}.tif", mask)
+    return root
+
+
+def colours(mask: np.ndarray, palette: list[tuple[int, int, int]]) -> np.ndarray:
+    """Ids [h w] to colours [h w 3]."""
+    return np.array(palette, np.uint8)[mask]
+
+
+def save_png(path: Path, pixels: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(codec.encode_png(pixels))
+
+
+def zipped(folder: Path, archive: Path) -> None:
+    """Packs a folder and removes it."""
+    with zipfile.ZipFile(archive, "w") as out:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                out.write(path, path.relative_to(folder.parent))
+    shutil.rmtree(folder)
+
+
+def isaid(root: Path, layout: str = "devkit") -> Path:
+    """Scenes of 16 classes, one of them grey, with the instance map beside; layout "devkit", "mmseg" or "mmseg_zip"."""
+    from genseg.data.isaid import CLASSES
+
+    palette = list(CLASSES.values())
+    for split, names in (("train", ("P0000", "P0001", "P0002")), ("val", ("P0003",))):
+        for i, name in enumerate(names):
+            size = ((40, 72), (100, 36), (20, 90))[i]
+            image, mask = scene(int(name[1:]), 3, "uint8", size, 16)
+            where = root / split / "images" / ("" if layout == "devkit" else "images")
+            save_png(where / f"{name}.png", image[..., 0] if i == 1 else image)
+            masks = where if layout == "devkit" else root / split / "Semantic_masks" / "images"
+            save_png(masks / f"{name}_instance_color_RGB.png", colours(mask, palette))
+            save_png(where / f"{name}_instance_id_RGB.png", colours((mask > 0) * 1, [(0, 0, 0), (7, 8, 9)]))
+        if layout == "mmseg_zip":
+            zipped(root / split / "images" / "images", root / split / "images" / "part1.zip")
+            zipped(root / split / "Semantic_masks" / "images", root / split / "Semantic_masks" / "images.zip")
+    return root
+
+
+def mfnet(root: Path, layout: str = "official") -> Path:
+    """8 pairs by day and night with lists, whose train.txt also names a mirrored copy that is not there."""
+    lists = {"train": ["00001D", "00002N", "00001D_flip", "00003D"], "val": ["00004N", "00005D"], "test": ["00006D"]}
+    lists["test"] += ["00007N", "00008D"]
+    root.mkdir(parents=True)
+    for split, names in lists.items():
+        (root / f"{split}.txt").write_text("\n".join(names) + "\n")
+        for name in names:
+            if name.endswith("_flip"):
+                continue
+            image, mask = scene(int(name[:5]), 4, "uint8", (24, 32), 9)
+            image[..., 3] = 255 - image[..., 3]
+            if layout == "official":
+                save_png(root / "images" / f"{name}.png", image)
+            elif layout == "separated":
+                save_png(root / "seperated_images" / f"{name}_rgb.png", image[..., :3])
+                save_png(root / "seperated_images" / f"{name}_th.png", image[..., 3])
+            else:
+                colour, thermal = {"cmx": ("RGB", "Modal"), "sigma": ("RGB", "Thermal"), "cmnext": ("rgb", "ther")}[
+                    layout
+                ]
+                save_png(root / colour / f"{name}.png", image[..., :3])
+                save_png(root / thermal / f"{name}.png", np.repeat(image[..., 3:], 3, 2))
+            save_png(root / {"cmx": "Label", "sigma": "Label"}.get(layout, "labels") / f"{name}.png", mask)
+    return root
+
+
+def pst900(root: Path, three: bool = False) -> Path:
+    """Two training images and one test image with names of the official lists; thermal has a hole of zeros."""
+    from genseg.data import official
+
+    for split, count in (("train", 2), ("test", 1)):
+        for i, name in enumerate(official.PST900[split][:count]):
+            image, mask = scene(i, 4, "uint8", (18, 32), 5)
+            image[:5, :, 3] = 0
+            save_png(root / split / "rgb" / f"{name}.png", image[..., :3])
+            save_png(
+                root / split / "thermal" / f"{name}.png", np.repeat(image[..., 3:], 3, 2) if three else image[..., 3]
+            )
+            save_png(root / split / "thermal_raw" / f"{name}.png", image[..., 3].astype(np.uint16) * 100)
+            save_png(root / split / "labels" / f"{name}.png", mask)
+    return root
+
+
+def potsdam(root: Path, size: int, tiles: tuple[str, ...] = ("2_10", "4_12", "6_7", "3_13")) -> Path:
+    """Tiles in the official folders. 4_12's labels went through lossy coding, 6_7's cars are (252, 255, 0), the heights
+    of 3_13 are a column short, heights are zero-padded in name and JPEG in form."""
+    from genseg.data.potsdam import CLASSES
+
+    palette = list(CLASSES.values())
+    folders = ("1_DSM", "1_DSM_normalisation", "4_Ortho_RGBIR/4_Ortho_RGBIR", "5_Labels_all", "5_Labels_all_noBoundary")
+    for folder in folders:
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    for number, tile in enumerate(tiles):
+        image, mask = scene(number, 4, "uint8", (size, size), 6)
+        padded = "_".join(f"{int(n):02d}" for n in tile.split("_"))
+        height = np.linspace(30, 60, size * size, dtype=np.float32).reshape(size, size)
+        above = np.full((size, size), 40 + number, np.uint8)
+        if tile == "3_13":
+            height, above = height[:, :-1], above[:, :-1]
+        tifffile.imwrite(root / folders[0] / f"dsm_potsdam_{padded}.tif", height)
+        name = root / folders[1] / f"dsm_potsdam_{padded}_normalized_lastools.jpg"
+        name.write_bytes(simplejpeg.encode_jpeg(above[..., None], 95, "GRAY"))
+        tifffile.imwrite(
+            root / folders[2] / f"top_potsdam_{tile}_RGBIR.tif", image, photometric="rgb", extrasamples=["unassalpha"]
+        )
+        label = colours(mask, palette)
+        if tile == "4_12":
+            noise = np.random.default_rng(0).integers(0, 40, label.shape, dtype=np.uint8)
+            label = np.where(label > 127, label - noise, label + noise)
+        if tile == "6_7":
+            label[(label == (255, 255, 0)).all(2)] = (252, 255, 0)
+        tifffile.imwrite(root / folders[3] / f"top_potsdam_{tile}_label.tif", label, photometric="rgb")
+        label = label.copy()
+        label[::4] = 0
+        tifffile.imwrite(root / folders[4] / f"top_potsdam_{tile}_label_noBoundary.tif", label, photometric="rgb")
     return root

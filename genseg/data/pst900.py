@@ -1,0 +1,86 @@
+"""PST900: colour and thermal images of a tunnel with four kinds of objects to be found by a rescue robot.
+
+Shivakumar et al., "PST900: RGB-Thermal Calibration, Dataset and Segmentation Network", ICRA 2020. 597 training and 288
+test pairs of 720 x 1280 (the README's 606 were never released). Layout, as folders or in zip archives:
+
+    {train,test}/{rgb,thermal,thermal_raw,labels}/<name>.png
+
+`thermal` is 8-bit with its own gain in each image, as one channel or three equal ones; `thermal_raw` keeps 16 bits.
+Where the reprojection found no thermal value, it is 0. There is no validation split.
+"""
+
+import dataclasses
+
+from genseg.data import files, official, rgbt
+from genseg.data.card import Band, DatasetCard
+from genseg.data.folder import existing_folder
+from genseg.data.records import Plan
+from genseg.errors import UserError
+
+# ShreyasSkandanS/pst900_thermal_rgb, toolkit. The palette there is written for OpenCV's blue, green, red.
+CLASSES = {
+    "background": (0, 0, 0), "fire extinguisher": (255, 0, 0), "backpack": (0, 255, 0), "hand drill": (0, 0, 255),
+    "survivor": (255, 255, 255),
+}  # fmt: skip
+PROTOCOL = "PST900 test, mIoU over 5 classes incl. background, whole 720 x 1280 images, labels at full size"
+
+
+@dataclasses.dataclass(frozen=True)
+class PST900:
+    """name="pst900". Fields of config.data:
+
+    source: folder with train/ and test/, see the module's text.
+    thermal: "thermal" (8-bit, what papers use) or "thermal_raw" (16-bit; all bands are then stored as uint16).
+    hole: what a thermal value of 0 means: "zero" keeps it as published methods do, "mean" takes it for not measured:
+      out of the statistics, and replaced by the band's mean. Labels under holes count in both.
+    allow_incomplete: go on with missing files; said at every start.
+    """
+
+    source: str = ""
+    thermal: str = "thermal"
+    hole: str = "zero"
+    allow_incomplete: bool = False
+
+    def plan(self) -> Plan:
+        """Raises: UserError: no data set at the path, missing split or files, an unknown option."""
+        root = existing_folder(self.source, "PST900, with train/ and test/")
+        for field, allowed in (("thermal", ("thermal", "thermal_raw")), ("hole", ("zero", "mean"))):
+            if getattr(self, field) not in allowed:
+                raise UserError(f"{field} is {getattr(self, field)!r}: use {' or '.join(map(repr, allowed))}.")
+        listed = [f for f in files.listing(root) if f.name.lower().endswith(".png")]
+        checks, items = [], {}
+        for split, names in official.PST900.items():
+            kinds = {}
+            for kind in ("rgb", self.thermal, "labels"):
+                kinds[kind] = files.by_key(listed, _inside(split, kind))
+                missing = tuple(f"{split}/{kind}/{n}.png" for n in names if n not in kinds[kind])
+                checks.append(files.Check(f"{split} {kind}", len(names), missing))
+            whole = [n for n in names if all(n in found for found in kinds.values())]
+            items[split] = [(n, (kinds["rgb"][n], kinds[self.thermal][n]), kinds["labels"][n]) for n in whole]
+        notes = files.take_stock("PST900", root, checks, self.allow_incomplete)
+        items = {s: pairs for s, pairs in items.items() if pairs}
+        if not items:
+            raise UserError(
+                f"{root} holds no official PST900 image with thermal and label: expected {{train,test}}/rgb."
+            )
+        hole = 0.0 if self.hole == "mean" else None
+        card = DatasetCard(
+            name="pst900" if self.thermal == "thermal" else "pst900_raw",
+            task="segmentation",
+            bands=(Band("red"), Band("green"), Band("blue"), Band("thermal", nodata=hole)),
+            classes=tuple(CLASSES),
+            palette=tuple(CLASSES.values()),
+            ignore_label=255,
+            scored=tuple(range(5)),
+            splits={},
+            protocol=PROTOCOL,
+            synthetic=False,
+            dtype="uint8" if self.thermal == "thermal" else "uint16",
+            notes=notes,
+        )
+        return rgbt.plan(self, card, items)
+
+
+def _inside(split: str, kind: str):
+    """Name of a file in .../<split>/<kind>/, else None."""
+    return lambda file: file.stem if file.path.split("/")[-3:-1] == [split, kind] else None

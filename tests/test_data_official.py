@@ -1,0 +1,458 @@
+"""iSAID, MFNet, PST900 and Potsdam from their true layouts. Each trap has a test that fails without its handling."""
+
+import csv
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from genseg.data import codec, isaid, mfnet, official, pipeline, potsdam, prepare, pst900, records, scenes
+from genseg.data.card import DatasetCard
+from genseg.data.masks import colours_to_ids
+from genseg.errors import UserError
+from tests.data import made
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the official sample files are not on this machine")
+
+
+def prepared(options, tmp_path) -> Path:
+    return records.write(options.plan(), tmp_path / "prepared", progress=False)
+
+
+def stitched(split: pipeline.Split, scene: str) -> tuple[np.ndarray, np.ndarray]:
+    """A scene put together from its patches; overlaps must agree."""
+    image = mask = None
+    for i in range(len(split)):
+        record = split.record(i)
+        if record.scene == scene:
+            example = split.decode(i)
+            h, w = record.scene_height, record.scene_width
+            if image is None:
+                image = np.zeros((h, w, split.card.channels), split.card.dtype)
+                mask = np.full((h, w), 254, np.uint8)
+            here = (slice(record.row, record.row + example["label"].shape[0]), slice(record.column, None))
+            here = (here[0], slice(record.column, record.column + example["label"].shape[1]))
+            part = mask[here]
+            inside = (slice(0, part.shape[0]), slice(0, part.shape[1]))
+            assert ((part == 254) | (part == example["label"][inside])).all()
+            image[here], mask[here] = example["image"][inside], example["label"][inside]
+            outside = np.ones(example["label"].shape, bool)
+            outside[inside] = False
+            assert (example["label"][outside] == 255).all() and (example["image"][outside] == 0).all()
+    return image, mask
+
+
+# ---------------------------------------------------------------------------------------------------------- scenes
+
+
+@pytest.mark.parametrize(("length", "expected"), [(10, [0, 3, 6]), (4, [0]), (3, [0]), (5, [0, 1]), (7, [0, 3])])
+def test_patches_reach_the_border_without_duplicates(length, expected):
+    assert scenes.starts(length, 4, 3) == expected
+
+
+def test_strides_that_leave_gaps_are_refused():
+    for stride in (0, 5, -1):
+        with pytest.raises(UserError, match="does not cover"):
+            scenes.windows(10, 10, 4, stride)
+
+
+@needs_shared
+@pytest.mark.parametrize("protocol", ["mmseg", "rsp"])
+def test_patch_counts_of_all_official_scenes_are_the_published_ones(protocol):
+    for split in ("train", "val"):
+        count = 0
+        with open(SHARED / "isaid-sample" / "splits" / f"{split}.csv") as file:
+            for row in csv.DictReader(file):
+                h, w = int(row["height"]), int(row["width"])
+                whole = protocol == "rsp" and min(h, w) <= 896
+                count += 1 if whole else len(scenes.windows(h, w, 896, 512))
+        assert count == isaid.PATCHES[protocol][split]
+
+
+@needs_shared
+def test_official_name_lists():
+    for split in ("train", "val"):
+        with open(SHARED / "isaid-sample" / "splits" / f"{split}.csv") as file:
+            assert sorted(official.ISAID[split]) == sorted(row["image"][:5] for row in csv.DictReader(file))
+    for split in ("train", "test"):
+        lines = (SHARED / "pst900-sample" / "splits" / f"{split}.txt").read_text().split()
+        assert sorted(f"{n}.png" for n in official.PST900[split]) == sorted(lines)
+
+
+def test_official_counts():
+    assert {s: len(set(n)) for s, n in official.ISAID.items()} == {"train": 1411, "val": 458}
+    assert {s: len(set(n)) for s, n in official.PST900.items()} == {"train": 597, "test": 288}
+    assert {s: len(set(n)) for s, n in potsdam.SPLITS["official"].items()} == {"train": 24, "test": 14}
+    for name in ("18_6", "audebert"):
+        split = potsdam.SPLITS[name]
+        assert len(split["train"]) == 18 and len(split["test"]) == 6
+        assert set(split["train"]) | set(split["test"]) == set(potsdam.SPLITS["official"]["train"])
+    assert sum(mfnet.COUNTS.values()) == 1569
+
+
+# ----------------------------------------------------------------------------------------------------------- iSAID
+
+
+@pytest.fixture
+def few_scenes(monkeypatch):
+    monkeypatch.setattr(official, "ISAID", {"train": ["P0000", "P0001", "P0002"], "val": ["P0003"]})
+
+
+@pytest.mark.parametrize("layout", ["devkit", "mmseg", "mmseg_zip"])
+def test_isaid_layouts(layout, tmp_path, few_scenes, capsys):
+    root = made.isaid(tmp_path / "raw", layout)
+    folder = prepared(isaid.ISAID(str(root), patch=32, stride=20), tmp_path)
+    split = pipeline.open_split(folder, "train")
+    for i, (name, size) in enumerate((("P0000", (40, 72)), ("P0001", (100, 36)), ("P0002", (20, 90)))):
+        expected, mask = made.scene(i, 3, "uint8", size, 16)
+        image, ids = stitched(split, name)
+        assert np.array_equal(ids, mask)  # the class map, not the instance map
+        assert np.array_equal(image, np.repeat(expected[..., :1], 3, 2) if name == "P0001" else expected)
+    assert split.card.scored == tuple(range(16)) and "INCOMPLETE" not in split.card.describe()
+    assert len(split) == 2 * 3 + 5 * 2 + 1 * 4 and "found expected" in capsys.readouterr().out
+
+
+def test_isaid_statistics_count_every_pixel_once(tmp_path, few_scenes):
+    folder = prepared(isaid.ISAID(str(made.isaid(tmp_path / "raw")), patch=32, stride=20), tmp_path)
+    pixels = []
+    for i, size in enumerate(((40, 72), (100, 36), (20, 90))):
+        image = made.scene(i, 3, "uint8", size, 16)[0]
+        pixels.append((np.repeat(image[..., :1], 3, 2) if i == 1 else image).reshape(-1, 3))
+    np.testing.assert_allclose(DatasetCard.read(folder).mean, np.concatenate(pixels).mean(0), rtol=1e-6)
+
+
+def test_isaid_rsp_resizes_small_scenes_whole(tmp_path, few_scenes):
+    folder = prepared(isaid.ISAID(str(made.isaid(tmp_path / "raw")), patch=36, stride=20, protocol="rsp"), tmp_path)
+    split = pipeline.open_split(folder, "train")
+    names = [split.record(i).scene for i in range(len(split))]
+    assert names.count("P0001") == 1 and names.count("P0002") == 1  # a side of at most 36
+    assert all(split.decode(i)["image"].shape == (36, 36, 3) for i in range(len(split)))
+
+
+def test_isaid_published_counts_are_checked(tmp_path, few_scenes, monkeypatch):
+    root = made.isaid(tmp_path / "raw")
+    monkeypatch.setattr(isaid, "PATCHES", {"mmseg": {"train": 3, "val": 1}})
+    assert DatasetCard.read(prepared(isaid.ISAID(str(root)), tmp_path)).splits == {"train": 3, "val": 1}
+    monkeypatch.setattr(isaid, "PATCHES", {"mmseg": {"train": 4, "val": 1}})
+    with pytest.raises(UserError, match="3 train records of isaid came out, but 4 are published"):
+        prepared(isaid.ISAID(str(root)), tmp_path / "again")
+
+
+def test_isaid_mistakes(tmp_path, few_scenes):
+    root = made.isaid(tmp_path / "raw")
+    wrong = root / "train" / "images" / "P0001_instance_color_RGB.png"
+    good = wrong.read_bytes()
+    pixels = codec.decode_image(good, "x").copy()
+    pixels[3, 5] = (1, 2, 3)
+    made.save_png(wrong, pixels)
+    with pytest.raises(
+        UserError, match=r"P0001_instance_color_RGB\.png holds the colour \(1, 2, 3\) at row 3, column 5"
+    ):
+        prepared(isaid.ISAID(str(root), patch=32, stride=20), tmp_path)
+    made.save_png(wrong, codec.decode_image(good, "x")[:-1])
+    with pytest.raises(UserError, match=r"P0001\.png has 100 x 36 pixels, its mask 99 x 36"):
+        prepared(isaid.ISAID(str(root), patch=32, stride=20), tmp_path)
+    wrong.unlink()
+    with pytest.raises(UserError, match=r"1 of 3 train masks are missing, the first is P0001_instance_color_RGB\.png"):
+        isaid.ISAID(str(root)).plan()
+    card = isaid.ISAID(str(root), allow_incomplete=True).plan().card
+    assert "INCOMPLETE: 1 of 3 train masks" in card.describe()
+    with pytest.raises(UserError, match="no protocol 'coco'"):
+        isaid.ISAID(str(root), protocol="coco").plan()
+    (root / "val" / "images" / "odd.zip").write_bytes(b"PK no archive")
+    with pytest.raises(UserError, match=r"odd\.zip cannot be opened"):
+        isaid.ISAID(str(root)).plan()
+
+
+def test_colour_order_matters():
+    """Ground track field is (0, 63, 255); read as blue, green, red it would be no colour of the table."""
+    ids = {c: i for i, c in enumerate(isaid.CLASSES.values())}
+    mask = made.colours(np.arange(16).reshape(4, 4), list(ids))
+    assert np.array_equal(colours_to_ids(mask, ids, "x"), np.arange(16).reshape(4, 4))
+    with pytest.raises(UserError, match="which no class has"):
+        colours_to_ids(mask[..., ::-1], ids, "x")
+    with open(SHARED / "isaid-sample" / "isaid_colours.csv") if SHARED.is_dir() else io.StringIO() as file:
+        table = {int(r["index"]): (int(r["R"]), int(r["G"]), int(r["B"])) for r in csv.DictReader(file)}
+    assert not table or list(table.values()) == list(ids)
+
+
+@needs_shared
+@pytest.mark.slow
+def test_official_isaid_scenes(tmp_path, monkeypatch):
+    """The class histogram of the stitched patches equals a count of colours with Pillow, which shares no code."""
+    monkeypatch.setattr(official, "ISAID", {"train": ["P0005"], "val": ["P0003"]})
+    monkeypatch.setattr(isaid, "PATCHES", {"mmseg": {"train": 2, "val": 4}})
+    folder = prepared(isaid.ISAID(str(SHARED / "isaid-sample")), tmp_path)
+    for name, scene, counts in (
+        ("train", "P0005", {0: 708285, 9: 20325, 8: 135058}),
+        ("val", "P0003", {0: 1098554, 9: 11720, 8: 62704, 2: 403}),
+    ):
+        split = pipeline.open_split(folder, name)
+        image, mask = stitched(split, scene)
+        assert dict(zip(*np.unique(mask, return_counts=True), strict=True)) == counts
+        source = SHARED / "isaid-sample" / name / "images"
+        assert np.array_equal(image, np.asarray(Image.open(source / f"{scene}.png").convert("RGB")))
+        colours = Image.open(source / f"{scene}_instance_color_RGB.png").convert("RGB").getcolors(1 << 24)
+        palette = list(isaid.CLASSES.values())
+        assert {palette.index(c): n for n, c in colours} == counts
+
+
+# ----------------------------------------------------------------------------------------------------------- MFNet
+
+
+@pytest.fixture
+def few_pairs(monkeypatch):
+    monkeypatch.setattr(mfnet, "COUNTS", {"train": 3, "val": 2, "test": 3})
+
+
+@pytest.mark.parametrize("layout", ["official", "separated", "cmx", "sigma", "cmnext"])
+def test_mfnet_layouts(layout, tmp_path, few_pairs):
+    split = pipeline.open_split(prepared(mfnet.MFNet(str(made.mfnet(tmp_path / "raw", layout))), tmp_path), "train")
+    assert [split.record(i).scene for i in range(len(split))] == ["00001D", "00002N", "00003D"]  # no _flip
+    for i, number in enumerate((1, 2, 3)):
+        image, mask = made.scene(number, 4, "uint8", (24, 32), 9)
+        example = split.decode(i)
+        assert np.array_equal(example["image"][..., :3], image[..., :3])
+        assert np.array_equal(example["image"][..., 3], 255 - image[..., 3])  # thermal, neither lost nor multiplied in
+        assert np.array_equal(example["label"], mask)
+    assert split.card.splits == {"train": 3, "val": 2, "test": 3}
+
+
+def test_mfnet_in_an_archive(tmp_path, few_pairs):
+    made.mfnet(tmp_path / "raw" / "ir_seg_dataset")
+    made.zipped(tmp_path / "raw" / "ir_seg_dataset", tmp_path / "raw" / "ir_seg_dataset.zip")
+    split = pipeline.open_split(prepared(mfnet.MFNet(str(tmp_path / "raw")), tmp_path), "test")
+    assert np.array_equal(split.decode(1)["label"], made.scene(7, 4, "uint8", (24, 32), 9)[1])
+
+
+def test_mfnet_day_and_night_groups(tmp_path, few_pairs):
+    import re
+
+    split = pipeline.open_split(prepared(mfnet.MFNet(str(made.mfnet(tmp_path / "raw"))), tmp_path), "test")
+    names = [split.record(i).file_name for i in range(3)]
+    groups = {g: [bool(re.search(e, n)) for n in names] for g, e in split.card.groups}
+    assert groups == {"day": [True, False, True], "night": [False, True, False]}
+
+
+def test_mfnet_protocols_and_training_on_val(tmp_path, few_pairs):
+    root = str(made.mfnet(tmp_path / "raw"))
+    assert mfnet.MFNet(root).plan().card.scored == tuple(range(9))
+    assert mfnet.MFNet(root, protocol="foreground").plan().card.scored == tuple(range(1, 9))
+    plan = mfnet.MFNet(root, train_on="train+val").plan()
+    assert len(plan.items["train"]) == 5 and "Trained on train + val" in plan.card.describe()
+    for options in ({"protocol": "x"}, {"train_on": "test"}):
+        with pytest.raises(UserError, match=r"'x'|'test'"):
+            mfnet.MFNet(root, **options).plan()
+
+
+def test_mfnet_mistakes(tmp_path, few_pairs, monkeypatch):
+    root = made.mfnet(tmp_path / "raw")
+    made.save_png(root / "images" / "00004N.png", np.zeros((24, 32, 3), np.uint8))
+    with pytest.raises(UserError, match=r"00004N\.png has 3 bands: an RGBA file"):
+        prepared(mfnet.MFNet(str(root)), tmp_path)
+    (root / "labels" / "00005D.png").unlink()
+    with pytest.raises(UserError, match=r"1 of 2 val pairs are missing, the first is 00005D \(label\)"):
+        mfnet.MFNet(str(root)).plan()
+    monkeypatch.setattr(mfnet, "COUNTS", {"train": 784, "val": 2, "test": 3})
+    with pytest.raises(UserError, match="781 of 784 train pairs are missing"):
+        mfnet.MFNet(str(root)).plan()
+    assert "INCOMPLETE" in mfnet.MFNet(str(root), allow_incomplete=True).plan().card.describe()
+    monkeypatch.setattr(mfnet, "COUNTS", {"train": 2, "val": 2, "test": 3})
+    made.save_png(root / "labels" / "00005D.png", np.zeros((24, 32), np.uint8))
+    with pytest.raises(UserError, match=r"train\.txt of MFNet lists 3 images, the official one 2"):
+        mfnet.MFNet(str(root)).plan()
+    (root / "val.txt").unlink()
+    with pytest.raises(UserError, match=r"has no list val\.txt"):
+        mfnet.MFNet(str(root)).plan()
+
+
+@needs_shared
+@pytest.mark.slow
+def test_real_mfnet_images(tmp_path):
+    options = mfnet.MFNet(str(SHARED / "mfnet-subset"), allow_incomplete=True)
+    split = pipeline.open_split(prepared(options, tmp_path), "train")
+    assert split.card.splits == {"train": 48, "val": 8, "test": 8} and "INCOMPLETE" in split.card.describe()
+    for i in (0, 30):
+        name = split.record(i).scene
+        reference = np.asarray(Image.open(SHARED / "mfnet-subset" / "images" / f"{name}.png"))
+        example = split.decode(i)
+        assert reference.shape == (480, 640, 4) and np.array_equal(example["image"], reference)
+        label = np.asarray(Image.open(SHARED / "mfnet-subset" / "labels" / f"{name}.png"))
+        assert np.array_equal(example["label"], label)
+
+
+# ---------------------------------------------------------------------------------------------------------- PST900
+
+
+@pytest.fixture
+def few_frames(monkeypatch):
+    monkeypatch.setattr(official, "PST900", {s: n[: 2 if s == "train" else 1] for s, n in official.PST900.items()})
+
+
+@pytest.mark.parametrize("three", [False, True])
+def test_pst900_one_or_three_thermal_channels(three, tmp_path, few_frames):
+    split = pipeline.open_split(prepared(pst900.PST900(str(made.pst900(tmp_path / "raw", three))), tmp_path), "train")
+    image, mask = made.scene(1, 4, "uint8", (18, 32), 5)
+    image[:5, :, 3] = 0
+    example = split.decode(1)
+    assert np.array_equal(example["image"], image) and np.array_equal(example["label"], mask)
+    assert split.card.splits == {"train": 2, "test": 1} and split.card.bands[3].low == 0
+    assert split.card.palette[1] == (255, 0, 0)  # the toolkit's table is blue, green, red
+
+
+def test_pst900_holes_and_raw(tmp_path, few_frames):
+    root = str(made.pst900(tmp_path / "raw"))
+    split = pipeline.open_split(prepared(pst900.PST900(root, thermal="thermal_raw", hole="mean"), tmp_path), "train")
+    image, mask = made.scene(0, 4, "uint8", (18, 32), 5)
+    example = split.decode(0)
+    assert example["image"].dtype == np.uint16 and np.array_equal(example["image"][..., :3], image[..., :3])
+    assert np.array_equal(example["image"][5:, :, 3], image[5:, :, 3].astype(np.uint16) * 100)
+    assert (example["image"][:5, :, 3] == round(split.card.bands[3].mean)).all()
+    assert split.card.bands[3].low > 0 and split.card.name == "pst900_raw"
+    assert np.array_equal(example["label"], mask)  # what lies under a hole is still scored
+
+
+def test_pst900_mistakes(tmp_path, few_frames):
+    root = made.pst900(tmp_path / "raw")
+    name = official.PST900["train"][1]
+    (root / "train" / "thermal" / f"{name}.png").unlink()
+    with pytest.raises(UserError, match=f"1 of 2 train thermal are missing, the first is train/thermal/{name}.png"):
+        pst900.PST900(str(root)).plan()
+    assert len(pst900.PST900(str(root), allow_incomplete=True).plan().items["train"]) == 1
+    with pytest.raises(UserError, match="hole is 'inpaint'"):
+        pst900.PST900(str(root), hole="inpaint").plan()
+    test = root / "test" / "labels" / f"{official.PST900['test'][0]}.png"
+    made.save_png(test, np.full((18, 32), 9, np.uint8))
+    with pytest.raises(UserError, match="holds the label 9"):
+        prepared(pst900.PST900(str(root), allow_incomplete=True), tmp_path)
+
+
+@needs_shared
+@pytest.mark.slow
+def test_real_pst900_image(tmp_path):
+    options = pst900.PST900(str(SHARED / "pst900-sample"), allow_incomplete=True)
+    split = pipeline.open_split(prepared(options, tmp_path), "test")
+    example = split.decode(0)
+    shares = np.bincount(example["label"].ravel(), minlength=5) / example["label"].size
+    assert example["image"].shape == (720, 1280, 4) and "INCOMPLETE" in split.card.describe()
+    # Areas that dataset-ninja/pst900-rgbt lists for this file.
+    np.testing.assert_allclose(shares[1:4], (0.0056, 0.0161, 0.0056), atol=1e-4)
+
+
+# --------------------------------------------------------------------------------------------------------- Potsdam
+
+SIZE = 40
+
+
+@pytest.fixture
+def few_tiles(monkeypatch):
+    monkeypatch.setattr(potsdam, "SIZE", SIZE)
+    monkeypatch.setitem(potsdam.SPLITS, "official", {"train": ("2_10", "4_12", "6_7"), "test": ("3_13",)})
+
+
+def small(root: Path, **options) -> potsdam.Potsdam:
+    return potsdam.Potsdam(str(root), patch=16, stride=12, **options)
+
+
+def test_potsdam_default_bands_and_labels(tmp_path, few_tiles):
+    folder = prepared(small(made.potsdam(tmp_path / "raw", SIZE)), tmp_path)
+    train, test = (pipeline.open_split(folder, s) for s in ("train", "test"))
+    assert [b.name for b in train.card.bands] == ["red", "green", "blue", "ir", "ndsm"] and train.card.dtype == "uint8"
+    for number, (tile, split) in enumerate((("2_10", train), ("4_12", train), ("6_7", train), ("3_13", test))):
+        expected, mask = made.scene(number, 4, "uint8", (SIZE, SIZE), 6)
+        image, ids = stitched(split, tile)
+        assert np.array_equal(image[..., :4], expected)
+        assert (np.abs(image[..., 4].astype(int) - (40 + number)) <= 1).all()  # JPEG
+        # Lossy labels are read like clean ones; clutter (5) is ignored in this protocol.
+        assert np.array_equal(ids, np.where(mask == 5, 255, mask)), tile
+    assert len(train.card.classes) == 5 and train.card.scored == (0, 1, 2, 3, 4)
+
+
+def test_exact_colours_would_lose_the_lossy_tiles(tmp_path, few_tiles):
+    """What the threshold is for: without it 4_12 cannot be read, and 6_7 has no cars."""
+    root = made.potsdam(tmp_path / "raw", SIZE)
+    palette = {c: i for i, c in enumerate(potsdam.CLASSES.values())}
+    for tile in ("4_12", "6_7"):
+        label = tifffile.imread(root / "5_Labels_all" / f"top_potsdam_{tile}_label.tif")
+        with pytest.raises(UserError, match="which no class has"):
+            colours_to_ids(label, palette, tile)
+
+
+def test_potsdam_label_sets_and_protocols(tmp_path, few_tiles):
+    root = made.potsdam(tmp_path / "raw", SIZE)
+    for protocol, rows in (("geoseg", (False, True)), ("mmseg", (True, True)), ("rsp", (False, False))):
+        folder = prepared(small(root, protocol=protocol), tmp_path)
+        card = DatasetCard.read(folder)
+        for name, tile, number, eroded in (("train", "2_10", 0, rows[0]), ("test", "3_13", 3, rows[1])):
+            mask = made.scene(number, 4, "uint8", (SIZE, SIZE), 6)[1]
+            expected = np.where(mask == 5, 255, mask) if protocol == "rsp" else mask.copy()
+            if eroded:
+                expected[::4] = 255
+            assert np.array_equal(stitched(pipeline.open_split(folder, name), tile)[1], expected)
+        assert len(card.classes) == (5 if protocol == "rsp" else 6)
+        assert card.scored == tuple(range(6 if protocol == "mmseg" else 5))
+
+
+def test_potsdam_heights(tmp_path, few_tiles):
+    root = made.potsdam(tmp_path / "raw", SIZE)
+    folder = prepared(small(root, bands=("ir", "dsm")), tmp_path)
+    split = pipeline.open_split(folder, "test")
+    image, _ = stitched(split, "3_13")
+    height = np.linspace(30, 60, SIZE * SIZE, dtype=np.float32).reshape(SIZE, SIZE)
+    assert image.dtype == np.float32 and np.array_equal(image[:, :-1, 1], height[:, :-1])
+    assert np.array_equal(image[:, -1, 1], height[:, -2])  # the missing column repeats the last one
+    assert np.array_equal(image[..., 0], made.scene(3, 4, "uint8", (SIZE, SIZE), 6)[0][..., 3])
+    folder = prepared(small(root, bands=("red", "dsm_minmax")), tmp_path)
+    image, _ = stitched(pipeline.open_split(folder, "train"), "2_10")
+    assert image.dtype == np.uint8 and (image[..., 1].min(), image[..., 1].max()) == (0, 255)
+
+
+def test_potsdam_infrared_from_two_files(tmp_path, few_tiles):
+    """Without RGBIR files, red, green and blue come from RGB and infrared from IRRG, where it is the first band."""
+    root = made.potsdam(tmp_path / "raw", SIZE)
+    for path in list((root / "4_Ortho_RGBIR" / "4_Ortho_RGBIR").iterdir()):
+        pixels = tifffile.imread(path)
+        tile = path.name.removeprefix("top_potsdam_").removesuffix("_RGBIR.tif")
+        tifffile.imwrite(root / f"top_potsdam_{tile}_RGB.tif", pixels[..., :3], photometric="rgb")
+        tifffile.imwrite(root / f"top_potsdam_{tile}_IRRG.tif", pixels[..., [3, 0, 1]], photometric="rgb")
+        path.unlink()
+    folder = prepared(small(root), tmp_path)
+    image, _ = stitched(pipeline.open_split(folder, "train"), "6_7")
+    assert np.array_equal(image[..., :4], made.scene(2, 4, "uint8", (SIZE, SIZE), 6)[0])
+
+
+def test_potsdam_mistakes(tmp_path, few_tiles):
+    root = made.potsdam(tmp_path / "raw", SIZE)
+    height = root / "1_DSM_normalisation" / "dsm_potsdam_04_12_normalized_lastools.jpg"
+    height.rename(tmp_path / "away.jpg")
+    message = r"1 of 3 train ndsm are missing, the first is dsm_potsdam_04_12_normalized_lastools\.jpg"
+    with pytest.raises(UserError, match=message):
+        small(root).plan()
+    assert "INCOMPLETE" in small(root, allow_incomplete=True).plan().card.describe()
+    height.write_bytes(b"")
+    with pytest.raises(UserError, match=r"dsm_potsdam_04_12.*cannot be decoded.*empty"):
+        prepared(small(root), tmp_path)
+    for options, message in (
+        ({"split": "x"}, "no split 'x'"), ({"protocol": "x"}, "no protocol 'x'"),
+        ({"bands": ("nir",)}, "no band 'nir'"), ({"bands": ()}, "bands is empty"),
+    ):  # fmt: skip
+        with pytest.raises(UserError, match=message):
+            small(root, **options).plan()
+    tifffile.imwrite(root / "1_DSM" / "dsm_potsdam_02_10.tif", np.zeros((SIZE, SIZE - 2), np.float32))
+    with pytest.raises(UserError, match="40 x 38 pixels: 40 x 40 are expected"):
+        prepared(small(root, bands=("red", "dsm")), tmp_path)
+
+
+def test_incomplete_sets_are_said_at_the_command_line(tmp_path, few_tiles, capsys):
+    root = made.potsdam(tmp_path / "raw", SIZE, ("2_10", "4_12", "3_13"))
+    argv = ["potsdam", "--source", str(root), "--data_dir", str(tmp_path / "p"), "--patch", "16", "--stride", "16"]
+    assert prepare.main(argv) == 2
+    captured = capsys.readouterr()
+    assert "train images" in captured.out and "top_potsdam_6_7_RGBIR.tif" in captured.err
+    assert not list((tmp_path / "p").glob("*")) if (tmp_path / "p").exists() else True
+    assert prepare.main([*argv, "--allow_incomplete"]) == 0
+    assert "INCOMPLETE: 1 of 3 train images are missing" in capsys.readouterr().out
