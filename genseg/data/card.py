@@ -111,7 +111,7 @@ class DatasetCard:
             raw = json.loads(text)
             raw["bands"] = tuple(Band(**b) for b in raw["bands"])
             raw["palette"] = tuple(tuple(c) for c in raw["palette"])
-            raw["groups"] = tuple(tuple(g) for g in raw["groups"])
+            raw["groups"] = tuple(tuple(g) for g in raw.get("groups", ()))  # cards before groups existed stay readable
             for key in ("classes", "scored", "notes"):
                 raw[key] = tuple(raw[key])
             return cls(**raw)

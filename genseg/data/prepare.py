@@ -18,6 +18,7 @@ import argparse
 import ast
 import dataclasses
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -88,31 +89,40 @@ def _literal(text: str) -> Any:
         return text
 
 
-def main(argv: list[str] | None = None) -> int:
-    first = argparse.ArgumentParser(
-        prog="python -m genseg.data.prepare", description=__doc__.split("\n")[0], add_help=False
-    )
+def parse_command(argv: list[str] | None, program: str, extra: Callable[[argparse.ArgumentParser], None]) -> tuple:
+    """Arguments `NAME --data_dir DIR [--FIELD VALUE ...]` and what `extra` adds.
+
+    Returns: (data, others): a mapping for `ensure_prepared`, and a namespace with data_dir, threads and the extras.
+    """
+    first = argparse.ArgumentParser(prog=program, description=(__doc__ or "").split("\n")[0], add_help=False)
     first.add_argument("name", choices=sorted(DATASETS))
     known, rest = first.parse_known_args(argv)
     kind = DATASETS[known.name]
     parser = argparse.ArgumentParser(
-        prog=f"python -m genseg.data.prepare {known.name}",
-        description=kind.__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        prog=f"{program} {known.name}", description=kind.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data_dir", required=True, help="where prepared data sets are kept")
     parser.add_argument("--skip_corrupt", action="store_true", help="leave out undecodable files, counted")
     parser.add_argument("--threads", type=int, default=0, help="0 = one a core")
+    extra(parser)
     for field in dataclasses.fields(kind):
         default = field.default if field.default is not dataclasses.MISSING else field.default_factory()
         if isinstance(default, bool):
             parser.add_argument(f"--{field.name}", action=argparse.BooleanOptionalAction, default=default)
+        elif isinstance(default, str):
+            parser.add_argument(f"--{field.name}", default=default, help=f"default {default!r}")
         else:
             parser.add_argument(f"--{field.name}", type=_literal, default=default, help=f"default {default!r}")
-    options = vars(parser.parse_args(rest))
-    shared = {"data_dir": options.pop("data_dir"), "threads": options.pop("threads")}
+    others = parser.parse_args(rest)
+    data = {"name": known.name, "skip_corrupt": others.skip_corrupt}
+    return data | {f.name: getattr(others, f.name) for f in dataclasses.fields(kind)}, others
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line; returns the exit status: 0, or 2 after a mistake that the message says how to mend."""
+    data, others = parse_command(argv, "python -m genseg.data.prepare", lambda parser: None)
     try:
-        folder = ensure_prepared({"name": known.name, **options}, shared["data_dir"], threads=shared["threads"])
+        folder = ensure_prepared(data, others.data_dir, threads=others.threads)
     except UserError as error:
         print(error, file=sys.stderr)
         return 2

@@ -1,0 +1,156 @@
+"""A look at a data set: bands, masks in their palette and class shares on one contact sheet.
+
+    python -m genseg.data.show NAME --source DIR --data_dir DIR --output sheet.png [--show_split train] [--count 6]
+
+A wrong band order, a mask that does not line up or a swapped palette is seen at once, before a week of training.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from genseg.data import pipeline, prepare
+from genseg.data.augment import resize, visible_bands
+from genseg.data.card import DatasetCard
+from genseg.errors import UserError
+
+CELL = 192  # pixels a side of one picture
+_GAP, _LINE = 6, 16
+_IGNORED = ((255, 0, 255), (90, 0, 90))  # checks, so that no palette is mistaken for it
+
+
+def stretch(band: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Stored values [h w] to uint8, `low` .. `high` to 0 .. 255."""
+    return np.clip((band.astype(np.float32) - low) * (255 / max(high - low, 1e-6)), 0, 255).astype(np.uint8)
+
+
+def colour_mask(ids: np.ndarray, card: DatasetCard) -> np.ndarray:
+    """uint8 [h w 3]; ignored pixels in magenta checks."""
+    y, x = np.indices(ids.shape)
+    out = np.array(_IGNORED, np.uint8)[(y // 6 + x // 6) % 2]
+    inside = ids < len(card.classes)
+    out[inside] = np.array(card.palette, np.uint8)[ids[inside]]
+    return out
+
+
+def pictures(example: dict, card: DatasetCard) -> list[tuple[str, np.ndarray]]:
+    """(title, uint8 [h w 3]) of a segmentation example: colours, other bands, mask, mask over the first picture."""
+    image, out = example["image"], []
+    visible = visible_bands(card)
+    if len(visible) == 3:
+        low, high = min(card.bands[i].low for i in visible), max(card.bands[i].high for i in visible)
+        out.append(("red green blue", stretch(image[..., list(visible)], low, high)))
+    else:
+        visible = ()
+    for i, band in enumerate(card.bands):
+        if i not in visible:
+            # Three standard deviations: a few hot pixels must not hide the rest.
+            low, high = max(band.low, band.mean - 3 * band.std), min(band.high, band.mean + 3 * band.std)
+            out.append((band.name, np.repeat(stretch(image[..., i : i + 1], low, high), 3, axis=2)))
+    mask = colour_mask(example["label"], card)
+    out.append(("mask", mask))
+    out.append(("mask on image", cv2.addWeighted(out[0][1], 0.5, mask, 0.5, 0)))
+    return out
+
+
+def sheet(split: pipeline.Split, count: int) -> Image.Image:
+    """A contact sheet of `count` records evenly spread over the split (classification: of each class)."""
+    card = split.card
+    font = ImageFont.load_default(12)
+    rows: list[tuple[str, list[tuple[str, np.ndarray]]]] = []
+    shares = np.zeros(256, np.int64)
+    if card.task == "classification":
+        # Class by class; the sheet stays readable with up to 40 classes.
+        labels = np.array([split.record(i).label for i in range(len(split))])
+        for label in range(min(len(card.classes), 40)):
+            places = np.flatnonzero(labels == label)
+            chosen = places[np.linspace(0, len(places) - 1, min(count, len(places))).astype(int)] if len(places) else []
+            rows.append(
+                (f"{card.classes[label]} ({len(places)})", [("", split.decode(int(i))["image"]) for i in chosen])
+            )
+    else:
+        for i in np.unique(np.linspace(0, len(split) - 1, min(count, len(split))).astype(int)):
+            example = split.decode(int(i))
+            counts = np.bincount(example["label"].ravel(), minlength=256)
+            shares += counts
+            present = [f"{card.classes[k]} {counts[k] / counts.sum():.1%}" for k in np.flatnonzero(counts[:255])]
+            if counts[255]:
+                present.append(f"ignored {counts[255] / counts.sum():.1%}")
+            rows.append((f"{example['name']}   {', '.join(present)}", pictures(example, card)))
+    return _draw(card, split.name, rows, shares, font)
+
+
+def _draw(card: DatasetCard, split: str, rows: list, shares: np.ndarray, font) -> Image.Image:
+    cell = CELL if card.task == "segmentation" else 96
+    columns = max(len(cells) for _, cells in rows)
+    legend = len(card.classes) if card.task == "segmentation" else 0
+    top = 3 * _LINE
+    titles = _LINE if card.task == "segmentation" else 0
+    height = top + len(rows) * (cell + _LINE + titles + _GAP) + (legend + 1) * _LINE + _GAP
+    canvas = Image.new("RGB", (max(columns * (cell + _GAP) + _GAP, 760), height), (24, 24, 28))
+    draw = ImageDraw.Draw(canvas)
+    draw.text((_GAP, 4), f"{card.name}, {split}" + ("  SYNTHETIC" if card.synthetic else ""), "white", font)
+    bands = ", ".join(f"{b.name} {b.low:g}..{b.high:g}" for b in card.bands)
+    draw.text((_GAP, 4 + _LINE), f"{card.channels} bands of {card.dtype}: {bands}", "white", font)
+    y = top
+    for text, cells in rows:
+        draw.text((_GAP, y), text, "white", font)
+        y += _LINE
+        for column, (title, picture) in enumerate(cells):
+            x = _GAP + column * (cell + _GAP)
+            scale = cell / max(picture.shape[:2])
+            size = max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale))
+            # Masks keep hard borders; pictures are averaged when they shrink.
+            hard = title.startswith("mask") or scale >= 1
+            if hard:
+                picture = cv2.resize(picture, size, interpolation=cv2.INTER_NEAREST)
+            else:
+                picture = resize(picture, size[1], size[0], "bilinear")
+            canvas.paste(Image.fromarray(picture), (x, y + titles))
+            if titles:
+                draw.text((x, y), title, (170, 170, 180), font)
+        y += cell + titles + _GAP
+    total = max(int(shares.sum()), 1)
+    for i in range(legend):
+        draw.rectangle((_GAP, y + 2, _GAP + 20, y + _LINE - 3), fill=tuple(card.palette[i]), outline="white")
+        averaged = "" if i in card.scored else "  (not averaged)"
+        draw.text(
+            (_GAP + 28, y),
+            f"{i} {card.classes[i]}  {shares[i] / total:.2%} of the pixels shown{averaged}",
+            "white",
+            font,
+        )
+        y += _LINE
+    return canvas
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line; returns the exit status: 0, or 2 after a mistake that the message says how to mend."""
+
+    def extra(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--output", required=True, help="PNG to write")
+        parser.add_argument("--show_split", default="train", help="split to look at")
+        parser.add_argument("--count", type=int, default=6, help="records, or records a class")
+
+    data, others = prepare.parse_command(argv, "python -m genseg.data.show", extra)
+    try:
+        folder = prepare.ensure_prepared(data, others.data_dir, threads=others.threads)
+        split = pipeline.open_split(folder, others.show_split)
+        if others.count < 1:
+            raise UserError(f"--count is {others.count}: show at least one record.")
+        Path(others.output).parent.mkdir(parents=True, exist_ok=True)
+        sheet(split, others.count).save(others.output, format="PNG")
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(split.card.describe())
+    print(f"Look at    {others.output}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
