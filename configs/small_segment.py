@@ -60,6 +60,11 @@ def get_config(name: str = "naip") -> ConfigDict:
     config.data.eval_split = "test"
     config.data.ignore_label = 255
     config.data.scored = ()  # all
+    config.data.split_blocks = {}
+    config.data.class_table = ""
+    config.data.mask_colours = False
+    config.data.patch = 0  # whole images
+    config.data.stride = 0
     config.data.skip_corrupt = False
     config.data.threads = 1
 

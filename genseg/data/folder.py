@@ -4,15 +4,18 @@ Each frozen dataclass below lists the fields that `config.data` must have when i
 `plan()` looks at the files and says how to store them.
 """
 
+import csv
 import dataclasses
 import re
 from pathlib import Path
 
 import numpy as np
+from absl import logging
 
-from genseg.data import codec
+from genseg.data import codec, scenes
+from genseg.data.blocks import bounds_of, leaks, split_by_blocks, touching
 from genseg.data.card import Band, DatasetCard, distinct_colours
-from genseg.data.masks import check_labels
+from genseg.data.masks import ClassTable, colours_to_ids, read_class_table, renumber
 from genseg.data.records import Moments, Plan, Record, fingerprint
 from genseg.errors import UserError
 
@@ -102,18 +105,25 @@ class FolderSegmentation:
     """name="folder_segmentation": images of any bands and one mask each, as PNG, TIFF/GeoTIFF, NPY or JPEG.
 
     Fields of config.data:
-      source: the folder; patterns and lists are relative to it.
+      source: the folder; patterns, lists and tables are relative to it.
       image_pattern: such as "{split}/img/tile_{id}.tif"; "{id}" is what pairs an image with its mask, "{split}" may be
-        left out if split_lists says what belongs where. A tuple of patterns stacks the bands of several files.
+        left out if lists or blocks say what belongs where. A tuple of patterns stacks the bands of several files.
       mask_pattern: such as "{split}/mask/mask_{id}.tif".
-      splits: split names to read, ("train", "val", "test"); the first gives the band statistics.
-      split_lists: {"train": "train.txt", ...}, files with one id a line, or {} to take all files that match.
+      splits: split names to read, ("train", "val", "test"); the first is for training and gives the band statistics.
+      split_lists: {"train": "train.txt", ...}: files with one id a line; or CSV files with the columns image (image_2,
+        ... for further files of the scene) and mask, which need no patterns; or {} to take all files that match.
+      split_blocks: {} or {"size": 500.0, "seed": 0, "apart": True, "train": 0.7, "val": 0.3}: deals GeoTIFFs out by
+        square blocks of the ground (side in map units) in these shares; apart leaves out training tiles that touch
+        another split. The patterns then have no "{split}".
       bands: names in stored order, ("red", "green", "blue", "nir"); their number must be that of the files. Photometric
         distortion changes those named red, green, blue only.
-      classes: names; the id in a mask is the place in this tuple.
+      classes: names; the id in a mask is the place in this tuple. () if there is a class table.
       palette: one (r, g, b) a class, or () for distinct colours.
-      ignore_label: id of pixels that do not count, 255 as a rule.
+      class_table: "" or a CSV or YAML file with id, name and colour of each class; ids need not be contiguous.
+      mask_colours: True if masks hold the colours of the class table or palette instead of ids.
+      ignore_label: id of pixels that do not count, 255 as a rule. Nodata and NaN in image or mask are ignored too.
       scored: class ids that are averaged, or () for all.
+      patch, stride: cut scenes into squares of `patch` pixels every `stride` pixels; 0 keeps them whole.
       protocol: one line to print beside scores, or "" for a plain one.
     """
 
@@ -122,56 +132,155 @@ class FolderSegmentation:
     mask_pattern: str = "{split}/masks/{id}.png"
     splits: tuple[str, ...] = ("train", "val")
     split_lists: dict[str, str] = dataclasses.field(default_factory=dict)
+    split_blocks: dict[str, float] = dataclasses.field(default_factory=dict)
     bands: tuple[str, ...] = ("red", "green", "blue")
     classes: tuple[str, ...] = ()
     palette: tuple[tuple[int, int, int], ...] = ()
+    class_table: str = ""
+    mask_colours: bool = False
     ignore_label: int = 255
     scored: tuple[int, ...] = ()
+    patch: int = 0
+    stride: int = 0
     protocol: str = ""
 
     def plan(self) -> Plan:
         """Raises: UserError: no data set at the path, missing split, image without mask or mask without image, and,
-        when loading: another band count, sizes that differ, a label outside the card."""
+        when loading: another band count, sizes that differ, a label or colour outside the classes."""
         root = existing_folder(self.source, "images and masks")
-        if not self.classes:
-            raise UserError("config.data.classes is empty: name the classes in the order of their ids.")
-        if len(self.classes) > 255:
-            raise UserError(f"{len(self.classes)} classes do not fit 8-bit masks: at most 255.")
-        images = (self.image_pattern,) if isinstance(self.image_pattern, str) else tuple(self.image_pattern)
-        for pattern in (*images, self.mask_pattern):
-            if "{id}" not in pattern:
-                raise UserError(f"The pattern {pattern!r} has no {{id}}: it is what pairs an image with its mask.")
-        items = {s: _pairs(root, s, images, self.mask_pattern, dict(self.split_lists)) for s in self.splits}
+        table = self._table(root)
+        if not self.splits:
+            raise UserError("config.data.splits is empty: name at least the training split.")
+        if self.patch:
+            scenes.windows(self.patch, self.patch, self.patch, self.stride)
+        items = self._items(root)
         first = items[self.splits[0]][0]
-        nodata = [codec.nodata_of(codec.read(path)) for path in first.images]
-        sample = [codec.decode_image(codec.read(path), str(path)) for path in first.images]
+        heads = [codec.read(path) for path in first.images]
+        sample = [codec.decode_image(data, str(path)) for data, path in zip(heads, first.images, strict=True)]
         channels = sum(s.shape[2] for s in sample)
         if channels != len(self.bands):
             raise _wrong_bands(first, channels, self.bands)
-        per_band = [n for n, s in zip(nodata, sample, strict=True) for _ in range(s.shape[2])]
-        scored = tuple(self.scored) or tuple(range(len(self.classes)))
+        nodata = [n for n, s in zip(map(codec.nodata_of, heads), sample, strict=True) for _ in range(s.shape[2])]
+        dtype = str(np.result_type(*sample))
+        scored = tuple(self.scored) or tuple(range(len(table.names)))
+        over = f"patches of {self.patch} at stride {self.stride}" if self.patch else "whole images"
         card = DatasetCard(
             name="folder_segmentation",
             task="segmentation",
-            bands=tuple(Band(n, nodata=v) for n, v in zip(self.bands, per_band, strict=True)),
-            classes=tuple(self.classes),
-            palette=tuple(tuple(c) for c in self.palette) or distinct_colours(len(self.classes)),
+            bands=tuple(Band(n, nodata=v) for n, v in zip(self.bands, nodata, strict=True)),
+            classes=table.names,
+            palette=table.palette or distinct_colours(len(table.names)),
             ignore_label=self.ignore_label,
             scored=scored,
             splits={},
             protocol=self.protocol
-            or f"mean over {len(scored)} classes of one confusion matrix over all pixels of the split",
+            or f"mean over {len(scored)} classes of one confusion matrix over all pixels, {over}",
             synthetic=False,
-            dtype=str(np.result_type(*sample)),
+            dtype=dtype if dtype in ("uint8", "uint16", "int16") else "float32",
         )
-        files = (p for pairs in items.values() for pair in pairs for p in (*pair.images, pair.mask))
+        used = [(f"{s} {p.name}", p.stat().st_size) for s, pairs in items.items() for x in pairs for p in x.files]
         return Plan(
-            card,
-            items,
-            lambda split, pair: _load_pair(card, split, pair),
-            fingerprint(self, root, files),
-            self.splits[0],
-        )
+            card, items, lambda split, pair: self._load(card, table, split, pair),
+            fingerprint(self, listed=[(repr(table), 0), *used]), self.splits[0], look=lambda: _leaks(items),
+        )  # fmt: skip
+
+    def _table(self, root: Path) -> ClassTable:
+        if self.class_table:
+            if self.classes or self.palette:
+                raise UserError("class_table is given together with classes or palette: give one or the other.")
+            table = read_class_table(root / self.class_table)
+        else:
+            table = ClassTable(tuple(self.classes), tuple(range(len(self.classes))), tuple(map(tuple, self.palette)))
+        if not table.names:
+            raise UserError(
+                "config.data.classes is empty: name the classes in the order of their ids, or a class_table."
+            )
+        if len(table.names) > 255:
+            raise UserError(f"{len(table.names)} classes do not fit 8-bit masks: at most 255.")
+        if self.mask_colours and not table.palette:
+            raise UserError(
+                "mask_colours is set, but no class has a colour: give a palette or a class_table with colours."
+            )
+        if not 0 <= self.ignore_label <= 255 or self.ignore_label < len(table.names):
+            raise UserError(f"ignore_label is {self.ignore_label}: give a number up to 255 that is no class id.")
+        return table
+
+    def _items(self, root: Path) -> dict[str, list["Pair"]]:
+        images = (self.image_pattern,) if isinstance(self.image_pattern, str) else tuple(self.image_pattern)
+        lists = dict(self.split_lists)
+        if lists and self.split_blocks:
+            raise UserError("Both split_lists and split_blocks are given: give one of them.")
+        if lists and all(name.lower().endswith(".csv") for name in lists.values()):
+            return {s: _listed_pairs(root, s, lists) for s in self.splits}
+        for pattern in (*images, self.mask_pattern):
+            if "{id}" not in pattern:
+                raise UserError(f"The pattern {pattern!r} has no {{id}}: it is what pairs an image with its mask.")
+        if not self.split_blocks:
+            return {s: _pairs(root, s, images, self.mask_pattern, lists) for s in self.splits}
+        options = dict(self.split_blocks)
+        wanted = {"size", "seed", "apart", *self.splits}
+        if set(options) != wanted:
+            odd = sorted(set(options) ^ wanted)
+            raise UserError(
+                f"split_blocks needs exactly {', '.join(sorted(wanted))}: {odd[0]!r} is missing or unknown."
+            )
+        if any("{split}" in p for p in (*images, self.mask_pattern)):
+            raise UserError("split_blocks deals tiles out to splits itself: leave {split} out of the patterns.")
+        pairs = {p.id: p for p in _pairs(root, "all", images, self.mask_pattern, {})}
+        places = {name: bounds_of(pair.images[0]) for name, pair in pairs.items()}
+        lost = [n for n, b in places.items() if b is None]
+        if lost:
+            raise UserError(f"{pairs[lost[0]].images[0]} has no position on the ground: split_blocks needs GeoTIFFs.")
+        shares = {s: options[s] for s in self.splits}
+        dealt = split_by_blocks(places, options["size"], shares, int(options["seed"]))
+        if options["apart"]:
+            train, *rest = self.splits
+            others = [places[n] for s in rest for n in dealt[s]]
+            near = np.logical_or(*touching([places[n] for n in dealt[train]], others))
+            dealt[train] = [n for n, t in zip(dealt[train], near, strict=True) if not t]
+            if not dealt[train]:
+                raise UserError(f"Every {train} tile touches another split: use larger blocks or apart=False.")
+        return {s: [pairs[n] for n in names] for s, names in dealt.items()}
+
+    def _load(self, card: DatasetCard, table: ClassTable, split: str, pair: "Pair") -> tuple[list[Record], Moments]:
+        data = [codec.read(path) for path in pair.images]
+        parts = [codec.decode_image(d, str(p)) for d, p in zip(data, pair.images, strict=True)]
+        sizes = {p.shape[:2] for p in parts}
+        if len(sizes) > 1:
+            raise UserError(
+                f"The files of scene {pair.id!r} differ in size: {' and '.join(map(str, sorted(sizes)))} pixels."
+            )
+        if sum(p.shape[2] for p in parts) != card.channels:
+            raise _wrong_bands(pair, sum(p.shape[2] for p in parts), tuple(b.name for b in card.bands))
+        image = parts[0] if len(parts) == 1 else np.concatenate([p.astype(card.dtype) for p in parts], axis=2)
+        if image.dtype != card.dtype:
+            raise UserError(
+                f"{pair.images[0]} holds {image.dtype}, but the first image {card.dtype}: give all files one type."
+            )
+        name, stored_mask = str(pair.mask), codec.read(pair.mask)
+        mask = codec.decode_image(stored_mask, name) if self.mask_colours else codec.decode_mask(stored_mask, name)
+        if mask.ndim == 3 and not self.mask_colours:
+            raise UserError(
+                f"The mask {name} has {mask.shape[2]} bands: it must hold one class id a pixel, or set mask_colours."
+            )
+        if mask.shape[:2] != image.shape[:2]:
+            raise UserError(
+                f"{pair.images[0]} has {image.shape[0]} x {image.shape[1]} pixels, its mask {name} {mask.shape[0]} x "
+                f"{mask.shape[1]}: they must be of one size."
+            )
+        if self.mask_colours:
+            ids = colours_to_ids(mask, {c: i for i, c in enumerate(table.palette)}, name)
+        else:
+            ids = renumber(mask, table.ids, self.ignore_label, codec.nodata_of(stored_mask), name)
+        measured = measured_pixels(image, card)
+        if measured is not None:
+            ids = np.where(measured.all(axis=2), ids, np.uint8(self.ignore_label))
+        moments = Moments.of(image, measured)
+        if self.patch:
+            return list(scenes.cut(image, ids, self.patch, self.stride, card, pair.id, f"{split}/")), moments
+        stored = data[0] if len(parts) == 1 else codec.encode_image(image)
+        record = Record(stored, codec.encode_png(ids), f"{split}/{pair.images[0].name}", pair.id, 0, 0, *ids.shape)
+        return [record], moments
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,6 +290,43 @@ class Pair:
     id: str
     images: tuple[Path, ...]
     mask: Path
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return (*self.images, self.mask)
+
+
+def _leaks(items: dict[str, list[Pair]]) -> tuple[str, ...]:
+    places = {s: [b for p in pairs if (b := bounds_of(p.images[0])) is not None] for s, pairs in items.items()}
+    notes = leaks(places)
+    for note in notes:
+        logging.warning("%s", note)
+    return notes
+
+
+def _listed_pairs(root: Path, split: str, lists: dict[str, str]) -> list[Pair]:
+    """Of a CSV with the columns image, image_2, ..., mask."""
+    if split not in lists:
+        raise UserError(f"split_lists has no list for the split {split!r}: add it or change splits.")
+    path = root / lists[split]
+    if not path.is_file():
+        raise UserError(f"There is no list {path} for the split {split!r}: correct split_lists.")
+    with open(path, newline="") as file:
+        reader = csv.DictReader(file)
+        columns = reader.fieldnames or []
+        images = [c for c in columns if re.fullmatch(r"image(_\d+)?", c)]
+        if "mask" not in columns or not images:
+            raise UserError(f"The list {path} has the columns {', '.join(columns)}: image and mask are needed.")
+        pairs = []
+        for number, row in enumerate(reader, 2):
+            places = [root / (row[c] or "").strip() for c in (*images, "mask")]
+            missing = [p for p in places if not p.is_file()]
+            if missing:
+                raise UserError(f"Line {number} of {path} names {missing[0]}, which is no file: correct it.")
+            pairs.append(Pair(places[0].stem, tuple(places[:-1]), places[-1]))
+    if not pairs:
+        raise UserError(f"The data set {root} has no split {split!r}: {path} lists nothing.")
+    return pairs
 
 
 def _matches(root: Path, pattern: str, split: str) -> dict[str, Path]:
@@ -234,41 +380,6 @@ def _wrong_bands(pair: Pair, found: int, bands: tuple[str, ...]) -> UserError:
     return UserError(
         f"{files} has {found} band(s), but bands names {len(bands)} ({', '.join(bands)}): correct one of them."
     )
-
-
-def _load_pair(card: DatasetCard, split: str, pair: Pair) -> tuple[list[Record], Moments]:
-    data = [codec.read(path) for path in pair.images]
-    parts = [codec.decode_image(d, str(p)) for d, p in zip(data, pair.images, strict=True)]
-    sizes = {p.shape[:2] for p in parts}
-    if len(sizes) > 1:
-        raise UserError(
-            f"The files of scene {pair.id!r} differ in size: {' and '.join(map(str, sorted(sizes)))} pixels."
-        )
-    if sum(p.shape[2] for p in parts) != card.channels:
-        raise _wrong_bands(pair, sum(p.shape[2] for p in parts), tuple(b.name for b in card.bands))
-    image = parts[0] if len(parts) == 1 else np.concatenate([p.astype(card.dtype) for p in parts], axis=2)
-    if image.dtype != card.dtype:
-        raise UserError(
-            f"{pair.images[0]} holds {image.dtype}, but the first image {card.dtype}: give all files one type."
-        )
-    mask = codec.decode_mask(codec.read(pair.mask), str(pair.mask))
-    if mask.ndim != 2:
-        raise UserError(f"The mask {pair.mask} has {mask.shape[2]} bands: it must hold one class id a pixel.")
-    if mask.shape != image.shape[:2]:
-        raise UserError(
-            f"{pair.images[0]} has {image.shape[0]} x {image.shape[1]} pixels, its mask {pair.mask} {mask.shape[0]} x "
-            f"{mask.shape[1]}: they must be of one size."
-        )
-    check_labels(mask, card, str(pair.mask))
-    measured = measured_pixels(image, card)
-    ids = mask.astype(np.uint8)
-    if measured is not None:
-        ids = np.where(measured.all(axis=2), ids, np.uint8(card.ignore_label))
-    stored = data[0] if len(parts) == 1 else codec.encode_image(image)
-    record = Record(
-        stored, codec.encode_png(ids), f"{split}/{pair.images[0].name}", pair.id, 0, 0, image.shape[0], image.shape[1]
-    )
-    return [record], Moments.of(image, measured)
 
 
 def measured_pixels(image: np.ndarray, card: DatasetCard) -> np.ndarray | None:

@@ -1,6 +1,11 @@
-"""Masks of class ids: from colours, and checked against a card."""
+"""Masks of class ids: class tables, ids from colours or from other numbers, and checks against a card."""
+
+import csv
+import dataclasses
+from pathlib import Path
 
 import numpy as np
+import yaml
 
 from genseg.data.card import DatasetCard
 from genseg.errors import UserError
@@ -41,3 +46,81 @@ def colours_to_ids(mask: np.ndarray, ids: dict[tuple[int, int, int], int], name:
             "mask or the class table."
         )
     return np.array(list(ids.values()), np.uint8)[found]
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassTable:
+    """What a mask's numbers or colours mean. Class k of the network is the k-th entry; `ids` are those in the files."""
+
+    names: tuple[str, ...]
+    ids: tuple[int, ...]
+    palette: tuple[tuple[int, int, int], ...]
+
+
+def read_class_table(path: Path) -> ClassTable:
+    """Reads a CSV with the columns id, name, colour, or a YAML list of such entries; in ascending order of ids.
+
+    A colour is "#rrggbb", "r g b" or, in YAML, [r, g, b]; either all entries have one or none. Ids need not be
+    contiguous. Raises: UserError naming the file and the entry.
+    """
+    try:
+        text = path.read_text()
+        rows = list(csv.DictReader(text.splitlines())) if path.suffix.lower() == ".csv" else yaml.safe_load(text)
+    except OSError as error:
+        raise UserError(f"Cannot read the class table {path}: {error.strerror}.") from None
+    except (yaml.YAMLError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"The class table {path} cannot be parsed ({str(error).splitlines()[0]}).") from None
+    if not isinstance(rows, list) or not rows:
+        raise UserError(f"The class table {path} is empty: list entries with id, name and colour.")
+    entries = []
+    for number, row in enumerate(rows, 1):
+        try:
+            colour = row.get("colour", row.get("color"))
+            entries.append(
+                (int(row["id"]), str(row["name"]).strip(), None if colour in (None, "") else _colour(colour))
+            )
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise UserError(
+                f"Entry {number} of the class table {path} is {row!r}: give id, name and colour (#rrggbb)."
+            ) from None
+    entries.sort(key=lambda e: e[0])
+    ids, names, colours = zip(*entries, strict=True)
+    if len(set(ids)) < len(ids):
+        raise UserError(f"The class table {path} gives an id twice: give each class its own.")
+    if any(c is None for c in colours) and any(c is not None for c in colours):
+        raise UserError(f"The class table {path} gives some classes a colour and some none: give all or none.")
+    given = tuple(c for c in colours if c is not None)
+    if len(set(given)) < len(given):
+        raise UserError(f"The class table {path} gives a colour twice: give each class its own.")
+    return ClassTable(names, ids, given)
+
+
+def _colour(value: object) -> tuple[int, int, int]:
+    if isinstance(value, str) and value.strip().startswith("#"):
+        digits = value.strip()[1:]
+        parts = [int(digits[i : i + 2], 16) for i in range(0, len(digits), 2)]
+    else:
+        parts = [int(v) for v in (value.replace(",", " ").split() if isinstance(value, str) else value)]
+    if len(parts) != 3 or not all(0 <= v <= 255 for v in parts):
+        raise ValueError(value)
+    return parts[0], parts[1], parts[2]
+
+
+def renumber(mask: np.ndarray, ids: tuple[int, ...], ignore_label: int, nodata: float | None, name: str) -> np.ndarray:
+    """Numbers of a file [h w], integers of any dtype, to class ids uint8 [h w]: ids[k] -> k; ignore_label, nodata and
+    NaN -> ignore_label. Raises: UserError naming the file and the first other number."""
+    table = np.array([*ids, ignore_label], np.float64)
+    order = np.argsort(table)
+    values, place = np.unique(mask, return_inverse=True)
+    ignored = np.isnan(values.astype(np.float64))
+    if nodata is not None:
+        ignored |= values == nodata
+    found = order[np.minimum(np.searchsorted(table, values, sorter=order), len(table) - 1)]
+    wrong = (table[found] != values) & ~ignored
+    if wrong.any():
+        raise UserError(
+            f"The mask {name} holds the label {values[wrong][0]:g}, which is neither one of the {len(ids)} classes nor "
+            f"the ignore label {ignore_label}: correct the mask or the classes."
+        )
+    classes = np.append(np.arange(len(ids), dtype=np.uint8), np.uint8(ignore_label))
+    return np.where(ignored, np.uint8(ignore_label), classes[found])[place].reshape(mask.shape)

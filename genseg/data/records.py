@@ -111,6 +111,7 @@ class Plan:
     fingerprint: changes with the source files' names and sizes and with every option that changes the records.
     measured: the split whose pixels give the statistics.
     expected: split -> number of records that is published for these options, or {}.
+    look: called once when the records are made; returns further notes for the card.
     """
 
     card: DatasetCard
@@ -119,6 +120,7 @@ class Plan:
     fingerprint: str
     measured: str = "train"
     expected: dict[str, int] = dataclasses.field(default_factory=dict)
+    look: Callable[[], tuple[str, ...]] = tuple
 
 
 def fingerprint(
@@ -277,9 +279,8 @@ def _write_records(plan: Plan, folder: Path, threads: int, skip_corrupt: bool, p
                 "the files are not the official ones."
             )
     writer.close_all()
-    return dataclasses.replace(
-        card, splits=counts, bands=_bands(card, total), notes=card.notes + _skipped_note(skipped)
-    )
+    notes = card.notes + _skipped_note(skipped) + plan.look()
+    return dataclasses.replace(card, splits=counts, bands=_bands(card, total), notes=notes)
 
 
 def _skipped_note(skipped: list[str]) -> tuple[str, ...]:
