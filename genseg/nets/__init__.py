@@ -11,11 +11,16 @@ from genseg.errors import UserError
 from genseg.nets.classifier import Classifier
 from genseg.nets.convnext import ConvNeXt
 from genseg.nets.functional import Net, bind
+from genseg.nets.layers import fan_in_init
+from genseg.nets.swin import Swin
 from genseg.nets.upernet import Segmenter
 
 BACKBONES: dict[str, partial] = {
-    # genseg's own: smaller than atto, for small images on a CPU. No published weights exist.
-    "convnext_micro": partial(ConvNeXt, depths=(2, 2, 4, 2), dims=(32, 64, 128, 256)),
+    # genseg's own: smaller than atto, for small images on a CPU, initialised to learn within a few thousand steps. No
+    # published weights exist.
+    "convnext_micro": partial(
+        ConvNeXt, depths=(2, 2, 4, 2), dims=(32, 64, 128, 256), init=fan_in_init, layer_scale=1.0
+    ),
     # timm's definitions (timm/models/convnext.py); their 1x1 convolutions in the MLP are the same linear layers.
     "convnext_atto": partial(ConvNeXt, depths=(2, 2, 6, 2), dims=(40, 80, 160, 320)),
     "convnext_femto": partial(ConvNeXt, depths=(2, 2, 6, 2), dims=(48, 96, 192, 384)),
@@ -27,6 +32,11 @@ BACKBONES: dict[str, partial] = {
     "convnext_base": partial(ConvNeXt, depths=(3, 3, 27, 3), dims=(128, 256, 512, 1024)),
     "convnext_large": partial(ConvNeXt, depths=(3, 3, 27, 3), dims=(192, 384, 768, 1536)),
     "convnext_xlarge": partial(ConvNeXt, depths=(3, 3, 27, 3), dims=(256, 512, 1024, 2048)),
+    # microsoft/Swin-Transformer configs/swin, window 7.
+    "swin_tiny": partial(Swin, embed=96, depths=(2, 2, 6, 2), heads=(3, 6, 12, 24)),
+    "swin_small": partial(Swin, embed=96, depths=(2, 2, 18, 2), heads=(3, 6, 12, 24)),
+    "swin_base": partial(Swin, embed=128, depths=(2, 2, 18, 2), heads=(4, 8, 16, 32)),
+    "swin_large": partial(Swin, embed=192, depths=(2, 2, 18, 2), heads=(6, 12, 24, 48)),
 }
 
 
@@ -103,7 +113,14 @@ def segmenter(
     build_backbone, compute = _backbone(backbone), jnp.dtype(dtype)
 
     def build(rngs: nnx.Rngs) -> Segmenter:
-        module = build_backbone(channels=channels, drop_path=drop_path, dtype=compute, remat=remat, rngs=rngs)
+        module = build_backbone(
+            channels=channels,
+            drop_path=drop_path,
+            dtype=compute,
+            remat=remat,
+            rngs=rngs,
+            **build_backbone.func.segmentation_options,
+        )
         return Segmenter(
             module,
             classes,

@@ -17,8 +17,8 @@ EPSILON = 1e-6
 class Stem(nnx.Module):
     """4x4 convolution of stride 4, then LayerNorm: [b h w c] -> [b h//4 w//4 features]."""
 
-    def __init__(self, channels: int, features: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
-        self.conv = layers.patch_conv(channels, features, 4, dtype=dtype, rngs=rngs)
+    def __init__(self, channels: int, features: int, *, init, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.conv = layers.patch_conv(channels, features, 4, init=init, dtype=dtype, rngs=rngs)
         self.norm = layers.layer_norm(features, EPSILON, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -28,9 +28,9 @@ class Stem(nnx.Module):
 class Downsample(nnx.Module):
     """LayerNorm, then 2x2 convolution of stride 2; an odd last row or column is dropped."""
 
-    def __init__(self, inputs: int, outputs: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, inputs: int, outputs: int, *, init, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.norm = layers.layer_norm(inputs, EPSILON, dtype=dtype, rngs=rngs)
-        self.conv = layers.patch_conv(inputs, outputs, 2, dtype=dtype, rngs=rngs)
+        self.conv = layers.patch_conv(inputs, outputs, 2, init=init, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return self.conv(self.norm(x))
@@ -39,8 +39,8 @@ class Downsample(nnx.Module):
 class DepthwiseConv(nnx.Module):
     """7x7 depthwise convolution with bias; kernel [7 7 1 features]."""
 
-    def __init__(self, features: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
-        self.kernel = nnx.Param(layers.weight_init(rngs.params(), (7, 7, 1, features), jnp.float32))
+    def __init__(self, features: int, *, init, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.kernel = nnx.Param(init(rngs.params(), (7, 7, 1, features), jnp.float32))
         self.bias = nnx.Param(jnp.zeros((features,), jnp.float32))
         self.dtype = dtype
 
@@ -52,9 +52,9 @@ class DepthwiseConv(nnx.Module):
 class Mlp(nnx.Module):
     """Linear to 4 times the width, exact GELU, linear back."""
 
-    def __init__(self, features: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
-        self.fc1 = layers.linear(features, 4 * features, dtype=dtype, rngs=rngs)
-        self.fc2 = layers.linear(4 * features, features, dtype=dtype, rngs=rngs)
+    def __init__(self, features: int, *, init, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.fc1 = layers.linear(features, 4 * features, init=init, dtype=dtype, rngs=rngs)
+        self.fc2 = layers.linear(4 * features, features, init=init, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return self.fc2(jax.nn.gelu(self.fc1(x), approximate=False))
@@ -63,11 +63,13 @@ class Mlp(nnx.Module):
 class Block(nnx.Module):
     """x + drop_path(gamma * mlp(norm(depthwise(x))))."""
 
-    def __init__(self, features: int, drop_path: float, *, dtype: jnp.dtype, rngs: nnx.Rngs):
-        self.conv_dw = DepthwiseConv(features, dtype=dtype, rngs=rngs)
+    def __init__(
+        self, features: int, drop_path: float, *, init, layer_scale: float, dtype: jnp.dtype, rngs: nnx.Rngs
+    ):
+        self.conv_dw = DepthwiseConv(features, init=init, dtype=dtype, rngs=rngs)
         self.norm = layers.layer_norm(features, EPSILON, dtype=dtype, rngs=rngs)
-        self.mlp = Mlp(features, dtype=dtype, rngs=rngs)
-        self.gamma = layers.layer_scale(features)
+        self.mlp = Mlp(features, init=init, dtype=dtype, rngs=rngs)
+        self.gamma = layers.layer_scale(features, layer_scale)
         self.drop_path = drop_path
 
     def __call__(self, x: jax.Array, key: jax.Array | None) -> jax.Array:
@@ -84,14 +86,17 @@ class Stage(nnx.Module):
         features: int,
         drop_paths: Sequence[float],
         *,
+        init,
+        layer_scale: float,
         dtype: jnp.dtype,
         remat: bool,
         rngs: nnx.Rngs,
     ):
         if inputs != features:
-            self.downsample = Downsample(inputs, features, dtype=dtype, rngs=rngs)
+            self.downsample = Downsample(inputs, features, init=init, dtype=dtype, rngs=rngs)
         self.has_downsample = inputs != features
-        self.blocks = nnx.List([Block(features, rate, dtype=dtype, rngs=rngs) for rate in drop_paths])
+        options = {"init": init, "layer_scale": layer_scale, "dtype": dtype, "rngs": rngs}
+        self.blocks = nnx.List([Block(features, rate, **options) for rate in drop_paths])
         self.remat = remat
 
     def __call__(self, x: jax.Array, keys: Sequence[jax.Array | None]) -> jax.Array:
@@ -116,10 +121,13 @@ class ConvNeXt(nnx.Module):
       drop_path: drop path rate of the last block; it rises linearly from 0 at the first, over all blocks.
       dtype: of the computation; parameters, norms' statistics and layer sums in norms stay float32.
       remat: recompute each block in the backward pass instead of keeping its activations.
+      init: initializer of all weights (published: normal(0.02)).
+      layer_scale: initial value of each block's gamma (published: 1e-6).
     """
 
     epsilon = EPSILON
     norm_before_pool = False
+    segmentation_options: dict[str, bool] = {}
 
     def __init__(
         self,
@@ -131,11 +139,13 @@ class ConvNeXt(nnx.Module):
         dtype: jnp.dtype,
         remat: bool,
         rngs: nnx.Rngs,
+        init=layers.weight_init,
+        layer_scale: float = 1e-6,
     ):
         self.dims = tuple(dims)
         self.depths = tuple(depths)
         self.drop_path = drop_path
-        self.stem = Stem(channels, dims[0], dtype=dtype, rngs=rngs)
+        self.stem = Stem(channels, dims[0], init=init, dtype=dtype, rngs=rngs)
         rates = np.split(np.linspace(0.0, drop_path, sum(depths)), np.cumsum(depths)[:-1])
         stages = []
         for i, features in enumerate(dims):
@@ -144,6 +154,8 @@ class ConvNeXt(nnx.Module):
                     dims[max(i - 1, 0)],
                     features,
                     [float(rate) for rate in rates[i]],
+                    init=init,
+                    layer_scale=layer_scale,
                     dtype=dtype,
                     remat=remat,
                     rngs=rngs,

@@ -15,16 +15,23 @@ from jax import lax
 # standard deviations and so shrink the spread to 0.0176.
 weight_init = nnx.initializers.normal(0.02)
 
-
-def linear(inputs: int, outputs: int, *, bias: bool = True, dtype: jnp.dtype, rngs: nnx.Rngs) -> nnx.Linear:
-    """Linear layer with float32 parameters, normal(0.02) weights and zero bias, computing in `dtype`."""
-    return nnx.Linear(inputs, outputs, use_bias=bias, kernel_init=weight_init, dtype=dtype, rngs=rngs)
+# Variance 1 / fan-in: for networks of our own that must learn in few steps. Published networks keep `weight_init`.
+fan_in_init = nnx.initializers.lecun_normal()
 
 
-def patch_conv(inputs: int, outputs: int, size: int, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> nnx.Conv:
+def linear(
+    inputs: int, outputs: int, *, bias: bool = True, init=weight_init, dtype: jnp.dtype, rngs: nnx.Rngs
+) -> nnx.Linear:
+    """Linear layer with float32 parameters, weights drawn by `init` and zero bias, computing in `dtype`."""
+    return nnx.Linear(inputs, outputs, use_bias=bias, kernel_init=init, dtype=dtype, rngs=rngs)
+
+
+def patch_conv(
+    inputs: int, outputs: int, size: int, *, init=weight_init, dtype: jnp.dtype, rngs: nnx.Rngs
+) -> nnx.Conv:
     """Convolution of `size` x `size` patches with stride `size`, no padding; rows and columns left over are dropped."""
     return nnx.Conv(
-        inputs, outputs, (size, size), strides=size, padding="VALID", kernel_init=weight_init, dtype=dtype, rngs=rngs
+        inputs, outputs, (size, size), strides=size, padding="VALID", kernel_init=init, dtype=dtype, rngs=rngs
     )
 
 
@@ -148,7 +155,7 @@ def resize(x: jax.Array, height: int, width: int) -> jax.Array:
 
 
 # Planes of at most this many pixels use the Toeplitz form on the CPU, larger ones the FFT form.
-TOEPLITZ_PIXELS = 12 * 12
+TOEPLITZ_PIXELS = 10 * 10
 
 
 @jax.custom_vjp
@@ -220,7 +227,10 @@ def _band(length: int, size: int) -> np.ndarray:
 
 
 def fft_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """`depthwise_conv` as a product of spectra, in float32, on planes padded by the kernel's size less one."""
+    """`depthwise_conv` as a product of spectra, in float32, on planes padded by the kernel's size less one.
+
+    XLA gathers the batch of a sharded transform on every device: a cost of meshes of CPU devices alone, which serve tests.
+    """
     (h, w), (kh, kw) = x.shape[1:3], kernel.shape[:2]
     padded = _fast_length(h + kh - 1), _fast_length(w + kw - 1)
     spectrum = jnp.fft.rfft2(x.astype(jnp.float32), padded, (1, 2))

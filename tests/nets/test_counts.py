@@ -1,0 +1,102 @@
+"""Parameters and multiply-adds against the published networks."""
+
+import jax
+import pytest
+
+from genseg import nets, tree
+from genseg.errors import UserError
+from genseg.nets import cost
+
+# Backbone: classifier (3 bands, 1000 classes), backbone + 4 output norms, + UperHead (150 classes) + FCN head. Rounded
+# to 0.01 M they are timm's results-imagenet.csv, and the published 60/82/122 M and 60/81/121 M of UperNet.
+PARAMETERS = {
+    "convnext_tiny": (28_589_128, 27_821_472, 60_242_636),
+    "convnext_small": (50_223_688, 49_456_032, 81_877_196),
+    "convnext_base": (88_591_464, 87_568_256, 122_102_956),
+    "convnext_large": (197_767_336, 196_233_024, 234_994_796),
+    "swin_tiny": (28_288_354, 27_520_698, 59_941_862),
+    "swin_small": (49_606_258, 48_838_602, 81_259_766),
+    "swin_base": (87_768_224, 86_745_016, 121_279_716),
+    "swin_large": (196_532_476, 194_998_164, 233_759_936),
+}
+# timm results-imagenet.csv, M parameters.
+SMALL = {
+    "convnext_atto": 3.70,
+    "convnext_femto": 5.22,
+    "convnext_pico": 9.05,
+    "convnext_nano": 15.59,
+    "convnext_xlarge": 350.20,
+}
+# Bands, classes -> classifier (1000 classes), UperNet with and without the auxiliary head.
+TARGETS = {
+    ("convnext_tiny", 3, 16): (28_589_128, 60_139_456, 59_250_096),
+    ("convnext_tiny", 4, 9): (28_590_664, 60_135_602, 59_248_041),
+    ("convnext_tiny", 4, 5): (28_590_664, 60_132_522, 59_245_989),
+    ("convnext_tiny", 5, 6): (28_592_200, 60_134_828, 59_248_038),
+    ("swin_tiny", 3, 16): (28_288_354, 59_838_682, 58_949_322),
+    ("swin_tiny", 4, 9): (28_289_890, 59_834_828, 58_947_267),
+    ("swin_tiny", 4, 5): (28_289_890, 59_831_748, 58_945_215),
+    ("swin_tiny", 5, 6): (28_291_426, 59_834_054, 58_947_264),
+}
+
+
+def parameters(net):
+    return jax.eval_shape(net.init, jax.random.key(0))[0]
+
+
+def marked(names, slow):
+    return [pytest.param(name, marks=pytest.mark.slow) if name in slow else name for name in names]
+
+
+@pytest.mark.parametrize(
+    "name", marked(PARAMETERS, ("convnext_small", "convnext_large", "swin_small", "swin_base", "swin_large"))
+)
+def test_parameters_are_the_published(name):
+    classifier = parameters(nets.classifier(name, channels=3, classes=1000, drop_path=0.1))
+    segmenter = parameters(nets.segmenter(name, channels=3, classes=150, drop_path=0.1))
+    backbone = tree.count({k: segmenter[k] for k in ("backbone", "norms")})
+    assert (tree.count(classifier), backbone, tree.count(segmenter)) == PARAMETERS[name]
+    shapes = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), [classifier["backbone"], segmenter["backbone"]])
+    assert shapes[0] == shapes[1]
+
+
+@pytest.mark.parametrize("name", marked(SMALL, ("convnext_femto", "convnext_xlarge")))
+def test_parameters_of_small_and_huge(name):
+    count = tree.count(parameters(nets.classifier(name, channels=3, classes=1000, drop_path=0.0)))
+    assert round(count / 1e6, 2) == SMALL[name]
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=str)
+def test_parameters_of_targets(target):
+    name, channels, classes = target
+    classifier = nets.classifier(name, channels=channels, classes=1000, drop_path=0.0)
+    segmenter = parameters(nets.segmenter(name, channels=channels, classes=classes, drop_path=0.0))
+    without = tree.count(segmenter) - tree.count(segmenter["aux_head"])
+    assert (tree.count(parameters(classifier)), tree.count(segmenter), without) == TARGETS[target]
+
+
+# G multiply-adds at 224 x 224: timm's figures for ConvNeXt and, with attention products, Swin.
+@pytest.mark.parametrize(
+    ("name", "giga"),
+    [
+        ("convnext_tiny", 4.456),
+        ("swin_tiny", 4.491),
+        pytest.param("convnext_base", 15.355, marks=pytest.mark.slow),
+        pytest.param("swin_base", 15.431, marks=pytest.mark.slow),
+    ],
+)
+def test_multiply_adds_of_classifiers(name, giga):
+    net = nets.classifier(name, channels=3, classes=1000, drop_path=0.0)
+    assert cost.multiply_adds(net, (1, 224, 224, 3)) / 1e9 == pytest.approx(giga, rel=1e-3)
+
+
+# The published "FLOPs" at 512 x 2048 leave the auxiliary head out.
+@pytest.mark.parametrize(("name", "giga"), [("convnext_tiny", 939), ("swin_tiny", 945)])
+def test_multiply_adds_of_upernet(name, giga):
+    net = nets.segmenter(name, channels=3, classes=150, drop_path=0.0)
+    assert cost.multiply_adds(net, (1, 512, 2048, 3)) / 1e9 == pytest.approx(giga, rel=1e-3)
+
+
+def test_unknown_backbone_lists_the_names():
+    with pytest.raises(UserError, match=r"'resnet50' is not known; choose one of .*convnext_tiny.*swin_tiny"):
+        nets.classifier("resnet50", channels=3, classes=2, drop_path=0.0)

@@ -1,0 +1,160 @@
+"""Layers against independent formulas, in NumPy where that is short."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from genseg.nets import layers
+
+FORMS = (layers.toeplitz_conv, layers.fft_conv, layers.depthwise_conv)
+
+
+@pytest.mark.parametrize("form", FORMS, ids=["toeplitz", "fft", "chosen"])
+@pytest.mark.parametrize("shape", [(2, 7, 9, 3), (1, 3, 2, 2), (2, 11, 12, 4)], ids=str)
+def test_depthwise_forms_equal_the_convolution(form, shape):
+    keys = jax.random.split(jax.random.key(0), 3)
+    x, kernel = jax.random.normal(keys[0], shape), jax.random.normal(keys[1], (7, 7, 1, shape[3]))
+    weight = jax.random.normal(keys[2], shape)
+
+    def value(form, x, kernel):
+        y = form(x, kernel)
+        return jnp.sum(weight * jnp.sin(y)), y
+
+    (_, expected), gradients = jax.value_and_grad(value, (1, 2), has_aux=True)(layers.grouped_conv, x, kernel)
+    (_, y), found = jax.value_and_grad(value, (1, 2), has_aux=True)(form, x, kernel)
+    for a, b in zip((y, *found), (expected, *gradients), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5 * float(jnp.abs(b).max()))
+
+
+def test_depthwise_conv_against_loops():
+    rng = np.random.default_rng(0)
+    x, kernel = rng.normal(size=(1, 4, 5, 2)).astype("f4"), rng.normal(size=(7, 7, 1, 2)).astype("f4")
+    expected = np.zeros_like(x)
+    for i, j, u, v in itertools.product(range(4), range(5), range(7), range(7)):
+        y, z = i + u - 3, j + v - 3
+        if 0 <= y < 4 and 0 <= z < 5:
+            expected[:, i, j] += x[:, y, z] * kernel[u, v, 0]
+    np.testing.assert_allclose(layers.depthwise_conv(x, kernel), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("side", [8, 24])
+@pytest.mark.parametrize("gradient", [False, True], ids=["forward", "backward"])
+def test_depthwise_form_follows_the_platform_lowered_for(side, gradient):
+    """A program for a TPU or a GPU has the convolution and nothing else, on whatever host it is compiled."""
+
+    def value(x, kernel):
+        return jnp.sum(jnp.sin(layers.depthwise_conv(x, kernel)))
+
+    function = jax.grad(value, (0, 1)) if gradient else value
+    arguments = jnp.ones((2, side, side, 3)), jnp.ones((7, 7, 1, 3))
+    text = {
+        platform: jax.jit(function).trace(*arguments).lower(lowering_platforms=(platform,)).as_text()
+        for platform in ("cpu", "tpu", "cuda")
+    }
+    for platform in ("tpu", "cuda"):
+        assert "stablehlo.convolution" in text[platform]
+        assert "stablehlo.fft" not in text[platform] and "stablehlo.dot_general" not in text[platform]
+    assert ("stablehlo.dot_general" if side == 8 else "stablehlo.fft") in text["cpu"]
+    assert " convolution(" not in jax.jit(function).lower(*arguments).compile().as_text()
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 13), st.integers(1, 13), st.sampled_from([1, 2, 3, 6]))
+def test_adaptive_average_pool_by_definition(h, w, size):
+    x = np.random.default_rng(h * 20 + w).normal(size=(1, h, w, 2)).astype("f4")
+    expected = np.zeros((1, size, size, 2), "f4")
+    for i, j in itertools.product(range(size), repeat=2):
+        rows = slice(i * h // size, -(-(i + 1) * h // size))
+        columns = slice(j * w // size, -(-(j + 1) * w // size))
+        expected[:, i, j] = x[:, rows, columns].mean((1, 2))
+    np.testing.assert_allclose(layers.adaptive_average_pool(jnp.asarray(x), size), expected, atol=1e-5)
+
+
+def bilinear(x, height, width):
+    """torch's upsample_bilinear2d without align_corners, pixel by pixel (ATen/native/UpSample.h)."""
+
+    def source(i, out, size):
+        position = max((i + 0.5) * size / out - 0.5, 0.0)
+        low = min(int(position), size - 1)
+        return low, min(low + 1, size - 1), position - low
+
+    out = np.zeros((x.shape[0], height, width, x.shape[3]), "f8")
+    for i, j in itertools.product(range(height), range(width)):
+        (a, b, t), (c, d, u) = source(i, height, x.shape[1]), source(j, width, x.shape[2])
+        top, bottom = x[:, a, c] * (1 - u) + x[:, a, d] * u, x[:, b, c] * (1 - u) + x[:, b, d] * u
+        out[:, i, j] = top * (1 - t) + bottom * t
+    return out
+
+
+@settings(max_examples=25, deadline=None)
+@given(*[st.integers(1, 9)] * 4)
+def test_resize_is_torchs(h, w, height, width):
+    x = np.random.default_rng(h + 10 * w).normal(size=(1, h, w, 2)).astype("f4")
+    np.testing.assert_allclose(layers.resize(jnp.asarray(x), height, width), bilinear(x, height, width), atol=1e-5)
+
+
+def test_batch_norm_statistics():
+    norm = layers.BatchNorm(3, dtype=jnp.float32)
+    x = np.random.default_rng(0).normal(5.0, 2.0, (2, 3, 4, 3)).astype("f4")
+    y = norm(jnp.asarray(x), train=True)
+    flat = x.reshape(-1, 3)
+    np.testing.assert_allclose(y, (x - flat.mean(0)) / np.sqrt(flat.var(0) + 1e-5), atol=1e-5)
+    np.testing.assert_allclose(norm.mean[...], 0.1 * flat.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(norm.var[...], 0.9 + 0.1 * flat.var(0, ddof=1), rtol=1e-5)
+    evaluated = norm(jnp.asarray(x), train=False)
+    np.testing.assert_allclose(evaluated, (x - 0.1 * flat.mean(0)) / np.sqrt(0.9 + 0.1 * flat.var(0, ddof=1) + 1e-5), rtol=1e-4)
+
+
+def test_batch_norm_of_one_value_a_channel():
+    norm = layers.BatchNorm(2, dtype=jnp.float32)
+    y = norm(jnp.full((1, 1, 1, 2), 7.0), train=True)
+    assert np.all(np.asarray(y) == 0.0) and np.all(np.isfinite(norm.var[...]))
+
+
+def test_batch_norm_is_synchronised_over_devices(eight_devices):
+    from genseg.nets.functional import bind
+
+    class Wrapped(layers.nnx.Module):
+        def __init__(self):
+            self.norm = layers.BatchNorm(2, dtype=jnp.float32)
+
+        def __call__(self, image, *, train, key):
+            return self.norm(image, train=train)
+
+    net = bind(lambda rngs: Wrapped())
+    params, stats = net.init(jax.random.key(0))
+    x = jax.random.normal(jax.random.key(1), (16, 2, 2, 2)) + jnp.arange(16.0)[:, None, None, None]
+    apply = jax.jit(lambda p, s, x: net.apply(p, s, x, train=True))
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    spread = jax.device_put(x, jax.NamedSharding(mesh, jax.P("data")))
+    for a, b in zip(jax.tree.leaves(apply(params, stats, x)), jax.tree.leaves(apply(params, stats, spread)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+def test_drop_path_drops_whole_samples_and_keeps_the_mean():
+    x = jnp.ones((4000, 2, 3))
+    y = np.asarray(layers.drop_path(x, 0.25, jax.random.key(0)))
+    assert np.all((y == y[:, :1, :1])) and set(np.unique(y)) == {0.0, np.float32(1 / 0.75)}
+    assert abs(y.mean() - 1.0) < 0.03
+    assert layers.drop_path(x, 0.25, None) is x and layers.drop_path(x, 0.0, jax.random.key(0)) is x
+
+
+def test_channel_dropout_drops_whole_channels():
+    y = np.asarray(layers.channel_dropout(jnp.ones((50, 2, 3, 80)), 0.1, jax.random.key(0)))
+    assert np.all(y == y[:, :1, :1]) and abs((y == 0).mean() - 0.1) < 0.02
+    assert len({tuple(row) for row in y[:, 0, 0] == 0}) > 40  # drawn for each sample
+
+
+def test_layer_norm_keeps_the_digits_of_large_means():
+    from flax import nnx
+
+    norm = layers.layer_norm(64, 1e-6, dtype=jnp.float32, rngs=nnx.Rngs(0))
+    x = np.random.default_rng(0).normal(3000.0, 1.0, (4, 64)).astype("f4")
+    wide = x.astype("f8")
+    expected = (wide - wide.mean(1, keepdims=True)) / np.sqrt(wide.var(1, keepdims=True) + 1e-6)
+    np.testing.assert_allclose(norm(jnp.asarray(x)), expected, atol=5e-3)

@@ -1,0 +1,226 @@
+"""The networks through their two functions: trees, shapes, dtypes, randomness, initialisation."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from genseg import nets, tree
+from genseg.nets.convnext import ConvNeXt
+from genseg.nets.swin import Swin, relative_position_index, shift_mask
+
+TINY = {
+    "convnext": partial(ConvNeXt, depths=(1, 1, 2, 1), dims=(8, 12, 16, 24)),
+    "swin": partial(Swin, embed=8, depths=(1, 2, 1, 1), heads=(1, 2, 2, 4)),
+}
+
+
+@pytest.fixture(params=TINY)
+def tiny(request, monkeypatch):
+    """The name of a backbone small enough for a test."""
+    monkeypatch.setitem(nets.BACKBONES, "test", TINY[request.param])
+    return request.param
+
+
+def segmenter(**changes):
+    options = dict(channels=4, classes=5, drop_path=0.2, head_channels=8, aux_channels=6)
+    return nets.segmenter("test", **(options | changes))
+
+
+def test_tree_shapes_and_dtypes(tiny):
+    classify = nets.classifier("test", channels=4, classes=3, drop_path=0.1)
+    params, stats = jax.eval_shape(classify.init, jax.random.key(0))
+    assert stats == {} and set(params) == {"backbone", "head"} and set(params["head"]) == {"norm", "linear"}
+    assert set(params["backbone"]) == {"stem", "stages"} and set(params["backbone"]["stages"]) == set("0123")
+    assert set(params["backbone"]["stem"]) == {"conv", "norm"}
+    assert params["backbone"]["stem"]["conv"]["kernel"].shape == (4, 4, 4, 8)
+    assert "downsample" not in params["backbone"]["stages"]["0"] and "downsample" in params["backbone"]["stages"]["1"]
+    seg_params, seg_stats = jax.eval_shape(segmenter().init, jax.random.key(0))
+    assert set(seg_params) == {"backbone", "norms", "head", "aux_head"} and set(seg_params["norms"]) == set("0123")
+    assert dict(tree.items(seg_params["backbone"])) == dict(tree.items(params["backbone"]))
+    leaves = {"kernel", "bias", "scale", "gamma", "relative_position_bias_table"}
+    for path, leaf in [*tree.items(seg_params), *tree.items(params)]:
+        assert path.split("/")[-1] in leaves and leaf.dtype == jnp.float32
+    assert {path.split("/")[-1] for path, _ in tree.items(seg_stats)} == {"mean", "var"}
+
+
+@pytest.mark.parametrize("remat", [False, True])
+def test_segmenter_trains_inside_jit(tiny, remat):
+    net = segmenter(remat=remat)
+    params, stats = jax.jit(net.init)(jax.random.key(0))
+    image = jax.random.normal(jax.random.key(1), (2, 64, 32, 4))
+
+    @jax.jit
+    @partial(jax.value_and_grad, has_aux=True)
+    def loss(params, key):
+        out, new = net.apply(params, stats, image, train=True, key=key)
+        return jnp.square(out["logits"] - 1).mean() + jnp.square(out["aux"] - 1).mean(), (out, new)
+
+    (first, (out, new)), gradients = loss(params, jax.random.key(2))
+    assert out["logits"].shape == (2, 16, 8, 5) and out["aux"].shape == (2, 4, 2, 5)
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(out))
+    assert jax.tree.structure(gradients) == jax.tree.structure(params)
+    dead = [path for path, leaf in tree.items(gradients) if not np.any(np.asarray(leaf))]
+    assert dead == [], "every parameter takes part in the loss"
+    assert all(np.any(a != b) for (_, a), (_, b) in zip(tree.items(new), tree.items(stats), strict=True))
+    assert loss(params, jax.random.key(2))[0][0] == first
+    assert loss(params, jax.random.key(3))[0][0] != first
+    for path, leaf in tree.items(params):
+        assert np.isfinite(tree_at(gradients, path)).all(), path
+
+
+def tree_at(nested, path):
+    for part in path.split("/"):
+        nested = nested[part]
+    return np.asarray(nested)
+
+
+def test_remat_changes_nothing(tiny):
+    image, results = jax.random.normal(jax.random.key(1), (1, 32, 32, 4)), []
+    for remat in (False, True):
+        net = nets.classifier("test", channels=4, classes=3, drop_path=0.3, remat=remat)
+        params, stats = jax.jit(net.init)(jax.random.key(0))
+
+        def loss(params, net=net, stats=stats):
+            return jnp.sum(net.apply(params, stats, image, train=True, key=jax.random.key(5))[0] ** 2)
+
+        results.append(jax.jit(jax.grad(loss))(params))
+    for (path, a), (_, b) in zip(*map(tree.items, results), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6 + 1e-5 * np.abs(b).max(), err_msg=path)
+
+
+def test_evaluation_is_fixed_and_leaves_statistics(tiny):
+    net = segmenter()
+    params, stats = jax.jit(net.init)(jax.random.key(0))
+    apply = jax.jit(partial(net.apply, train=False))
+    for h, w in ((32, 64), (68, 72)):
+        image = jax.random.normal(jax.random.key(1), (2, h, w, 4))
+        out, new = apply(params, stats, image)
+        assert set(out) == {"logits"} and out["logits"].shape == (2, h // 4, w // 4, 5)
+        one, _ = apply(params, stats, image[1:])
+        np.testing.assert_allclose(one["logits"][0], out["logits"][1], atol=1e-5)  # no sample sees another
+    assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), stats, new))
+
+
+def test_training_with_random_layers_needs_a_key(tiny):
+    net = segmenter()
+    params, stats = jax.eval_shape(net.init, jax.random.key(0))
+    with pytest.raises(ValueError, match="needs a random key"):
+        jax.eval_shape(partial(net.apply, train=True), params, stats, jnp.ones((1, 32, 32, 4)))
+
+
+def test_no_auxiliary_head(tiny):
+    net = segmenter(aux=False, dropout=0.0, drop_path=0.0)
+    params, stats = jax.eval_shape(net.init, jax.random.key(0))
+    out, _ = jax.eval_shape(partial(net.apply, train=True), params, stats, jnp.ones((1, 32, 32, 4)))
+    assert "aux_head" not in params and set(out) == {"logits"}
+
+
+def test_bfloat16_computes_in_bfloat16_and_answers_in_float32(tiny):
+    image = jax.random.normal(jax.random.key(1), (1, 64, 64, 4))
+    outs = {}
+    for dtype in ("float32", "bfloat16"):
+        net = segmenter(dtype=dtype)
+        params, stats = jax.jit(net.init)(jax.random.key(0))
+        params = jax.tree.map(lambda a: a + 0.1 * jnp.sign(a) + 0.01, params)  # layer scales that are felt
+        assert {leaf.dtype for leaf in jax.tree.leaves((params, stats))} == {jnp.dtype("float32")}
+        outs[dtype] = jax.jit(partial(net.apply, train=False))(params, stats, image)[0]["logits"]
+        text = str(jax.make_jaxpr(partial(net.apply, train=False))(params, stats, image))
+        assert ("bf16" in text) == (dtype == "bfloat16")
+    a, b = outs["float32"], outs["bfloat16"]
+    assert b.dtype == jnp.float32 and not np.array_equal(a, b)
+    assert float(jnp.abs(a - b).max()) < 0.1 * float(jnp.abs(a).max())
+
+
+def test_drop_path_rises_linearly_over_all_blocks():
+    from flax import nnx
+
+    module = nnx.eval_shape(
+        lambda: TINY["convnext"](channels=3, drop_path=0.4, dtype=jnp.float32, remat=False, rngs=nnx.Rngs(0))
+    )
+    rates = [block.drop_path for stage in module.stages for block in stage.blocks]
+    np.testing.assert_allclose(rates, [0.0, 0.1, 0.2, 0.3, 0.4])
+
+
+def test_initialisation_as_published():
+    """Moments: 0.02 (backbones), kaiming fan-out (ConvModule), 0.01 (segmentation logits), zeros, ones, 1e-6."""
+    for name in ("convnext_micro", "swin_tiny"):
+        build = nets.BACKBONES[name]
+        if name == "swin_tiny":
+            build = partial(Swin, embed=32, depths=(1, 1, 1, 1), heads=(1, 2, 4, 8))
+        from genseg.nets.functional import bind
+        from genseg.nets.upernet import Segmenter
+
+        def whole(rngs, build=build):
+            backbone = build(channels=3, drop_path=0.0, dtype=jnp.float32, remat=False, rngs=rngs)
+            return Segmenter(
+                backbone, 20, head_channels=64, aux_channels=32, aux=True, dropout=0.1, dtype=jnp.float32, rngs=rngs
+            )
+
+        params, stats = jax.jit(bind(whole).init)(jax.random.key(0))
+        for path, leaf in tree.items(params):
+            leaf, kind = np.asarray(leaf), path.split("/")[-1]
+            if kind == "bias":
+                assert not leaf.any(), path
+            elif kind == "scale":
+                assert (leaf == 1).all(), path
+            elif kind == "gamma":
+                np.testing.assert_array_equal(leaf, np.float32(1e-6))
+            else:
+                if "logits" in path:
+                    std = 0.01
+                elif "head" in path:
+                    std = (2 / (leaf.shape[0] * leaf.shape[1] * leaf.shape[3])) ** 0.5
+                else:
+                    std = 0.02
+                assert leaf.std() == pytest.approx(std, rel=5 / leaf.size**0.5 + 0.01), path
+                assert abs(leaf.mean()) < 5 * std / leaf.size**0.5, path
+        for path, leaf in tree.items(stats):
+            assert (np.asarray(leaf) == (path.endswith("var"))).all()
+
+
+def test_head_init_scale():
+    scaled, plain = (
+        nets.classifier("convnext_micro", channels=3, classes=200, drop_path=0.0, head_init_scale=scale)
+        for scale in (0.001, 1.0)
+    )
+    a, b = (jax.jit(lambda k, n=n: n.init(k)[0]["head"]["linear"]["kernel"])(jax.random.key(0)) for n in (scaled, plain))
+    np.testing.assert_allclose(a, 0.001 * b, rtol=1e-5)
+
+
+def test_relative_positions_by_loops():
+    index = relative_position_index(3, 5)
+    for a in range(15):
+        for b in range(15):
+            dy, dx = a // 5 - b // 5, a % 5 - b % 5
+            assert index[a, b] == (dy + 6) * 13 + dx + 6
+
+
+def test_shift_mask_lets_only_neighbours_meet():
+    """After rolling by 3, two pixels of a window may attend to each other only if the roll did not wrap between them."""
+    height, width = 14, 21
+    mask = shift_mask((height, width), (7, 7), (3, 3))
+    rows, columns = np.mgrid[:height, :width]
+    wrapped = np.stack([rows + 3 >= height, columns + 3 >= width], -1)
+    flat = wrapped.reshape(2, 7, 3, 7, 2).transpose(0, 2, 1, 3, 4).reshape(6, 49, 2)
+    same = (flat[:, :, None] == flat[:, None]).all(-1)
+    np.testing.assert_array_equal(mask == 0.0, same)
+
+
+def test_swin_shift_reaches_across_windows(monkeypatch):
+    """One pixel's change must pass the window border in a shifted block and not in a plain one."""
+    from flax import nnx
+
+    from genseg.nets.swin import Block
+
+    for shifted in (False, True):
+        block = Block(8, 2, 0.0, shifted=shifted, always_partition=False, dtype=jnp.float32, rngs=nnx.Rngs(0))
+        x = jax.random.normal(jax.random.key(0), (1, 14, 14, 8))
+        moved = block(x.at[0, 6, 6].add(1.0), None) - block(x, None)
+        touched = np.abs(np.asarray(moved)).max((0, 3)) > 0
+        expected = np.zeros((14, 14), bool)
+        window = slice(3, 10) if shifted else slice(0, 7)
+        expected[window, window] = True
+        np.testing.assert_array_equal(touched, expected)
