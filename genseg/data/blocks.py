@@ -79,7 +79,8 @@ def leaks(places: Mapping[str, Sequence[Bounds]]) -> tuple[str, ...]:
         if overlap.any() or touch.any():
             notes.append(
                 f"SPATIAL LEAK: of {len(places[split])} {split} tiles {int(overlap.sum())} overlap and "
-                f"{int(touch.sum())} touch a tile of {first}: scores on {split} are too good; split_blocks makes splits that lie apart."
+                f"{int(touch.sum())} touch a tile of {first}: scores on {split} are too good; "
+                "split_blocks makes splits that lie apart."
             )
     return tuple(notes)
 

@@ -86,18 +86,20 @@ def sheet(split: pipeline.Split, count: int) -> Image.Image:
 
 def _draw(card: DatasetCard, split: str, rows: list, shares: np.ndarray, font) -> Image.Image:
     cell = CELL if card.task == "segmentation" else 96
+    # A row is as high as its tallest picture.
+    tall = [max(round(cell * p.shape[0] / max(p.shape[:2])) for _, p in cells) if cells else 0 for _, cells in rows]
     columns = max(len(cells) for _, cells in rows)
     legend = len(card.classes) if card.task == "segmentation" else 0
     top = 3 * _LINE
     titles = _LINE if card.task == "segmentation" else 0
-    height = top + len(rows) * (cell + _LINE + titles + _GAP) + (legend + 1) * _LINE + _GAP
+    height = top + sum(tall) + len(rows) * (_LINE + titles + _GAP) + (legend + 1) * _LINE + _GAP
     canvas = Image.new("RGB", (max(columns * (cell + _GAP) + _GAP, 760), height), (24, 24, 28))
     draw = ImageDraw.Draw(canvas)
     draw.text((_GAP, 4), f"{card.name}, {split}" + ("  SYNTHETIC" if card.synthetic else ""), "white", font)
     bands = ", ".join(f"{b.name} {b.low:g}..{b.high:g}" for b in card.bands)
     draw.text((_GAP, 4 + _LINE), f"{card.channels} bands of {card.dtype}: {bands}", "white", font)
     y = top
-    for text, cells in rows:
+    for (text, cells), high in zip(rows, tall, strict=True):
         draw.text((_GAP, y), text, "white", font)
         y += _LINE
         for column, (title, picture) in enumerate(cells):
@@ -113,7 +115,7 @@ def _draw(card: DatasetCard, split: str, rows: list, shares: np.ndarray, font) -
             canvas.paste(Image.fromarray(picture), (x, y + titles))
             if titles:
                 draw.text((x, y), title, (170, 170, 180), font)
-        y += cell + titles + _GAP
+        y += high + titles + _GAP
     total = max(int(shares.sum()), 1)
     for i in range(legend):
         draw.rectangle((_GAP, y + 2, _GAP + 20, y + _LINE - 3), fill=tuple(card.palette[i]), outline="white")

@@ -169,3 +169,13 @@ def potsdam(root: Path, size: int, tiles: tuple[str, ...] = ("2_10", "4_12", "6_
         label[::4] = 0
         tifffile.imwrite(root / folders[4] / f"top_potsdam_{tile}_label_noBoundary.tif", label, photometric="rgb")
     return root
+
+
+def georeferenced(path: Path, pixels: np.ndarray, west: float, north: float, scale: float = 1.0) -> None:
+    """A GeoTIFF [h w c] or [h w] whose upper left corner lies at (west, north), `scale` map units a pixel."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    planar = {"planarconfig": "contig"} if pixels.ndim == 3 else {}
+    tifffile.imwrite(
+        path, pixels, photometric="minisblack", **planar,
+        extratags=[(33550, "d", 3, (scale, scale, 0.0), True), (33922, "d", 6, (0, 0, 0, west, north, 0), True)],
+    )  # fmt: skip

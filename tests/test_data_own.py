@@ -1,0 +1,327 @@
+"""Anyone's rasters: class tables, colours, CSV lists, nodata in masks, patches, splits by blocks of the ground."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from genseg.data import blocks, masks, pipeline, records, show
+from genseg.data.blocks import Bounds
+from genseg.data.folder import FolderClassification, FolderSegmentation
+from genseg.errors import UserError
+from tests.data import made
+from tests.test_data_official import SHARED, needs_shared, stitched
+
+TILES = {
+    "image_pattern": "{split}/img/tile_{id}.tif", "mask_pattern": "{split}/mask/mask_{id}.tif",
+    "splits": ("train", "val"), "bands": ("red", "green", "blue", "nir"),
+}  # fmt: skip
+
+
+def prepared(options, tmp_path: Path) -> Path:
+    return records.write(options.plan(), tmp_path / "prepared", progress=False)
+
+
+def mask_files(root: Path):
+    return sorted(root.glob("*/mask/*.tif"))
+
+
+@pytest.mark.parametrize("kind", ["csv", "yaml"])
+def test_class_tables_renumber(kind, tmp_path):
+    root = made.tiles(tmp_path / "raw")
+    for path in mask_files(root):
+        tifffile.imwrite(path, np.array([70, 10, 30], np.int16)[tifffile.imread(path)])
+    if kind == "csv":
+        (root / "classes.csv").write_text("id,name,colour\n70,water,#0000ff\n10,field,#80ff00\n30,road,90 90 90\n")
+    else:
+        text = "- {id: 70, name: water, color: [0, 0, 255]}\n- {id: 10, name: field, color: '#80ff00'}\n"
+        (root / "classes.yaml").write_text(text + "- {id: 30, name: road, color: 90 90 90}\n")
+    options = FolderSegmentation(str(root), **TILES, class_table=f"classes.{kind}")
+    split = pipeline.open_split(prepared(options, tmp_path), "train")
+    assert split.card.classes == ("field", "road", "water")
+    assert split.card.palette == ((128, 255, 0), (90, 90, 90), (0, 0, 255))
+    original = made.scene(1, 4, "uint8", (24, 24), 3)[1]
+    assert np.array_equal(split.decode(1)["label"], np.array([2, 0, 1])[original])
+    tifffile.imwrite(mask_files(root)[-1], np.full((24, 24), 20, np.int16))
+    tifffile.imwrite(root / "val" / "mask" / "mask_2.tif", np.full((24, 24), 20, np.int16))
+    with pytest.raises(UserError, match=r"mask_2\.tif holds the label 20"):
+        prepared(options, tmp_path / "again")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("id,name,colour\n", "is empty"),
+        ("id,name,colour\n1,a,#0000ff\n1,b,#0000fe\n", "gives an id twice"),
+        ("id,name,colour\n1,a,#0000ff\n2,b,#0000ff\n", "gives a colour twice"),
+        ("id,name,colour\n1,a,#0000ff\n2,b,\n", "some classes a colour and some none"),
+        ("id,name,colour\n1,a,300 0 0\n", "Entry 1 of the class table"),
+        ("id,name\nx,a\n", "Entry 1 of the class table"),
+        ("number,name\n1,a\n", "Entry 1 of the class table"),
+    ],
+)
+def test_bad_class_tables(text, message, tmp_path):
+    (tmp_path / "classes.csv").write_text(text)
+    with pytest.raises(UserError, match=message):
+        masks.read_class_table(tmp_path / "classes.csv")
+
+
+def test_unreadable_class_tables(tmp_path):
+    with pytest.raises(UserError, match="Cannot read the class table"):
+        masks.read_class_table(tmp_path / "none.yaml")
+    (tmp_path / "bad.yaml").write_text("- {id: 1, name: [")
+    with pytest.raises(UserError, match="cannot be parsed"):
+        masks.read_class_table(tmp_path / "bad.yaml")
+    (tmp_path / "flat.yaml").write_text("water: 1")
+    with pytest.raises(UserError, match="is empty: list entries"):
+        masks.read_class_table(tmp_path / "flat.yaml")
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(-50, 300), min_size=1, max_size=9, unique=True), st.integers(0, 2**32))
+def test_renumbering_equals_a_plain_loop(ids, seed):
+    ignore = 255 if 255 not in ids else 254
+    if ignore in ids:
+        return
+    rng = np.random.default_rng(seed)
+    mask = rng.choice([*ids, ignore, -9999], (6, 7)).astype(np.int32)
+    plain = [[ignore if v in (ignore, -9999) else ids.index(v) for v in row] for row in mask.tolist()]
+    for dtype in (np.int32, np.float32):
+        assert masks.renumber(mask.astype(dtype), tuple(ids), ignore, -9999, "x").tolist() == plain
+
+
+def test_colour_masks(tmp_path):
+    root = made.tiles(tmp_path / "raw")
+    palette = ((10, 20, 30), (200, 0, 0), (0, 200, 0))
+    for path in mask_files(root):
+        image = Image.fromarray(made.colours(tifffile.imread(path), list(palette)))
+        image = (
+            image.quantize(8) if path.parent.parent.name == "train" else image
+        )  # a palette PNG shows its colours too
+        image.save(path.with_suffix(".png"))
+        path.unlink()
+    options = {**TILES, "mask_pattern": "{split}/mask/mask_{id}.png", "classes": ("a", "b", "c"), "palette": palette}
+    for name, seed in (("train", 1), ("val", 101)):
+        split = pipeline.open_split(
+            prepared(FolderSegmentation(str(root), **options, mask_colours=True), tmp_path), name
+        )
+        assert np.array_equal(split.decode(1)["label"], made.scene(seed, 4, "uint8", (24, 24), 3)[1])
+    with pytest.raises(UserError, match="3 bands: it must hold one class id a pixel, or set mask_colours"):
+        prepared(FolderSegmentation(str(root), **{**options, "splits": ("val",)}), tmp_path / "again")
+    with pytest.raises(UserError, match="no class has a colour"):
+        FolderSegmentation(str(root), **{**options, "palette": ()}, mask_colours=True).plan()
+
+
+def test_csv_lists_and_mask_nodata(tmp_path):
+    root = made.tiles(tmp_path / "raw")
+    mask = made.scene(0, 4, "uint8", (24, 24), 3)[1].astype(np.float32)
+    mask[:2] = -99999
+    tifffile.imwrite(root / "odd_name.tif", mask, extratags=[(42113, "s", 0, "-99999", True)])
+    (root / "train.csv").write_text("image,mask,remark\ntrain/img/tile_0.tif,odd_name.tif,x\n")
+    outside = tmp_path / "outside.tif"
+    outside.write_bytes((root / "val" / "img" / "tile_1.tif").read_bytes())
+    (root / "val.csv").write_text(f"mask,image\nval/mask/mask_1.tif,{outside}\n")
+    options = {
+        "splits": ("train", "val"), "bands": TILES["bands"], "classes": ("a", "b", "c"),
+        "split_lists": {"train": "train.csv", "val": "val.csv"},
+    }  # fmt: skip
+    folder = prepared(FolderSegmentation(str(root), **options), tmp_path)
+    label = pipeline.open_split(folder, "train").decode(0)["label"]
+    assert (label[:2] == 255).all() and np.array_equal(label[2:], made.scene(0, 4, "uint8", (24, 24), 3)[1][2:])
+    assert np.array_equal(
+        pipeline.open_split(folder, "val").decode(0)["image"], made.scene(101, 4, "uint8", (24, 24), 3)[0]
+    )
+    (root / "val.csv").write_text("mask,image\nval/mask/mask_1.tif,val/img/none.tif\n")
+    with pytest.raises(UserError, match=r"Line 2 of .*val\.csv names .*none\.tif, which is no file"):
+        FolderSegmentation(str(root), **options).plan()
+    (root / "val.csv").write_text("picture,mask\n")
+    with pytest.raises(UserError, match="has the columns picture, mask: image and mask are needed"):
+        FolderSegmentation(str(root), **options).plan()
+    (root / "val.csv").write_text("image,mask\n")
+    with pytest.raises(UserError, match="no split 'val'"):
+        FolderSegmentation(str(root), **options).plan()
+
+
+def test_patches_of_large_scenes(tmp_path):
+    root = made.tiles(tmp_path / "raw", size=(50, 37))
+    options = FolderSegmentation(str(root), **TILES, classes=("a", "b", "c"), patch=20, stride=15)
+    split = pipeline.open_split(prepared(options, tmp_path), "val")
+    assert len(split) == 3 * 3 * 3 and "patches of 20 at stride 15" in split.card.protocol
+    for i in range(3):
+        image, mask = made.scene(100 + i, 4, "uint8", (50, 37), 3)
+        whole, ids = stitched(split, str(i))
+        assert np.array_equal(whole, image) and np.array_equal(ids, mask)
+
+
+def grid(root: Path, side: int = 6) -> Path:
+    """side x side tiles of 16 pixels that touch each other, on the ground from (1000, 5000)."""
+    for i in range(side * side):
+        image, mask = made.scene(i, 3, "uint8", (16, 16), 3)
+        west, north = 1000 + 16 * (i % side), 5000 - 16 * (i // side)
+        made.georeferenced(root / "img" / f"{i:02d}.tif", image, west, north)
+        made.georeferenced(root / "mask" / f"{i:02d}.tif", mask, west, north)
+    return root
+
+
+BLOCKS = {
+    "image_pattern": "img/{id}.tif", "mask_pattern": "mask/{id}.tif", "splits": ("train", "val"),
+    "classes": ("a", "b", "c"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_block_splits(apart, tmp_path):
+    root = grid(tmp_path / "raw")
+    dealt = {"size": 32.0, "seed": 3, "apart": apart, "train": 0.7, "val": 0.3}
+    plan = FolderSegmentation(str(root), **BLOCKS, split_blocks=dealt).plan()
+    names = {s: [p.id for p in pairs] for s, pairs in plan.items.items()}
+    assert not set(names["train"]) & set(names["val"]) and 6 <= len(names["val"]) <= 14
+    assert len(names["train"]) + len(names["val"]) == 36 if not apart else len(names["train"]) < 30
+    # Brute force over positions in the grid.
+    near = {
+        (a, b) for a in names["train"] for b in names["val"]
+        if max(abs(int(a) % 6 - int(b) % 6), abs(int(a) // 6 - int(b) // 6)) <= 1
+    }  # fmt: skip
+    notes = plan.look()
+    assert bool(near) == (not apart) == bool(notes)
+    if notes:
+        assert f"{len({b for _, b in near})} touch a tile of train" in notes[0] and "0 overlap" in notes[0]
+    again = FolderSegmentation(str(root), **BLOCKS, split_blocks=dealt).plan()
+    assert {s: [p.id for p in pairs] for s, pairs in again.items.items()} == names
+
+
+def test_leaks_between_folders_are_said(tmp_path):
+    root = made.tiles(tmp_path / "raw", bands=3, count=2, size=(16, 16))
+    for split, places in (("train", (0, 100)), ("val", (8, 116))):
+        for i, west in enumerate(places):
+            for kind in ("img/tile", "mask/mask"):
+                path = root / split / f"{kind}_{i}.tif"
+                made.georeferenced(path, tifffile.imread(path), west, 50.0)
+    options = {**TILES, "bands": ("red", "green", "blue"), "classes": ("a", "b", "c")}
+    card = pipeline.open_split(prepared(FolderSegmentation(str(root), **options), tmp_path), "val").card
+    assert "SPATIAL LEAK: of 2 val tiles 1 overlap and 1 touch a tile of train" in card.describe()
+
+
+def test_block_mistakes(tmp_path):
+    root = grid(tmp_path / "raw", 3)
+    good = {"size": 20.0, "seed": 0, "apart": False, "train": 0.5, "val": 0.5}
+    for change, message in (
+        ({"train": 0.9}, "shares that add up to 1"), ({"size": 0.0}, "give the side of a block"),
+        ({"size": 1e6}, "lie in 1 block"),
+        ({"size": 16.0, "apart": True, "train": 0.2, "val": 0.8}, "touches another split"),
+    ):  # fmt: skip
+        with pytest.raises(UserError, match=message):
+            FolderSegmentation(str(root), **BLOCKS, split_blocks={**good, **change}).plan()
+    with pytest.raises(UserError, match="'test' is missing or unknown"):
+        FolderSegmentation(str(root), **BLOCKS, split_blocks={**good, "test": 0.0}).plan()
+    with pytest.raises(UserError, match=r"leave \{split\} out"):
+        FolderSegmentation(str(root), **{**BLOCKS, "mask_pattern": "{split}/{id}.tif"}, split_blocks=good).plan()
+    with pytest.raises(UserError, match="give one of them"):
+        FolderSegmentation(str(root), **BLOCKS, split_blocks=good, split_lists={"train": "t.txt"}).plan()
+    tifffile.imwrite(root / "img" / "05.tif", np.zeros((16, 16, 3), np.uint8))
+    with pytest.raises(UserError, match=r"05\.tif has no position on the ground"):
+        FolderSegmentation(str(root), **BLOCKS, split_blocks=good).plan()
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 12), st.integers(1, 4)), min_size=2, max_size=14))
+def test_touching_equals_brute_force(squares):
+    boxes = [Bounds(x, y, x + s, y + s) for x, y, s in squares]
+    half = len(boxes) // 2
+    overlap, touch = blocks.touching(boxes[:half], boxes[half:])
+    for i, a in enumerate(boxes[:half]):
+        reach = [
+            (min(a.east, b.east) - max(a.west, b.west), min(a.north, b.north) - max(a.south, b.south))
+            for b in boxes[half:]
+        ]
+        assert overlap[i] == any(x > 0 and y > 0 for x, y in reach)
+        assert touch[i] == (not overlap[i] and any(x >= 0 and y >= 0 for x, y in reach))
+
+
+@pytest.mark.parametrize(("seed", "share"), [(0, 0.5), (1, 0.2), (2, 0.8)])
+def test_blocks_stay_whole_and_shares_are_met(seed, share):
+    rng = np.random.default_rng(seed)
+    places = {str(i): Bounds(x, y, x + 1, y + 1) for i, (x, y) in enumerate(rng.integers(0, 100, (400, 2)).tolist())}
+    dealt = blocks.split_by_blocks(places, 10.0, {"train": share, "val": 1 - share}, seed)
+    assert sorted(dealt["train"] + dealt["val"]) == sorted(places) and abs(len(dealt["train"]) / 400 - share) < 0.03
+    home = {
+        s: {(places[n].west + 0.5) // 10 * 100 + (places[n].south + 0.5) // 10 for n in v} for s, v in dealt.items()
+    }
+    assert not home["train"] & home["val"]
+
+
+@needs_shared
+@pytest.mark.slow
+def test_six_band_landsat_from_single_band_files(tmp_path):
+    """float32 and int16 bands with two nodata values and a float class map, listed in a CSV."""
+    root = SHARED / "nc-landsat7-6band"
+    bands = (10, 20, 30, 40, 50, 70)
+    files = [str(root / f"lsat7_2000_{b}.tif") for b in bands]
+    with open(tmp_path / "train.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["image", *(f"image_{i}" for i in range(2, 7)), "mask"])
+        writer.writerow([*files, str(root / "strata.tif")])
+    names = ["developed", "agriculture", "herbaceous", "shrubland", "forest", "water", "sediment"]
+    table = "".join(f"{i},{name},\n" for i, name in enumerate(names, 1))
+    (tmp_path / "classes.csv").write_text("id,name,colour\n" + table)
+    options = FolderSegmentation(
+        str(tmp_path), splits=("train",), split_lists={"train": "train.csv"}, class_table="classes.csv",
+        bands=("blue", "green", "red", "nir", "swir1", "swir2"),
+    )  # fmt: skip
+    split = pipeline.open_split(prepared(options, tmp_path), "train")
+    example = split.decode(0)
+    raw = [tifffile.imread(f).astype(np.float32) for f in files]
+    nodata = np.stack([r == (-32768 if b == 70 else -99999) for r, b in zip(raw, bands, strict=True)], -1)
+    truth = tifffile.imread(root / "strata.tif")
+    assert example["image"].shape == (443, 489, 6) and example["image"].dtype == np.float32
+    assert nodata.sum((0, 1)).tolist() == [33209] * 5 + [81535]
+    lost = nodata.any(-1) | (truth == -99999)
+    assert (example["label"][lost] == 255).all()
+    assert np.array_equal(example["label"][~lost], truth[~lost].astype(int) - 1)
+    for i, values in enumerate(raw):
+        measured = values[~nodata[..., i]]
+        np.testing.assert_allclose(split.card.bands[i].mean, measured.mean(dtype=np.float64), rtol=1e-5)
+        assert (example["image"][..., i][nodata[..., i]] == split.card.fill[i]).all()
+
+
+# ---------------------------------------------------------------------------------------------------------- a look
+
+
+def test_contact_sheet_shows_each_colour_of_the_palette(tmp_path):
+    root = made.tiles(tmp_path / "raw")
+    palette = ((10, 200, 30), (200, 0, 90), (0, 60, 220))
+    options = FolderSegmentation(str(root), **TILES, classes=("a", "b", "c"), palette=palette)
+    sheet = np.asarray(show.sheet(pipeline.open_split(prepared(options, tmp_path), "train"), 3))
+    for colour in palette:
+        assert (sheet == colour).all(2).sum() > 3 * show.CELL**2 / 10  # masks of three tiles, a third each
+    mask = made.scene(0, 4, "uint8", (24, 24), 3)[1]
+    where = np.argwhere((sheet == palette[mask[0, 0]]).all(2))[0]
+    assert where[1] < 4 * (show.CELL + 6) and (sheet.shape[0] > 3 * show.CELL)
+
+
+def test_ignored_pixels_look_like_no_class():
+    options = FolderSegmentation("x", classes=("a", "b"), palette=((0, 0, 0), (255, 255, 255)))
+    from genseg.data.card import Band, DatasetCard
+
+    card = DatasetCard(
+        "x", "segmentation", (Band("red"),), options.classes, options.palette, 255, (0, 1), {}, "none", True
+    )
+    out = show.colour_mask(np.array([[0, 1, 255]], np.uint8), card)
+    assert out[0].tolist() == [[0, 0, 0], [255, 255, 255], [255, 0, 255]]
+
+
+def test_show_command(tmp_path, capsys):
+    root = made.photographs(tmp_path / "raw")
+    argv = ["folder_classification", "--source", str(root), "--data_dir", str(tmp_path / "p"), "--output"]
+    assert show.main([*argv, str(tmp_path / "pictures" / "sheet.png")]) == 0
+    assert Image.open(tmp_path / "pictures" / "sheet.png").size[0] >= 700
+    assert "Look at" in capsys.readouterr().out
+    assert show.main([*argv, str(tmp_path / "s.png"), "--show_split", "none"]) == 2
+    assert show.main([*argv, str(tmp_path / "s.png"), "--count", "0"]) == 2
+    split = pipeline.open_split(records.write(FolderClassification(str(root)).plan(), tmp_path / "p"), "val")
+    assert show.sheet(split, 2).size[1] > 3 * 96
