@@ -40,7 +40,8 @@ MFNET = {
     "protocol": "mIoU over 9 classes including unlabelled, whole images of an unofficial split, single scale",
 }
 DATA = {"naip": NAIP, "mfnet": MFNET}
-CROP = {"naip": (192, 192), "mfnet": (240, 320)}
+CROP = {"naip": (128, 128), "mfnet": (192, 256)}
+STEPS = {"naip": 500, "mfnet": 300}
 
 
 def get_config(name: str = "naip") -> ConfigDict:
@@ -100,9 +101,9 @@ def get_config(name: str = "naip") -> ConfigDict:
     config.train = ConfigDict()
     config.train.batch_size = 8
     config.train.epochs = 0.0
-    config.train.steps = 600
+    config.train.steps = STEPS[name]
     config.train.warmup_epochs = 0.0
-    config.train.warmup_steps = 60
+    config.train.warmup_steps = 50
     config.train.accumulation = 1
 
     config.optim = ConfigDict()
@@ -125,7 +126,7 @@ def get_config(name: str = "naip") -> ConfigDict:
     config.ema.warmup = False
 
     config.eval = ConfigDict()
-    config.eval.every = 300
+    config.eval.every = 0  # steps; 0 = only at the end
     config.eval.batch_size = 4
     config.eval.ema = False
 

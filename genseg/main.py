@@ -53,11 +53,17 @@ def parse(argv: list[str]) -> list[str]:
         argv = flags.FLAGS(argv)
         if CONFIG.value is None:
             raise UserError("--config is missing; name a file such as configs/small_pretrain.py")
+        _ = CONFIG.value.task  # ml_collections reports a file that did not load at the first access
         return argv
     except (KeyError, AttributeError) as error:
-        raise UserError(f"unknown config key: {str(error.args[0]).splitlines()[0]}") from error
-    except FileNotFoundError as error:
-        raise UserError(f"no config file {error.filename or error}; name a file in configs/") from error
+        # ml_collections names only the last part of the key; the command line has all of it.
+        reason = str(error.args[0]).splitlines()[0]
+        names = [a.split("=")[0].lstrip("-") for a in argv if a.startswith("--config.")]
+        full = next((name for name in names if name.split(".")[-1] == reason.strip("'\"")), "")
+        what = f"unknown config key {full}; the config file has all keys there are" if full else f"config: {reason}"
+        raise UserError(what) from error
+    except OSError as error:
+        raise UserError(f"the config file does not load: {' '.join(str(error).split())}") from error
     except flags.Error as error:
         raise UserError(str(error)) from error
 

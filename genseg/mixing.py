@@ -55,9 +55,9 @@ def mix(image: jax.Array, target: jax.Array, key: jax.Array, settings: Mixing) -
     groups = -(-batch // settings.group)
     keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(groups))
     masks, shares = jax.vmap(lambda k: _draw(k, height, width, settings))(keys)
-    masks = jnp.repeat(masks, settings.group, axis=0, total_repeat_length=groups * settings.group)[:batch]
-    shares = jnp.repeat(shares, settings.group, total_repeat_length=groups * settings.group)[:batch]
-    masks, shares = masks[..., None].astype(image.dtype), shares[:, None].astype(target.dtype)
+    # Taken by index: jnp.repeat would gather its bookkeeping from all devices.
+    group = jnp.arange(batch) // settings.group
+    masks, shares = masks[group][..., None].astype(image.dtype), shares[group][:, None].astype(target.dtype)
     return masks * image + (1 - masks) * _neighbour(image), shares * target + (1 - shares) * _neighbour(target)
 
 
@@ -84,10 +84,9 @@ def _draw(key: jax.Array, height: int, width: int, settings: Mixing) -> tuple[ja
     in_cols = (cols >= x - box_w // 2) & (cols < x + box_w // 2)
     outside = 1.0 - (in_rows[:, None] & in_cols[None, :])
 
-    mask = jnp.where(is_cutmix, outside, jnp.full((height, width), mixup_share))
-    mask = jnp.where(jax.random.uniform(on_key) < settings.prob, mask, jnp.ones_like(mask))
-    share = jnp.where(is_cutmix, outside.mean(), mixup_share)
-    share = jnp.where(jax.random.uniform(on_key) < settings.prob, share, 1.0)
+    on = jax.random.uniform(on_key) < settings.prob
+    mask = jnp.where(on, jnp.where(is_cutmix, outside, mixup_share), 1.0)
+    share = jnp.where(on, jnp.where(is_cutmix, outside.mean(), mixup_share), 1.0)
     return mask, share
 
 

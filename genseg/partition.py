@@ -7,6 +7,7 @@ import math
 import os
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -129,12 +130,15 @@ def collectives(hlo: str) -> collections.Counter:
 
 
 def start() -> None:
-    """Joins the processes of a multi-host job; does nothing in a single process.
+    """Joins the processes of a multi-host job, and keeps compiled programs in the user's cache folder.
 
     A job of several processes is recognised by JAX_COORDINATOR_ADDRESS (with JAX_NUM_PROCESSES and JAX_PROCESS_ID), by
     a cluster manager that jax.distributed knows (SLURM with more than one task, a TPU pod), never guessed.
     """
     environment = os.environ
+    if "JAX_COMPILATION_CACHE_DIR" not in environment:  # a restart, or a second run of one config, compiles nothing
+        cache = Path(environment.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "genseg" / "xla"
+        jax.config.update("jax_compilation_cache_dir", str(cache))
     explicit = "JAX_COORDINATOR_ADDRESS" in environment
     slurm = int(environment.get("SLURM_NTASKS", "1")) > 1 and "SLURM_PROCID" in environment
     tpu_pod = "," in environment.get("TPU_WORKER_HOSTNAMES", "")

@@ -1,0 +1,72 @@
+"""Imports run downwards only, and start-up stays light."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+FLOORS = [
+    {"errors"},
+    {"tree", "partition", "config"},
+    {"nets", "data"},
+    {"csp", "mixing", "losses", "metrics", "optim"},
+    {"tasks", "state", "transfer", "exchange", "inputs"},
+    {"checkpoints", "report"},
+    {"evaluate", "predict"},
+    {"train"},
+    {"main"},
+    {"demo"},
+]
+FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
+
+
+def imported(path: Path) -> set[str]:
+    """Top-level genseg modules that a file imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {a.name.split(".")[1] for a in node.names if a.name.startswith("genseg.")}
+        elif isinstance(node, ast.ImportFrom) and node.module == "genseg":
+            found |= {a.name for a in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("genseg."):
+            found.add(node.module.split(".")[1])
+    return found
+
+
+def modules() -> list[Path]:
+    return [p for p in sorted((ROOT / "genseg").rglob("*.py")) if p.name != "__init__.py" or p.parent.name != "genseg"]
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_run_downwards(path):
+    parts = path.relative_to(ROOT / "genseg").parts
+    own = parts[0].removesuffix(".py")
+    assert own in FLOOR, f"give {own} a floor"
+    for name in imported(path) - {own}:
+        assert FLOOR[name] < FLOOR[own], f"{own} -> {name}"
+
+
+def test_configs_import_only_ml_collections():
+    for path in (ROOT / "configs").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                assert node.module == "ml_collections", path
+            assert not isinstance(node, ast.Import), path
+
+
+def test_training_needs_none_of_the_heavy_packages():
+    script = (
+        "import sys\n"
+        "import genseg.train\n"
+        "heavy = {'tensorflow', 'rasterio', 'torch', 'onnx', 'matplotlib', 'tensorboardX'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
+
+
+def test_no_default_at_the_place_of_use():
+    for path in modules():
+        assert "config.get(" not in path.read_text(), path

@@ -1,0 +1,40 @@
+"""Mistakes on the command line end in one sentence and status 2, without a traceback."""
+
+import pytest
+import tiny
+
+CONFIG = f"--config={tiny.ROOT / 'configs' / 'small_pretrain.py'}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--workdir=w"], "--config is missing"),
+        (["--config=configs/nothing.py", "--workdir=w"], "configs/nothing.py"),
+        ([CONFIG], "--workdir is missing"),
+        ([CONFIG, "--workdir=w", "--config.optim.lr=1"], "config.optim.lr"),
+        ([CONFIG, "--workdir=w", "--config.train.steps=many"], "many"),
+        ([CONFIG + ":chanels=4", "--workdir=w"], "'chanels' after the config's colon"),
+        ([CONFIG, "--workdir=w", "--config.data.source=/no/such/folder"], "There is no data set at /no/such/folder"),
+        ([CONFIG, "--workdir=w", "--config.mesh.data=3"], "does not cover the 1 devices"),
+        ([CONFIG, "--workdir=w", "config.seed=1"], "unknown argument 'config.seed=1'"),
+    ],
+)
+def test_one_sentence(arguments, message, tmp_path):
+    arguments = [a.replace("--workdir=w", f"--workdir={tmp_path}/w") for a in arguments]
+    process = tiny.process(arguments)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 2, errors
+    assert "Traceback" not in errors
+    last = [line for line in errors.splitlines() if line.startswith("error: ")]
+    assert len(last) == 1 and message in last[0], errors
+
+
+def test_batch_must_divide_over_devices(tmp_path):
+    process = tiny.process(
+        [CONFIG, f"--workdir={tmp_path}", "--config.train.batch_size=6"],
+        XLA_FLAGS="--xla_force_host_platform_device_count=4",
+    )
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert "batch size 6 is not divisible by the 4 devices" in errors

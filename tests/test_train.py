@@ -1,0 +1,178 @@
+"""The loop in this process on eight devices: what a run writes, layouts that agree, transfer, mistakes."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+from genseg import checkpoints, evaluate, partition, report, train, transfer, tree
+from genseg.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory, data_dir):
+    """Workdirs of a CSP run with 4 channels and of an RGB run."""
+    root = tmp_path_factory.mktemp("pretrained")
+    csp = tiny.pretrain(data_dir)
+    csp.ema.decay, csp.checkpoint.every = 0.9, 2
+    train.train(csp.lock(), str(root / "csp"))
+    rgb = tiny.pretrain(data_dir, "objective=rgb,channels=3")
+    rgb.train.steps = 2
+    train.train(rgb.lock(), str(root / "rgb"))
+    return root
+
+
+def test_a_run_writes_what_it_promises(pretrained):
+    workdir = pretrained / "csp"
+    result = json.loads((workdir / "result.json").read_text())
+    assert result["step"] == 4 and result["synthetic"] is True and result["task"] == "pretrain"
+    assert {"top1", "top5", "top1_permuted", "top1_reversed", "raw_top1"} <= result["scores"].keys()
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["step"] == 4 and np.isfinite([x["train/loss"] for x in lines if "train/loss" in x]).all()
+    assert json.loads((workdir / "config.json").read_text())["csp"]["channels"] == 4
+    assert list(workdir.glob("events.out.tfevents.*"))
+    assert (workdir / "checkpoints" / "4").is_dir()
+
+
+def test_finished_run_is_evaluated_again_not_trained_again(pretrained, data_dir):
+    config = tiny.pretrain(data_dir)
+    config.ema.decay, config.checkpoint.every = 0.9, 2
+    before = json.loads((pretrained / "csp" / "result.json").read_text())["scores"]
+    assert train.train(config.lock(), str(pretrained / "csp"))["scores"] == before
+
+
+@pytest.mark.parametrize(
+    ("origin", "rule", "matched", "inflated"), [("csp", "exact", 106, 0), ("rgb", "repeat", 105, 1), ("", "exact", 0, 0)]
+)
+def test_fine_tuning_from_csp_rgb_and_scratch(pretrained, data_dir, tmp_path, caplog, origin, rule, matched, inflated):
+    config = tiny.segment(data_dir)
+    config.init.checkpoint = str(pretrained / origin) if origin else ""
+    config.init.stem = rule
+    if origin != "csp":  # one full run is enough; the others stop after the start
+        with caplog.at_level("INFO"):
+            state = train.initial_state(train.setup(config.lock(), str(tmp_path)))
+        kernel = np.asarray(state.params["backbone"]["stem"]["conv"]["kernel"])
+        assert kernel.shape[2] == 4
+        if origin:
+            source = checkpoints.load_weights(str(pretrained / origin), ema=False, only="backbone/stem/")
+            expected = source.params["backbone"]["stem"]["conv"]["kernel"][:, :, [0, 1, 2, 0]] * 3 / 4
+            np.testing.assert_allclose(kernel, expected, rtol=1e-6)
+    else:
+        with caplog.at_level("INFO"):
+            result = train.train(config.lock(), str(tmp_path))
+        assert 0 <= result["scores"]["miou"] <= 1 and result["protocol"]
+        for name in ("val_confusion.png", "val_samples.png", "val_classes.csv"):
+            assert (tmp_path / "pictures" / name).stat().st_size > 100
+    if origin:
+        assert f"matched {matched} (backbone), inflated {inflated}" in caplog.text
+    else:
+        assert "from scratch" in caplog.text
+
+
+def test_stem_of_csp_checkpoint_is_used_to_the_bit(pretrained):
+    weights = checkpoints.load_weights(str(pretrained / "csp"), ema=True)
+    target = jax.tree.map(lambda x: jnp.zeros_like(x), weights.params)
+    adopted, summary = transfer.adopt_backbone(
+        target, weights.params, rule="exact", key=jax.random.key(0), origin="csp"
+    )
+    for path, leaf in tree.items(adopted["backbone"]):
+        np.testing.assert_array_equal(leaf, dict(tree.items(weights.params["backbone"]))[path])
+    assert not summary.inflated and all(not p.startswith("backbone/") for p in summary.missing)
+
+
+def test_checkpoints_that_do_not_fit_are_refused(pretrained, data_dir, tmp_path):
+    config = tiny.segment(data_dir)
+    config.init.checkpoint = str(pretrained / "rgb")
+    with pytest.raises(UserError, match=r"3 input channels and this network needs 4.*config.csp.channels=4"):
+        train.initial_state(train.setup(config, str(tmp_path)))
+    config.init.stem, config.model.backbone = "repeat", "convnext_atto"
+    with pytest.raises(UserError, match="set config.model.backbone"):
+        train.initial_state(train.setup(config, str(tmp_path)))
+    config.init.checkpoint = str(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="no checkpoint at"):
+        train.initial_state(train.setup(config, str(tmp_path)))
+    with pytest.raises(UserError, match="no averaged weights"):
+        checkpoints.load_weights(str(pretrained / "rgb"), ema=True)
+
+
+def test_workdir_of_another_network_is_refused(pretrained, data_dir):
+    config = tiny.pretrain(data_dir, "objective=csp,channels=5")
+    config.ema.decay = 0.9
+    with pytest.raises(UserError, match=r"of another network: 1 parameters differ.*give another --workdir"):
+        train.train(config.lock(), str(pretrained / "csp"))
+
+
+def test_accumulation_and_fsdp_change_nothing_but_rounding(data_dir, tmp_path):
+    def params_after_two_steps(accumulation, fsdp):
+        config = tiny.pretrain(data_dir)
+        config.train.batch_size, config.train.steps = 16, 2
+        config.train.accumulation, config.mesh.fsdp = accumulation, fsdp
+        config.csp.objective, config.csp.channels = "rgb", 3  # no randomness that depends on the microbatch
+        run = train.setup(config.lock(), str(tmp_path))
+        with partition.use_mesh(run.mesh):
+            state, metrics = train.initial_state(run), train.fresh_metrics(run.mesh)
+            batches = train.device_batches(run, 0, report.Progress(0, 1, 1), train.NonFiniteWatch(run))
+            grads = []
+            for _ in range(2):
+                state, metrics = run.train_step(state, metrics, next(batches))
+                grads.append(float(metrics.compute()["grad_norm"]))
+            return grads, float(metrics.compute()["loss"])
+
+    reference = params_after_two_steps(1, 1)
+    np.testing.assert_allclose(params_after_two_steps(2, 1)[0], reference[0], rtol=2e-4)
+    np.testing.assert_allclose(params_after_two_steps(1, 4)[0], reference[0], rtol=2e-4)
+
+
+def test_step_moves_gradients_and_statistics_only(data_dir, tmp_path):
+    config = tiny.segment(data_dir)
+    run = train.setup(config.lock(), str(tmp_path))
+    with partition.use_mesh(run.mesh):
+        batch = next(train.device_batches(run, 0, report.Progress(0, 1, 1), train.NonFiniteWatch(run)))
+        state, metrics = train.initial_state(run), train.fresh_metrics(run.mesh)
+        text = run.train_step.lower(state, metrics, batch).compile().as_text()
+        assert set(partition.collectives(text)) == {"all-reduce"}
+
+        step = evaluate.make_step(run.task, run.mesh)
+        whole = evaluate.run(step, state.params, state.stats, run.data.eval_batches(), run.mesh)
+    assert whole["confusion"].dtype == np.int64
+    assert whole["confusion"].sum() == 10 * 64 * 64  # each image once; the filled-up rows do not count
+
+
+def test_plan_arithmetic(data_dir):
+    config = tiny.pretrain(data_dir)
+    config.train.steps, config.train.epochs, config.train.warmup_epochs, config.train.warmup_steps = 0, 300.0, 20.0, 0
+    config.train.batch_size = 4096
+    made = train.plan(config, 1_281_167, 8)
+    assert (made.steps, made.warmup_steps) == (93_835, 6_255)
+    config.train.steps = 5
+    with pytest.raises(UserError, match="config.train.epochs or config.train.steps"):
+        train.plan(config, 100, 1)
+    config.train.epochs, config.train.batch_size = 0.0, 12
+    with pytest.raises(UserError, match="12 is not divisible by 1 microbatches on 8 devices"):
+        train.plan(config, 100, 8)
+
+
+def test_non_finite_loss_stops_names_the_step_and_keeps_the_last_checkpoint(data_dir, tmp_path):
+    config = tiny.pretrain(data_dir)
+    config.train.steps, config.checkpoint.every = 6, 2
+    config.optim.learning_rate = 1e30
+    with pytest.raises(UserError, match=r"not finite at step \d.*lower config.optim.learning_rate.*records \[") as error:
+        train.train(config.lock(), str(tmp_path))
+    assert str(tmp_path) in str(error.value)
+    for saved in (tmp_path / "checkpoints").iterdir():
+        weights = checkpoints.load_weights(str(saved), ema=False)
+        assert all(np.isfinite(leaf).all() for _, leaf in tree.items(weights.params))
+
+
+def test_dry_run_describes_and_writes_nothing(data_dir, tmp_path):
+    text = train.dry_run(tiny.pretrain(data_dir).lock(), str(tmp_path / "dry"))
+    assert "all-reduce" in text and "FLOPs" in text and "1,906,0" in text
+    assert not (tmp_path / "dry").exists()
