@@ -123,7 +123,7 @@ def load_weights(path: str, *, ema: bool, best: bool = False, only: str = "") ->
     branch = saved["ema"] if ema else saved
     if not branch:
         raise UserError(f"checkpoint {step_dir} holds no averaged weights; set ema to False or train with config.ema")
-    chosen = {p: leaf for p, leaf in tree.items({"params": branch["params"], "stats": branch["stats"]})}
+    chosen = dict(tree.items({"params": branch["params"], "stats": branch["stats"]}))
     chosen = {p: leaf for p, leaf in chosen.items() if p.startswith(f"params/{only}") or (not only)}
     if not chosen:
         raise UserError(f"checkpoint {step_dir} holds no parameters below '{only}'")

@@ -45,7 +45,7 @@ def adopt_backbone(
     the kernel fit. Raises UserError, naming `origin`, unless every backbone parameter is found with the right shape.
     """
     wanted = dict(tree.items(target))
-    given = {path: leaf for path, leaf in tree.items(source)}
+    given = dict(tree.items(source))
     needed = [path for path in wanted if path.startswith("backbone/")]
     absent = [path for path in needed if path not in given]
     surplus = [path for path in given if path.startswith("backbone/") and path not in wanted]

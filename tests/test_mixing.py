@@ -54,7 +54,7 @@ def test_mixing_stays_on_its_device_and_does_not_depend_on_the_layout(eight_devi
     sharded = jax.device_put((image, target), sharding)
     compiled = function.lower(*sharded, jax.random.key(1)).compile()
     assert not partition.collectives(compiled.as_text())
-    for a, b in zip(function(*sharded, jax.random.key(1)), mixing.mix(image, target, jax.random.key(1), settings)):
+    for a, b in zip(function(*sharded, jax.random.key(1)), mixing.mix(image, target, jax.random.key(1), settings), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6)
 
 
