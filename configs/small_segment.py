@@ -4,7 +4,7 @@ Lab note
   data      naip: 67 + 23 + 17 aerial tiles of 256 x 256, 6 classes; mfnet: 48 + 8 + 8 images of 480 x 640, 9 classes,
             NOT the official split
   network   UperNet with narrow heads on convnext_micro
-  expected  see docs/small-runs.md, with the commands and seeds
+  expected  not measured yet at this length
   cost      a few minutes on 2 CPU cores
   commands  python -m genseg.main --config=configs/small_segment.py:naip --workdir=runs/naip-csp4 \\
                 --config.data.source=DIR --config.init.checkpoint=runs/csp4
@@ -12,7 +12,6 @@ Lab note
 """
 
 from ml_collections import ConfigDict
-
 
 NAIP = {
     "image_pattern": "{split}/img/tile_{id}.tif",
