@@ -19,7 +19,7 @@ from genseg.data.card import Band, DatasetCard
 from genseg.data.records import Moments, Plan, Record, fingerprint
 from genseg.errors import UserError
 
-_DRAWING = 1  # raise when a drawing changes, so that older copies are not taken for new ones
+_DRAWING = 2  # raise when a drawing changes, so that older copies are not taken for new ones
 _KINDS = ("field", "roofs", "trees", "roads", "waves", "tanks", "parking", "aircraft")
 _SPLITS = {"train": 0, "val": 1}
 
@@ -205,13 +205,13 @@ def _height(label: int, size: int, rng: np.random.Generator) -> np.ndarray:
 def draw_photograph(label: int, hue: float, size: int, rng: np.random.Generator) -> np.ndarray:
     """uint8 [size size 3]: the structure of class `label` in colours around `hue` (0..1, cyclic)."""
     relief = _height(label, size, rng)
-    dark = rng.uniform(0.3, 0.5)
+    dark = rng.uniform(0.2, 0.4)
     ground = np.array(colorsys.hsv_to_rgb(hue % 1, rng.uniform(0.45, 0.8), dark))
-    bright = dark + rng.uniform(0.2, 0.45)
+    bright = dark + rng.uniform(0.3, 0.55)
     other = np.array(colorsys.hsv_to_rgb((hue + rng.normal(0, 0.04)) % 1, rng.uniform(0.2, 0.6), bright))
-    image = ground + (other - ground) * (0.5 + 0.5 * relief * rng.choice([-1, 1]))[..., None]
-    shade = 1 + 0.18 * _clouds(size, rng, max(2, size // 2)) + 0.06 * _clouds(size, rng, max(2, size // 8))
-    image = image * shade[..., None] * rng.uniform(0.75, 1.2) + rng.normal(0, 0.035, (size, size, 3))
+    image = ground + (other - ground) * (0.5 + 0.5 * relief)[..., None]
+    shade = 1 + 0.12 * _clouds(size, rng, max(2, size // 2))
+    image = image * shade[..., None] * rng.uniform(0.8, 1.2) + rng.normal(0, 0.03, (size, size, 3))
     return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
 
 
