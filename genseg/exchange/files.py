@@ -1,0 +1,153 @@
+"""Tensors of a checkpoint file as NumPy arrays: `.safetensors`, and torch's zip format read without running its pickle."""
+
+from __future__ import annotations
+
+import collections
+import io
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from genseg.errors import UserError
+
+# Names under which training scripts keep the weights beside optimizer and options.
+CONTAINERS = ("state_dict", "model")
+
+STORAGES = {
+    "FloatStorage": np.float32,
+    "DoubleStorage": np.float64,
+    "HalfStorage": np.float16,
+    "BFloat16Storage": ml_dtypes.bfloat16,
+    "LongStorage": np.int64,
+    "IntStorage": np.int32,
+    "ShortStorage": np.int16,
+    "CharStorage": np.int8,
+    "ByteStorage": np.uint8,
+    "BoolStorage": np.bool_,
+}
+
+
+def read(path: str) -> dict[str, np.ndarray]:
+    """All tensors of a checkpoint; floating ones as float32.
+
+    path: a `.safetensors` file, a torch file (`.pth`, `.pt`, `.bin`, `.ckpt`), or a folder with Hugging Face's
+    model.safetensors or pytorch_model.bin. Weights that lie under "model" or "state_dict" are found there; the prefix
+    "module." of torch's data parallelism is removed.
+
+    Raises UserError for a file that is absent, truncated, of another format, or without tensors.
+    """
+    file = _file(Path(path))
+    tensors = _read_safetensors(file) if file.suffix == ".safetensors" else _read_torch(file)
+    if not tensors:
+        raise UserError(f"{file} holds no tensors; give a checkpoint with a state dict")
+    if all(key.startswith("module.") for key in tensors):
+        tensors = {key.removeprefix("module."): value for key, value in tensors.items()}
+    return {key: value if value.dtype.kind in "iub" else value.astype(np.float32) for key, value in tensors.items()}
+
+
+def _file(path: Path) -> Path:
+    if path.is_dir():
+        for name in ("model.safetensors", "pytorch_model.bin"):
+            if (path / name).is_file():
+                return path / name
+        raise UserError(f"no model.safetensors or pytorch_model.bin in {path}; give the checkpoint file itself")
+    if not path.is_file():
+        raise UserError(f"no checkpoint file at {path}; give a .safetensors or .pth file")
+    return path
+
+
+def _read_safetensors(file: Path) -> dict[str, np.ndarray]:
+    from safetensors import SafetensorError, numpy
+
+    try:
+        return numpy.load_file(file)
+    except SafetensorError as error:
+        raise UserError(f"{file} is not a whole safetensors file ({error}); copy it again") from None
+
+
+def _read_torch(file: Path) -> dict[str, np.ndarray]:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            content = _Unpickler(archive).load()
+    except zipfile.BadZipFile:
+        raise UserError(
+            f"{file} is not a whole torch zip file; copy it again, or if it was saved before torch 1.6 save it anew "
+            f"with torch.save(torch.load(path), path)"
+        ) from None
+    except (pickle.UnpicklingError, EOFError, KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
+        raise UserError(f"{file} cannot be read as a torch checkpoint ({error}); copy it again") from None
+    for name in CONTAINERS:
+        if isinstance(content, dict) and isinstance(content.get(name), dict):
+            content = content[name]
+    if not isinstance(content, dict):
+        return {}
+    return {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, np.ndarray)}
+
+
+class _Inert:
+    """Stands for every class and function that is not needed to rebuild tensors; it does nothing whatever is done to it."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        pass
+
+    def append(self, value: Any) -> None:
+        pass
+
+    def extend(self, values: Any) -> None:
+        pass
+
+
+class _Unpickler(pickle.Unpickler):
+    """Rebuilds tensors as NumPy arrays. No global is looked up: known names map to functions of this file, others to `_Inert`."""
+
+    def __init__(self, archive: zipfile.ZipFile):
+        names = [name for name in archive.namelist() if name.split("/")[-1] == "data.pkl"]
+        if len(names) != 1:
+            raise pickle.UnpicklingError("it holds no data.pkl")
+        self._archive, self._root = archive, names[0].removesuffix("data.pkl")
+        order = f"{self._root}byteorder"
+        if order in archive.namelist() and archive.read(order) != b"little":
+            raise pickle.UnpicklingError("its numbers are big-endian")
+        super().__init__(io.BytesIO(archive.read(names[0])))
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("collections", "OrderedDict"):
+            return collections.OrderedDict
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            return _rebuild_tensor
+        if (module, name) == ("torch._utils", "_rebuild_parameter"):
+            return _rebuild_parameter
+        if module in ("torch", "torch.storage") and name in STORAGES:
+            return np.dtype(STORAGES[name])
+        return _Inert
+
+    def persistent_load(self, reference: Any) -> np.ndarray:
+        kind, dtype, key, _, count = reference
+        if kind != "storage" or not isinstance(dtype, np.dtype):
+            raise pickle.UnpicklingError(f"a storage of unknown type {dtype}")
+        data = np.frombuffer(self._archive.read(f"{self._root}data/{key}"), dtype)
+        if data.size < count:
+            raise pickle.UnpicklingError(f"storage {key} is cut short")
+        return data
+
+
+def _rebuild_tensor(storage: np.ndarray, offset: int, size: tuple, stride: tuple, *_: Any) -> np.ndarray:
+    last = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
+    if min((offset, *size, *stride)) < 0 or (0 not in size and last >= storage.size):
+        raise pickle.UnpicklingError("a tensor reaches outside its storage")
+    strides = [s * storage.itemsize for s in stride]
+    return np.lib.stride_tricks.as_strided(storage[offset:], size, strides).copy()
+
+
+def _rebuild_parameter(data: np.ndarray, *_: Any) -> np.ndarray:
+    return data

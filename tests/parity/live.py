@@ -1,0 +1,253 @@
+"""Compares genseg with the reference implementations on torch: `python tests/parity/live.py [NAME ...]`.
+
+Needs torch, transformers, timm and safetensors beside genseg (any venv; CPU builds do). References: transformers'
+ConvNextForImageClassification, SwinForImageClassification and UperNetForSemanticSegmentation, and timm's models.
+timm imports torchvision, for transforms and a type that ConvNeXt and Swin never touch; where torchvision is absent,
+empty stand-ins take its names (`without_torchvision`).
+
+Weights are random with a fixed seed, all of them: norms, layer scales and BatchNorm statistics too, so that no error hides
+behind a zero or a one. They reach genseg through `genseg.exchange`, which is thereby tested. Compared are the outputs and the
+gradients, with respect to every parameter and to the image, of the sum of squares of the outputs (mean over elements).
+One line a model gives the largest difference relative to the largest value; the bound is 1e-4, and above it the exit status is 1.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+import tempfile
+import types
+from dataclasses import dataclass
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+from safetensors.numpy import load_file, save_file
+
+from genseg import exchange, nets, tree
+from genseg.exchange import names
+
+BOUND = 1e-4
+SEED = 0
+
+
+def without_torchvision():
+    """timm, also where torchvision is not installed: while timm is imported, empty stand-ins take torchvision's names."""
+    if "timm" in sys.modules or importlib.util.find_spec("torchvision") is not None:
+        return importlib.import_module("timm")
+
+    class Named(type):
+        """Members of the stand-ins' classes, such as InterpolationMode.NEAREST, are their own names."""
+
+        def __getattr__(cls, name: str) -> str:
+            if name.startswith("_"):
+                raise AttributeError(name)
+            return name
+
+    class Module(types.ModuleType):
+        __path__: list[str] = []
+
+        def __getattr__(self, name: str):
+            if name.startswith("__"):
+                raise AttributeError(name)
+            return Named(name, (), {})
+
+    class Finder(MetaPathFinder, Loader):
+        def find_spec(self, name, path=None, target=None):
+            return ModuleSpec(name, self, is_package=True) if name.split(".")[0] == "torchvision" else None
+
+        def create_module(self, spec):
+            return Module(spec.name)
+
+        def exec_module(self, module):
+            pass
+
+    finder = Finder()
+    sys.meta_path.insert(0, finder)
+    try:
+        return importlib.import_module("timm")
+    finally:  # transformers asks whether torchvision is there
+        sys.meta_path.remove(finder)
+        for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
+            del sys.modules[name]
+
+
+def randomise(model: torch.nn.Module, seed: int) -> None:
+    """Every parameter and buffer of statistics drawn anew, at scales that keep activations near 1."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(shape):
+        return torch.randn(shape, generator=generator)
+
+    with torch.no_grad():
+        for name, value in [*model.named_parameters(), *model.named_buffers()]:
+            if name.endswith("running_var"):
+                value.copy_(0.5 + torch.rand(value.shape, generator=generator))
+            elif name.endswith("running_mean"):
+                value.copy_(0.2 * normal(value.shape))
+            elif not value.is_floating_point():
+                continue
+            elif "gamma" in name or "layer_scale" in name:
+                value.copy_(0.3 * normal(value.shape))
+            elif name.endswith("relative_position_bias_table"):
+                value.copy_(normal(value.shape))
+            elif value.ndim == 1:
+                value.copy_((1.0 if name.endswith("weight") else 0.0) + 0.2 * normal(value.shape))
+            elif value.ndim > 1:
+                fan_in = value[0].numel()
+                value.copy_(normal(value.shape) / fan_in**0.5)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One comparison: `reference()` makes the torch model, `read` takes its output tensor [b classes] or [b classes h w]."""
+
+    backbone: str
+    size: tuple[int, int]
+    kind: str  # "classifier" or "segmenter"
+    library: str  # "huggingface" or "timm"
+    channels: int = 3
+    classes: int = 20
+    batch: int = 1
+    head_channels: int = 512
+    aux_channels: int = 256
+
+    @property
+    def name(self) -> str:
+        what = "UperNet" if self.kind == "segmenter" else "classifier"
+        return f"{self.backbone} {what} {self.size[0]}x{self.size[1]}x{self.channels} ({self.library})"
+
+
+CASES = {
+    "convnext": Case("convnext_tiny", (224, 224), "classifier", "huggingface", batch=2),
+    "convnext-timm": Case("convnext_tiny", (224, 224), "classifier", "timm", channels=4),
+    "atto-timm": Case("convnext_atto", (96, 128), "classifier", "timm", channels=5),
+    "swin": Case("swin_tiny", (224, 224), "classifier", "huggingface", batch=2),
+    "swin-timm": Case("swin_tiny", (224, 224), "classifier", "timm", channels=4),
+    "swin-padded": Case("swin_tiny", (250, 330), "classifier", "huggingface"),
+    "upernet-convnext": Case("convnext_tiny", (160, 224), "segmenter", "huggingface", channels=4, batch=2),
+    "upernet-swin": Case("swin_tiny", (160, 224), "segmenter", "huggingface", channels=5, batch=2),
+}
+
+
+def build(case: Case):
+    """genseg's network and abstract trees."""
+    options = dict(channels=case.channels, classes=case.classes, drop_path=0.0)
+    if case.kind == "segmenter":
+        options |= dict(head_channels=case.head_channels, aux_channels=case.aux_channels, dropout=0.0)
+    net = getattr(nets, case.kind)(case.backbone, **options)
+    return net, *jax.eval_shape(net.init, jax.random.key(0))
+
+
+def reference(case: Case, params) -> torch.nn.Module:
+    """The torch model that genseg's own exported config describes."""
+    settings = exchange.config(params, case.backbone, case.library, [f"class {i}" for i in range(case.classes)])
+    if case.library == "timm":
+        timm = without_torchvision()
+        extra = {"img_size": case.size} if case.backbone.startswith("swin") else {}
+        return timm.create_model(settings["architecture"], **settings["model_args"], **extra)
+    import transformers
+
+    config = transformers.AutoConfig.for_model(**settings)
+    return getattr(transformers, settings["architectures"][0])(config)
+
+
+def outputs(case: Case, model: torch.nn.Module, image: torch.Tensor) -> list[torch.Tensor]:
+    """[logits], or for a UperNet [logits, aux] at the strides of genseg, before transformers enlarges them."""
+    if case.kind == "classifier":
+        out = model(image)
+        return [out if isinstance(out, torch.Tensor) else out.logits]
+    maps = model.backbone(image).feature_maps
+    return [model.decode_head(maps), model.auxiliary_head(maps)]
+
+
+def channels_last(x: torch.Tensor) -> np.ndarray:
+    x = x.detach().numpy()
+    return x.transpose(0, 2, 3, 1) if x.ndim == 4 else x
+
+
+def relative(a: np.ndarray, b: np.ndarray, floor: float = 0.0) -> float:
+    """Largest difference over the largest value of b, which counts as at least `floor`."""
+    return float(np.abs(np.asarray(a) - b).max() / max(float(np.abs(b).max()), floor))
+
+
+def compare(case: Case) -> tuple[float, float]:
+    """Largest relative difference of outputs (and BatchNorm statistics), and of gradients.
+
+    UperNets are compared with running statistics and then, for the auxiliary head and the gradients, as in training.
+    """
+    net, params, stats = build(case)
+    model = reference(case, params).eval()
+    randomise(model, SEED)
+    tensors, entries = saved_tensors(case, model), names.table(case.library, names.shape_of(params))
+    params, stats = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), (params, stats))
+    with tempfile.TemporaryDirectory() as folder:
+        save_file(tensors, f"{folder}/model.safetensors")
+        params, stats, _ = exchange.adopt(params, stats, folder)
+    image = np.random.default_rng(SEED).normal(size=(case.batch, *case.size, case.channels)).astype(np.float32)
+    torch_image = torch.from_numpy(image.transpose(0, 3, 1, 2)).contiguous().requires_grad_()
+    forward, train = [], case.kind == "segmenter"
+    if train:
+        with torch.no_grad():
+            expected = channels_last(outputs(case, model, torch_image)[0])
+        forward.append(relative(jax.jit(net.apply, static_argnames="train")(params, stats, image, train=False)[0]["logits"], expected))
+        model.decode_head.train(), model.auxiliary_head.train()
+
+    expected = outputs(case, model, torch_image)
+    sum(x.square().mean() for x in expected).backward()
+
+    def loss(params, stats, image):
+        out, new = net.apply(params, stats, image, train=train, key=jax.random.key(0))
+        out = [out["logits"], out["aux"]] if train else [out]
+        return sum(jnp.square(x).mean() for x in out), (out, new)
+
+    (_, (found, new)), (gradients, image_gradient) = jax.jit(jax.value_and_grad(loss, (0, 2), has_aux=True))(
+        params, stats, image
+    )
+    forward += [relative(a, channels_last(b)) for a, b in zip(found, expected, strict=True)]
+    tensors, leaves = saved_tensors(case, model), dict(tree.items({"stats": new}))
+    forward += [relative(leaves[e.path], e.load(tensors[e.keys[0]])) for e in entries if e.path in leaves]
+
+    stored, leaves = saved_tensors(case, model, gradients=True), dict(tree.items({"params": gradients}))
+    pairs = [(leaves.pop(e.path), e.load(*(stored[k] for k in e.keys))) for e in entries if e.path in leaves]
+    assert not leaves, "every parameter's gradient is compared"
+    pairs.append((image_gradient, channels_last(torch_image.grad)))
+    # A gradient that is zero in exact arithmetic has rounding for its largest value: nothing is scaled by less than a
+    # thousandth of the largest gradient of all.
+    floor = 1e-3 * max(float(np.abs(b).max()) for _, b in pairs)
+    return max(forward), max(relative(a, b, floor) for a, b in pairs)
+
+
+def saved_tensors(case: Case, model: torch.nn.Module, gradients: bool = False) -> dict[str, np.ndarray]:
+    """The model's tensors (or gradients) under the names of its checkpoint files."""
+    if gradients:
+        with torch.no_grad():
+            for value in model.parameters():
+                value.copy_(torch.zeros_like(value) if value.grad is None else value.grad)
+    if case.library == "timm":
+        return {k: v.numpy().copy() for k, v in model.state_dict().items()}
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        return dict(load_file(Path(folder) / "model.safetensors"))
+
+
+def main(chosen: list[str]) -> int:
+    failed = 0
+    for name in chosen or CASES:
+        forward, backward = compare(CASES[name])
+        good = max(forward, backward) < BOUND
+        failed += not good
+        print(
+            f"{'ok  ' if good else 'FAIL'} {CASES[name].name:<58} outputs {forward:.1e}  gradients {backward:.1e}",
+            flush=True,
+        )
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
