@@ -23,7 +23,7 @@ demo: $(VENV)/.base  ## the whole method on drawn data, on a CPU: a table and a 
 
 test: $(VENV)/.dev  ## the fast tests
 	$(BIN)/python -m ruff check .
-	$(BIN)/python -m pytest -q -n 2
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 test-slow: $(VENV)/.dev  ## tests that take minutes
 	$(BIN)/python -m pytest -q -m slow

@@ -3,7 +3,7 @@
 Lab note
   data      demo_segmentation: SYNTHETIC, 80 + 80 scenes of 64 x 64 pixels by day and night, 4 bands, 5 classes
   network   UperNet with narrow heads on convnext_micro
-  cost      about half a minute on 2 CPU cores
+  cost      under a minute on 2 CPU cores
   command   python -m genseg.main --config=configs/demo_segment.py --workdir=demo/segment-csp \
                 --config.init.checkpoint=demo/csp
 """
@@ -60,13 +60,13 @@ def get_config() -> ConfigDict:
     config.train = ConfigDict()
     config.train.batch_size = 8
     config.train.epochs = 0.0
-    config.train.steps = 200
+    config.train.steps = 300
     config.train.warmup_epochs = 0.0
     config.train.warmup_steps = 20
     config.train.accumulation = 1
 
     config.optim = ConfigDict()
-    config.optim.learning_rate = 1e-3
+    config.optim.learning_rate = 4e-3
     config.optim.min_learning_rate = 0.0
     config.optim.warmup_learning_rate = 5e-7
     config.optim.schedule = "poly"

@@ -34,7 +34,7 @@ def test_a_run_writes_what_it_promises(pretrained):
     workdir = pretrained / "csp"
     result = json.loads((workdir / "result.json").read_text())
     assert result["step"] == 4 and result["synthetic"] is True and result["task"] == "pretrain"
-    assert {"top1", "top5", "top1_permuted", "top1_reversed", "raw_top1"} <= result["scores"].keys()
+    assert {"top1", "top5", "top1_permuted", "top1_reversed", "ema_top1"} <= result["scores"].keys()
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     assert lines[-1]["step"] == 4 and np.isfinite([x["train/loss"] for x in lines if "train/loss" in x]).all()
     assert json.loads((workdir / "config.json").read_text())["csp"]["channels"] == 4
