@@ -40,8 +40,8 @@ def adopt(
         checkpoint fills a segmenter's ("backbone",).
       stem: rule for a checkpoint of another number of bands (`nets.stem.inflate_stem`); `key` for the rule "random".
 
-    Returns (params, stats, report); every tensor of the file and every parameter is in the report, or is a buffer that
-    follows from the architecture (`names.DERIVED`).
+    Returns (params, stats, report); every parameter and every tensor of the file is in the report, but for tensors that no
+    output depends on (`names.IDLE`).
 
     Raises:
       UserError: a parameter of `parts` is not in the file, a tensor of the file is unknown to the format, or a shape
@@ -51,7 +51,7 @@ def adopt(
     if unknown := set(parts) - set(params):
         raise UserError(f"the network has no part '{min(unknown)}'; it has {', '.join(params)}")
     tensors = files.read(path)
-    given = {name for name in tensors if not names.DERIVED.fullmatch(name)}
+    given = {name for name in tensors if not names.IDLE.fullmatch(name)}
     form, entries = _best_table(given, names.shape_of(params), path)
     wanted = dict(tree.items({"params": params, "stats": stats}))
     known = {name for entry in entries for name in entry.keys}

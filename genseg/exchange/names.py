@@ -22,8 +22,11 @@ from genseg import tree
 
 FORMATS = ("timm", "huggingface", "original", "mmseg")
 
-# Buffers that other libraries store and that follow from the architecture alone.
-DERIVED = re.compile(r"(.*\.)?(relative_position_index|attn_mask|num_batches_tracked)")
+# What other libraries store and no output depends on: buffers that follow from the architecture alone, and the last norm
+# of transformers' Swin backbone, which is built but not called.
+IDLE = re.compile(
+    r"(.*\.)?(relative_position_index|attn_mask|num_batches_tracked)|backbone\.(swin\.)?layernorm\.(weight|bias)"
+)
 
 
 @dataclass(frozen=True)
@@ -264,11 +267,8 @@ def table(form: str, shape: Shape, *, pointwise: bool = False) -> list[Entry]:
     """
     if shape.segmenter and form == "timm":
         raise ValueError("timm has no UperNet")
-    mm = "backbone."  # mmpretrain's classifiers have a backbone too
-    if shape.segmenter:
-        prefix = mm
-    else:
-        prefix = {"huggingface": f"{shape.family}.", "mmseg": mm}.get(form, "")
+    classifier_prefixes = {"timm": "", "huggingface": f"{shape.family}.", "original": "", "mmseg": "backbone."}
+    prefix = "backbone." if shape.segmenter else classifier_prefixes[form]
     if shape.family == "convnext":
         entries = convnext(form, shape.depths, prefix, pointwise=pointwise)
     else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import functools
 
 import jax
@@ -158,7 +160,20 @@ def resize(x: jax.Array, height: int, width: int) -> jax.Array:
 TOEPLITZ_PIXELS = 10 * 10
 
 
-@jax.custom_vjp
+_grouped_only = contextvars.ContextVar("grouped_only", default=False)
+
+
+@contextlib.contextmanager
+def grouped_convolutions():
+    """While a network is traced inside, `depthwise_conv` is a plain grouped convolution for every platform: for exports
+    to formats that know no choice by platform."""
+    token = _grouped_only.set(True)
+    try:
+        yield
+    finally:
+        _grouped_only.reset(token)
+
+
 def depthwise_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Depthwise convolution of x [b h w c] with kernel [kh kw 1 c] (odd sizes), stride 1, zero padding: [b h w c].
 
@@ -168,6 +183,11 @@ def depthwise_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
     (`lax.platform_dependent`), so a TPU program compiled on a CPU host has the convolution. Gradients are
     chosen the same way by a custom rule: differentiating through the choice would save every form's residuals.
     """
+    return grouped_conv(x, kernel) if _grouped_only.get() else _chosen_conv(x, kernel)
+
+
+@jax.custom_vjp
+def _chosen_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return lax.platform_dependent(x, kernel, cpu=_on_cpu(x), default=grouped_conv)
 
 
@@ -179,7 +199,7 @@ def _on_cpu(x: jax.Array):
 
 
 def _forward(x: jax.Array, kernel: jax.Array):
-    return depthwise_conv(x, kernel), (x, kernel)
+    return _chosen_conv(x, kernel), (x, kernel)
 
 
 def _backward(residuals, gradient: jax.Array):
@@ -197,7 +217,7 @@ def _backward(residuals, gradient: jax.Array):
     )
 
 
-depthwise_conv.defvjp(_forward, _backward)
+_chosen_conv.defvjp(_forward, _backward)
 
 
 def grouped_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:

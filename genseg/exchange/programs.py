@@ -1,0 +1,62 @@
+"""A whole segmenter as one file that runs without genseg: StableHLO and ONNX."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from genseg import tree
+from genseg.errors import UserError
+from genseg.nets import layers
+from genseg.nets.functional import Net
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+
+
+def program(
+    net: Net, params: tree.Tree, stats: tree.Tree, mean: Sequence[float], std: Sequence[float]
+) -> Callable[[jax.Array], jax.Array]:
+    """Image float32 [b h w c] in stored units -> logits float32 [b h w classes]; weights, mean and std are inside."""
+    mean, std = np.asarray(mean, np.float32), np.asarray(std, np.float32)
+
+    def run(image: jax.Array) -> jax.Array:
+        logits = net.apply(params, stats, (image - mean) / std, train=False)[0]["logits"]
+        return layers.resize(logits, image.shape[1], image.shape[2])
+
+    return run
+
+
+def to_stablehlo(run: Callable, channels: int, size: tuple[int, int] | None) -> bytes:
+    """The program for CPU, GPU and TPU as `jax.export` writes it; `jax.export.deserialize(bytes).call(image)` runs it.
+
+    The batch is free. size: (h, w); None leaves both free, as multiples of 32, which ConvNeXt allows and Swin, whose
+    windows are counted while tracing, does not.
+    """
+    height, width = size or ("32*h", "32*w")
+    shape = jax.export.symbolic_shape(f"b, {height}, {width}, {channels}")
+    try:
+        exported = jax.export.export(jax.jit(run), platforms=PLATFORMS)(jax.ShapeDtypeStruct(shape, jnp.float32))
+    except (jax.core.ConcretizationTypeError, jax.core.InconclusiveDimensionOperation, TypeError) as error:
+        if size is not None:
+            raise
+        raise UserError("this network cannot be exported for a free image size; give --size HEIGHT WIDTH") from error
+    return exported.serialize()
+
+
+def to_onnx(run: Callable, channels: int, size: tuple[int, int], path: str) -> None:
+    """Writes the program as ONNX for one image of `size` (h, w), [1 h w c] -> [1 h w classes]. Needs jax2onnx.
+
+    Both are fixed: jax2onnx cannot resize for a free batch or size.
+    """
+    import jax2onnx
+
+    with layers.grouped_convolutions():
+        jax2onnx.to_onnx(
+            run,
+            [jax.ShapeDtypeStruct((1, *size, channels), jnp.float32)],
+            return_mode="file",
+            output_path=path,
+        )
