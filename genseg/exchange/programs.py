@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from genseg import tree
-from genseg.errors import UserError
 from genseg.nets import layers
 from genseg.nets.functional import Net
 
@@ -37,13 +36,7 @@ def to_stablehlo(run: Callable, channels: int, size: tuple[int, int] | None) -> 
     """
     height, width = size or ("32*h", "32*w")
     shape = jax.export.symbolic_shape(f"b, {height}, {width}, {channels}")
-    try:
-        exported = jax.export.export(jax.jit(run), platforms=PLATFORMS)(jax.ShapeDtypeStruct(shape, jnp.float32))
-    except (jax.core.ConcretizationTypeError, jax.core.InconclusiveDimensionOperation, TypeError) as error:
-        if size is not None:
-            raise
-        raise UserError("this network cannot be exported for a free image size; give --size HEIGHT WIDTH") from error
-    return exported.serialize()
+    return jax.export.export(jax.jit(run), platforms=PLATFORMS)(jax.ShapeDtypeStruct(shape, jnp.float32)).serialize()
 
 
 def to_onnx(run: Callable, channels: int, size: tuple[int, int], path: str) -> None:

@@ -1,0 +1,149 @@
+"""Weights in and out: `python -m genseg.exchange import|export ...` (docs/models.md has examples)."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from genseg import checkpoints, exchange, nets, state
+from genseg.data.card import Band, DatasetCard
+from genseg.errors import UserError
+from genseg.exchange import names, programs
+from genseg.nets.stem import RULES
+
+IMAGENET_MEAN = (123.675, 116.28, 103.53)  # of 0..255; torchvision's and timm's 0.485, 0.456, 0.406
+IMAGENET_STD = (58.395, 57.12, 57.375)
+
+
+def import_weights(args: argparse.Namespace) -> None:
+    """A foreign checkpoint as a genseg checkpoint at step 0, to start training from (config.init.checkpoint)."""
+    options = {"channels": args.channels, "classes": args.classes, "drop_path": 0.0}
+    if args.task == "segmenter":
+        options |= {"head_channels": args.head_channels, "aux_channels": args.aux_channels}
+    net = getattr(nets, args.task)(args.backbone, **options)
+    if Path(args.output).exists() and any(Path(args.output).iterdir()):
+        raise UserError(f"{args.output} is not empty; give a new folder for the imported checkpoint")
+    params, stats = jax.jit(net.init)(jax.random.key(args.seed))
+    params, stats, report = exchange.adopt(
+        params, stats, args.input, parts=args.parts, stem=args.stem, key=jax.random.key(args.seed)
+    )
+    print(f"{args.input}: {report}")
+    for group in ("missing", "unused"):
+        for name in getattr(report, group):
+            print(f"  {group}: {name}")
+    rgb = args.channels == 3
+    card = DatasetCard(
+        name=f"imported from {Path(args.input).name}",
+        task="segmentation" if args.task == "segmenter" else "classification",
+        bands=tuple(
+            Band(f"band {i}", *((IMAGENET_MEAN[i], IMAGENET_STD[i]) if rgb else (0.0, 1.0)))
+            for i in range(args.channels)
+        ),
+        classes=tuple(f"class {i}" for i in range(args.classes)),
+        palette=(),
+        ignore_label=None,
+        scored=tuple(range(args.classes)),
+        splits={},
+        protocol="imported weights; nothing was scored",
+        synthetic=False,
+    )
+    meta = {
+        "config": {"task": args.task, "model": {"backbone": args.backbone}, "source": args.input},
+        "card": card.to_json(),
+        "versions": checkpoints.versions(),
+    }
+    saver = checkpoints.Checkpoints(args.output, keep=1)
+    saver.save(state.TrainState(np.int32(0), params, stats, {}, {}), batches=0, meta=meta, score=None)
+    saver.wait()
+    saver.close()
+    print(f"written: {args.output}")
+
+
+def export_weights(args: argparse.Namespace) -> None:
+    """A genseg checkpoint in another library's format, or as a program."""
+    weights = checkpoints.load_weights(args.checkpoint, ema=args.ema, best=args.best)
+    backbone, card = weights.config["model"]["backbone"], weights.card
+    output = Path(args.output)
+    if args.format in names.FORMATS:
+        from safetensors.numpy import save_file
+
+        tensors = exchange.export(weights.params, weights.stats, backbone, args.format)
+        output.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, output / "model.safetensors", metadata={"format": "pt"})
+        if args.format in ("timm", "huggingface"):
+            config = exchange.config(weights.params, backbone, args.format, card.classes)
+            (output / "config.json").write_text(json.dumps(config, indent=1))
+        print(f"written: {output}, {len(tensors)} tensors")
+        return
+    if "norms" not in weights.params:
+        raise UserError(f"{args.checkpoint} is a classifier; {args.format} is for segmenters")
+    swin = names.shape_of(weights.params).family == "swin"
+    if args.size is None and (args.format == "onnx" or swin):
+        raise UserError(f"{'ONNX' if args.format == 'onnx' else 'a Swin'} needs a fixed image size; add --size HEIGHT WIDTH")
+    channels = weights.params["backbone"]["stem"]["conv"]["kernel"].shape[2]
+    net = nets.segmenter(
+        backbone,
+        channels=channels,
+        classes=len(card.classes),
+        drop_path=0.0,
+        head_channels=weights.params["head"]["bottleneck"]["norm"]["scale"].shape[0],
+        aux_channels=weights.params["aux_head"]["conv"]["norm"]["scale"].shape[0] if "aux_head" in weights.params else 1,
+        aux="aux_head" in weights.params,
+    )
+    run = programs.program(net, weights.params, weights.stats, card.mean, card.std)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    size = tuple(args.size) if args.size else None
+    if args.format == "onnx":
+        programs.to_onnx(run, channels, size, str(output))
+    else:
+        output.write_bytes(programs.to_stablehlo(run, channels, size))
+    print(f"written: {output}, {output.stat().st_size:,} bytes")
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="python -m genseg.exchange", description=__doc__.splitlines()[0])
+    commands = top.add_subparsers(required=True, metavar="import|export")
+    into = commands.add_parser("import", help="timm, Hugging Face, original or mmseg weights -> genseg checkpoint")
+    into.set_defaults(run=import_weights)
+    into.add_argument("--input", required=True, help=".safetensors or .pth file, or a Hugging Face model folder")
+    into.add_argument("--output", required=True, help="new folder for the checkpoint")
+    into.add_argument("--backbone", required=True, choices=nets.BACKBONES, metavar="NAME")
+    into.add_argument("--task", default="classifier", choices=("classifier", "segmenter"))
+    into.add_argument("--channels", type=int, default=3, help="bands of the network (default 3)")
+    into.add_argument("--classes", type=int, default=1000, help="classes of the network (default 1000)")
+    into.add_argument("--head-channels", type=int, default=512)
+    into.add_argument("--aux-channels", type=int, default=256)
+    into.add_argument(
+        "--parts", nargs="*", default=(), help="parts that must be filled: backbone head norms aux_head (default: all)"
+    )
+    into.add_argument("--stem", default="exact", choices=RULES, help="rule where the file has other bands")
+    into.add_argument("--seed", type=int, default=0, help="of what the file does not give")
+    out = commands.add_parser("export", help="genseg checkpoint -> weights of other libraries, StableHLO, ONNX")
+    out.set_defaults(run=export_weights)
+    out.add_argument("--checkpoint", required=True, help="workdir, or the folder of one step")
+    out.add_argument("--output", required=True, help="folder (weights) or file (programs)")
+    out.add_argument("--format", required=True, choices=(*names.FORMATS, "stablehlo", "onnx"))
+    out.add_argument("--ema", action="store_true", help="the averaged weights")
+    out.add_argument("--best", action="store_true", help="the best checkpoint instead of the latest")
+    out.add_argument("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="fixed image size of a program")
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parser().parse_args(argv)
+    try:
+        args.run(args)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
