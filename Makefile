@@ -22,7 +22,6 @@ demo: $(VENV)/.base  ## the whole method on drawn data, on a CPU: a table and a 
 	$(BIN)/python -m genseg.demo --out=$(OUT)
 
 test: $(VENV)/.dev  ## the fast tests
-	$(BIN)/python -m ruff check .
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 test-slow: $(VENV)/.dev  ## tests that take minutes
