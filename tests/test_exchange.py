@@ -243,16 +243,19 @@ def test_command_line_round_trip(tmp_path, capsys, family):
     assert "timm has no UperNet" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("family", "size"), [("convnext", None), ("swin", (32, 64))])
+@pytest.mark.parametrize(
+    ("family", "size"), [("convnext", None), pytest.param("swin", (32, 64), marks=pytest.mark.slow)]
+)
 def test_stablehlo_of_any_batch_and_size(family, size):
     net = net_of(family, "segmenter")
     params, stats = jax.jit(net.init)(jax.random.key(0))
     run = programs.program(net, params, stats, [1.0, 2.0, 3.0, 4.0], [2.0] * 4)
     data = programs.to_stablehlo(run, 4, size)
     loaded = jax.export.deserialize(data)
-    for shape in [(1, 32, 64, 4)] if size else [(1, 32, 64, 4), (2, 64, 32, 4)]:
+    for shape in [(1, 32, 64, 4)] if size else [(2, 64, 32, 4)]:
         image = np.random.default_rng(0).normal(size=shape).astype("f4")
-        expected = net.apply(params, stats, (image - np.arange(1, 5)) / 2.0, train=False)[0]["logits"]
+        apply = jax.jit(partial(net.apply, train=False))
+        expected = apply(params, stats, (image - np.arange(1, 5)) / 2.0)[0]["logits"]
         found = loaded.call(image)
         assert found.shape == (*shape[:3], 5)
         expected = jax.image.resize(expected, found.shape, "bilinear", antialias=False)
