@@ -106,7 +106,7 @@ def randomise(model: torch.nn.Module, seed: int) -> None:
 
 @dataclass(frozen=True)
 class Case:
-    """One comparison: `reference()` makes the torch model, `read` takes its output tensor [b classes] or [b classes h w]."""
+    """One comparison: a network of genseg, the image it sees, and the library that holds the reference."""
 
     backbone: str
     size: tuple[int, int]
