@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 OUT ?= demo
 
-.PHONY: help demo test test-slow lint clean
+.PHONY: help demo test test-slow parity lint clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/ -/'
@@ -26,6 +26,14 @@ test: $(VENV)/.dev  ## the fast tests
 
 test-slow: $(VENV)/.dev  ## tests that take minutes
 	$(BIN)/python -m pytest -q -m slow
+
+$(VENV)/.parity: $(VENV)/.base
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .[parity]
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps timm
+	@touch $@
+
+parity: $(VENV)/.parity  ## the networks beside torch, transformers and timm: a line a model (installs torch)
+	$(BIN)/python tests/parity/live.py
 
 lint: $(VENV)/.dev  ## style and format
 	$(BIN)/python -m ruff check .
