@@ -83,9 +83,9 @@ class Checkpoints:
     def restore(self, abstract: TrainState, step: int) -> Restored:
         """The checkpoint at `step`, with the shapes and shardings of `abstract`.
 
-        Raises UserError when its parameters are not those of this network.
+        Raises UserError when its parameters, averages or optimizer state are not of this network and config.
         """
-        _check_structure(tree.items(_saved_tree(self._manager.directory / str(step))), abstract, step)
+        _check_structure(_saved_tree(self._manager.directory / str(step)), abstract, step)
         items = ocp.args.Composite(
             state=ocp.args.StandardRestore(abstract._asdict()), data=ocp.args.JsonRestore(), meta=ocp.args.JsonRestore()
         )
@@ -180,8 +180,16 @@ def _saved_tree(step_dir) -> dict[str, Any]:
     return dict(metadata.item_metadata.tree)
 
 
-def _check_structure(saved, abstract: TrainState, step: int) -> None:
-    have = {p: tuple(leaf.shape) for p, leaf in saved if p.startswith(("params/", "stats/"))}
+def _check_structure(saved: dict[str, Any], abstract: TrainState, step: int) -> None:
+    if bool(saved["ema"]) != bool(abstract.ema) or len(saved["opt"]) != len(abstract.opt):
+        raise UserError(
+            f"the checkpoint at step {step} of this workdir was written with another config.ema.decay, "
+            f"config.optim.clip_norm or config.optim.layer_decay (on instead of off, or off instead of on); give "
+            f"another --workdir or the config it was started with"
+        )
+    have = {
+        p: tuple(leaf.shape) for p, leaf in tree.items({"params": saved["params"], "stats": saved["stats"]})
+    }
     want = {
         p: tuple(leaf.shape)
         for p, leaf in tree.items({"params": abstract.params, "stats": abstract.stats})

@@ -187,14 +187,19 @@ def build_pretrain(config: ConfigDict, card: DatasetCard) -> Pretrain:
     """The pre-training task of a config (sections model, csp, mixing, erasing, loss, eval)."""
     if card.task != "classification":
         raise UserError(f"config.task is 'pretrain' but data set '{card.name}' holds {card.task} labels")
-    model = config.model
+    model, mixed = config.model, section(mixing.Mixing, config.mixing, "mixing")
+    if mixed.on and config.train.batch_size // config.train.accumulation % 2:
+        raise UserError(
+            f"mixup and CutMix pair images, but config.train.batch_size {config.train.batch_size} in "
+            f"{config.train.accumulation} microbatches leaves an odd number; make it even, or set config.mixing.prob=0"
+        )
     net = classifier(
         model.backbone, channels=config.csp.channels, classes=len(card.classes), drop_path=model.drop_path,
         dtype=model.dtype, remat=model.remat, head_init_scale=model.head_init_scale,
     )  # fmt: skip
     return Pretrain(
         net=net, card=card, channels=config.csp.channels, objective=config.csp.objective, fill=config.csp.fill,
-        per=config.csp.per, mixing=section(mixing.Mixing, config.mixing, "mixing"),
+        per=config.csp.per, mixing=mixed,
         erasing=section(mixing.Erasing, config.erasing, "erasing"), smoothing=config.loss.smoothing,
         orders=tuple(config.eval.orders),
     )  # fmt: skip

@@ -159,6 +159,8 @@ def setup(config: ConfigDict, workdir: str) -> Setup:
     data = inputs.open_inputs(config)
     logger.info("%s", data.card.describe())
     task = tasks.build(config, data.card)
+    if config.report.log_every < 1:
+        raise UserError("config.report.log_every must be at least 1: a log line is where a broken loss is noticed")
     the_plan = plan(config, data.card.splits[config.data.train_split], mesh.size)
     settings = section(optim.OptimSettings, config.optim, "optim")
     schedule = optim.learning_rate(settings, the_plan.steps, the_plan.warmup_steps)
@@ -222,14 +224,13 @@ def train(config: ConfigDict, workdir: str) -> dict[str, Any]:
     logger.info("plan: %s", run.plan)
     logger.info("optimizer groups:\n%s", optim.group_table(run.optim, run.abstract.params))
     logger.info("parameters:\n%s", tree.size_table(run.abstract.params))
-    if partition.is_main_process():
-        report.write_json(run.workdir / "config.json", to_json(config))
 
     saved = checkpoints.Checkpoints(workdir, keep=config.checkpoint.keep)
     with contextlib.closing(saved), partition.use_mesh(run.mesh):  # closing waits for a save under way
-        state, position = start(run, saved)
-        first = int(state.step)
-        writers = report.Writers(workdir, step=first, active=partition.is_main_process())
+        state, position = start(run, saved)  # refuses another run's workdir before anything in it is changed
+        if partition.is_main_process():
+            report.write_json(run.workdir / "config.json", to_json(config))
+        writers = report.Writers(workdir, step=int(state.step), active=partition.is_main_process())
         with contextlib.closing(writers):
             scores = loop(run, state, position, saved, writers)
         saved.wait()

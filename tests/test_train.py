@@ -108,10 +108,22 @@ def test_workdir_of_another_network_is_refused(pretrained, data_dir):
     config.ema.decay = 0.9
     with pytest.raises(UserError, match=r"of another network: 1 parameters differ.*give another --workdir"):
         train.train(config.lock(), str(pretrained / "csp"))
+    config = tiny.pretrain(data_dir)  # without averages
+    with pytest.raises(UserError, match="another config.ema.decay"):
+        train.train(config.lock(), str(pretrained / "csp"))
+    assert json.loads((pretrained / "csp" / "config.json").read_text())["ema"]["decay"] == 0.9  # nothing overwritten
+
+
+def test_mixing_an_odd_microbatch_is_refused(data_dir, tmp_path):
+    config = tiny.pretrain(data_dir)
+    config.train.accumulation, config.mixing.prob, config.mixing.mixup = 8, 1.0, 0.8
+    config.train.batch_size = 8
+    with pytest.raises(UserError, match="make it even"):
+        train.setup(config.lock(), str(tmp_path))
 
 
 def test_accumulation_and_fsdp_change_nothing_but_rounding(data_dir, tmp_path):
-    def params_after_two_steps(accumulation, fsdp):
+    def gradient_norms_of_two_steps(accumulation, fsdp):
         config = tiny.pretrain(data_dir)
         config.train.batch_size, config.train.steps = 16, 2
         config.train.accumulation, config.mesh.fsdp = accumulation, fsdp
@@ -120,15 +132,17 @@ def test_accumulation_and_fsdp_change_nothing_but_rounding(data_dir, tmp_path):
         with partition.use_mesh(run.mesh):
             state, metrics = train.initial_state(run), train.fresh_metrics(run.mesh)
             batches = train.device_batches(run, 0, report.Progress(0, 1, 1), train.NonFiniteWatch(run))
-            grads = []
+            norms = []
             for _ in range(2):
                 state, metrics = run.train_step(state, metrics, next(batches))
-                grads.append(float(metrics.compute()["grad_norm"]))
-            return grads, float(metrics.compute()["loss"])
+                norms.append(float(metrics.compute()["grad_norm"]))
+            kernel = state.params["backbone"]["stages"]["3"]["blocks"]["0"]["mlp"]["fc1"]["kernel"]
+            assert kernel.addressable_shards[0].data.size * fsdp == kernel.size  # sharded at rest
+            return norms
 
-    reference = params_after_two_steps(1, 1)
-    np.testing.assert_allclose(params_after_two_steps(2, 1)[0], reference[0], rtol=2e-4)
-    np.testing.assert_allclose(params_after_two_steps(1, 4)[0], reference[0], rtol=2e-4)
+    reference = gradient_norms_of_two_steps(1, 1)
+    np.testing.assert_allclose(gradient_norms_of_two_steps(2, 1), reference, rtol=2e-4)
+    np.testing.assert_allclose(gradient_norms_of_two_steps(1, 4), reference, rtol=2e-4)
 
 
 def test_step_moves_gradients_and_statistics_only(data_dir, tmp_path):
