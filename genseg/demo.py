@@ -17,7 +17,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image, ImageDraw
 
-from genseg import partition, report, train
+from genseg import inputs, partition, report, train
 from genseg.errors import UserError
 from genseg.main import start_log
 
@@ -104,7 +104,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", default="demo", help="folder for everything the demo writes")
     parser.add_argument("--steps", type=int, default=0, help="shorten each run to so many steps; 0 = full length")
     arguments = parser.parse_args(argv)
-    partition.start()
+    partition.start(inputs.cache_dir() / "xla")
     start_log(logging.INFO)
     out, began = Path(arguments.out).absolute(), time.monotonic()
     try:

@@ -14,7 +14,6 @@ from genseg import partition
 from genseg.config import section
 from genseg.data import augment, pipeline, prepare
 from genseg.data.card import DatasetCard
-from genseg.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,8 +75,8 @@ class Inputs:
         )  # fmt: skip
 
 
-def default_data_dir() -> Path:
-    """Where prepared data is kept when config.data.data_dir is "": shared by all runs of a user."""
+def cache_dir() -> Path:
+    """The user's cache folder, shared by all runs: compiled programs, and data whose config.data.data_dir is ""."""
     return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "genseg"
 
 
@@ -87,7 +86,7 @@ def open_inputs(config: ConfigDict) -> Inputs:
     Raises UserError for anything wrong with the files or the config.
     """
     folder = prepare.ensure_prepared(
-        config.data, config.data.data_dir or default_data_dir(), threads=config.data.threads
+        config.data, config.data.data_dir or cache_dir(), threads=config.data.threads
     )
     train_split = pipeline.open_split(folder, config.data.train_split)
     eval_split = pipeline.open_split(folder, config.data.eval_split)
@@ -105,6 +104,4 @@ def open_inputs(config: ConfigDict) -> Inputs:
             vertical_flip=a.vertical_flip, turns=a.turns, photometric=a.photometric,
         )  # fmt: skip
         eval_transform = augment.segmentation_eval(card, multiple=a.eval_multiple)
-    if not len(train_split):
-        raise UserError(f"split '{config.data.train_split}' of {card.name} is empty; there is nothing to train on")
     return Inputs(card, train_split, eval_split, train_transform, eval_transform, config)

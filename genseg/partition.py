@@ -12,7 +12,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from genseg.errors import UserError
@@ -95,14 +94,8 @@ def to_global(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Arra
 
 
 def to_host(tree: Any) -> Any:
-    """Replicated or sharded arrays -> NumPy arrays, whole, on every process."""
-    return jax.tree.map(_fetch, tree)
-
-
-def _fetch(x):
-    if isinstance(x, jax.Array) and not x.is_fully_addressable and not x.is_fully_replicated:
-        return np.asarray(multihost_utils.process_allgather(x, tiled=True))
-    return np.asarray(x)
+    """Arrays that are whole on every device -> NumPy arrays."""
+    return jax.tree.map(np.asarray, tree)
 
 
 def use_mesh(mesh: Mesh):
@@ -129,16 +122,17 @@ def collectives(hlo: str) -> collections.Counter:
     return collections.Counter(re.findall(rf"= .*? ({names})(?:-start)?\(", hlo))
 
 
-def start() -> None:
-    """Joins the processes of a multi-host job, and keeps compiled programs in the user's cache folder.
+def start(compiled: Path) -> None:
+    """Joins the processes of a multi-host job, and keeps compiled programs in the folder `compiled`.
+
+    JAX_COMPILATION_CACHE_DIR, where set, names another folder.
 
     A job of several processes is recognised by JAX_COORDINATOR_ADDRESS (with JAX_NUM_PROCESSES and JAX_PROCESS_ID), by
     a cluster manager that jax.distributed knows (SLURM with more than one task, a TPU pod), never guessed.
     """
     environment = os.environ
     if "JAX_COMPILATION_CACHE_DIR" not in environment:  # a restart, or a second run of one config, compiles nothing
-        cache = Path(environment.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "genseg" / "xla"
-        jax.config.update("jax_compilation_cache_dir", str(cache))
+        jax.config.update("jax_compilation_cache_dir", str(compiled))
     explicit = "JAX_COORDINATOR_ADDRESS" in environment
     slurm = int(environment.get("SLURM_NTASKS", "1")) > 1 and "SLURM_PROCID" in environment
     tpu_pod = "," in environment.get("TPU_WORKER_HOSTNAMES", "")

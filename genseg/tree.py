@@ -1,8 +1,7 @@
-"""Nested dicts of arrays: paths of leaves, exactly-one group matching, size tables."""
+"""Nested dicts of arrays: paths of leaves and size tables."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -40,26 +39,9 @@ def map_paths(function: Callable[[str, Any], Any], tree: Tree, prefix: str = "")
     return function(prefix, tree)
 
 
-def exactly_one(path: str, patterns: Mapping[str, str]) -> str:
-    """The one group whose regular expression matches the whole of `path`.
-
-    Raises ValueError if none or several match: a parameter that falls in no group, or in two, is a mistake that would
-    otherwise train silently with the wrong learning rate.
-    """
-    matches = [group for group, pattern in patterns.items() if re.fullmatch(pattern, path)]
-    if len(matches) != 1:
-        raise ValueError(f"parameter '{path}' matches {len(matches)} groups {matches}; it must match exactly one")
-    return matches[0]
-
-
 def count(tree: Tree) -> int:
     """Number of scalars in all leaves."""
     return sum(int(np.prod(leaf.shape)) for _, leaf in items(tree))
-
-
-def bytes_of(tree: Tree) -> int:
-    """Bytes of all leaves."""
-    return sum(int(np.prod(leaf.shape)) * np.dtype(leaf.dtype).itemsize for _, leaf in items(tree))
 
 
 def size_table(tree: Tree, depth: int = 2) -> str:

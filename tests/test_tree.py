@@ -1,7 +1,6 @@
-"""Paths, groups and tables of nested dicts."""
+"""Paths and tables of nested dicts."""
 
 import numpy as np
-import pytest
 
 from genseg import tree
 
@@ -15,16 +14,6 @@ def test_items_and_back():
     assert tree.from_items(pairs)["b"]["y"] is TREE["b"]["y"]
 
 
-def test_counts_and_bytes():
+def test_counts():
     assert tree.count(TREE) == 11
-    assert tree.bytes_of(TREE) == 24 + 8 + 4
     assert tree.size_table(TREE, depth=1).splitlines()[-1].split() == ["total", "11"]
-
-
-def test_exactly_one_group():
-    groups = {"stem": "stem/.*", "rest": "(?!stem).*"}
-    assert tree.exactly_one("stem/kernel", groups) == "stem"
-    with pytest.raises(ValueError, match="matches 2 groups"):
-        tree.exactly_one("stem/kernel", {**groups, "kernels": ".*kernel"})
-    with pytest.raises(ValueError, match="matches 0 groups"):
-        tree.exactly_one("x", {"stem": "stem/.*"})
