@@ -4,7 +4,7 @@ Lab note
   data      64 x 64 photographs, 20 classes, 500 + 50 a class; a stand-in for ImageNet that shows the chain at work
   network   convnext_micro (1.9 M parameters)
   expected  not measured yet at this length
-  cost      under 25 minutes on 2 CPU cores
+  cost      not measured yet at this length
   commands  python -m genseg.main --config=configs/small_pretrain.py --workdir=runs/csp4 \\
                 --config.data.source=DIR
             python -m genseg.main --config=configs/small_pretrain.py:objective=rgb,channels=3 --workdir=runs/rgb \\

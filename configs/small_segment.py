@@ -5,7 +5,7 @@ Lab note
             NOT the official split
   network   UperNet with narrow heads on convnext_micro
   expected  not measured yet at this length
-  cost      a few minutes on 2 CPU cores
+  cost      not measured yet at this length
   commands  python -m genseg.main --config=configs/small_segment.py:naip --workdir=runs/naip-csp4 \\
                 --config.data.source=DIR --config.init.checkpoint=runs/csp4
             (from RGB: --config.init.checkpoint=runs/rgb --config.init.stem=repeat; from scratch: no checkpoint)

@@ -27,6 +27,7 @@ from genseg.metrics import SegmentationScores
 logger = logging.getLogger(__name__)
 
 NEVER = np.iinfo(np.int32).max
+IGNORED = (255, 0, 255)  # magenta: no data set's palette has it
 
 
 @flax.struct.dataclass
@@ -225,8 +226,8 @@ def confusion_picture(confusion: np.ndarray, classes: Sequence[str], title: str)
 
 
 def paint(label: np.ndarray, card: DatasetCard) -> np.ndarray:
-    """int [h, w] -> uint8 [h, w, 3] in the card's palette; the ignore label and unknown ids are grey."""
-    table = np.full((256, 3), 96, np.uint8)
+    """int [h, w] -> uint8 [h, w, 3] in the card's palette; the ignore label and unknown ids are IGNORED's."""
+    table = np.tile(np.asarray(IGNORED, np.uint8), (256, 1))
     table[: len(card.palette)] = np.asarray(card.palette, np.uint8)
     return table[np.clip(label, 0, 255)]
 
@@ -281,7 +282,7 @@ def sample_panel(
 def _legend(card: DatasetCard, width: int) -> np.ndarray:
     entries = [(name, tuple(card.palette[i])) for i, name in enumerate(card.classes)]
     if card.ignore_label is not None:
-        entries.append(("ignored", (96, 96, 96)))
+        entries.append(("ignored", IGNORED))
     columns = max(1, width // 150)
     legend = Image.new("RGB", (width, 20 * -(-len(entries) // columns) + 4), "white")
     draw = ImageDraw.Draw(legend)

@@ -177,7 +177,7 @@ def grouped_convolutions():
 def depthwise_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Depthwise convolution of x [b h w c] with kernel [kh kw 1 c] (odd sizes), stride 1, zero padding: [b h w c].
 
-    On TPU and GPU this is one grouped `lax.conv_general_dilated`. XLA's CPU backend runs that operation 7 to 117 times
+    On TPU and GPU this is one grouped `lax.conv_general_dilated`. XLA's CPU backend runs that operation many times
     slower than two other exact forms, so on the CPU small planes are multiplied by the
     convolution's Toeplitz matrix and larger ones go through the FFT. The choice follows the platform that the program is lowered for
     (`lax.platform_dependent`), so a TPU program compiled on a CPU host has the convolution. Gradients are
