@@ -26,13 +26,13 @@ def main(argv: list[str]) -> None:
     if WORKDIR.value is None:
         raise UserError("--workdir is missing; name the folder that checkpoints and metrics go to")
     # Imported late: a mistyped flag is answered at once, not after JAX has started.
-    from genseg import inputs, partition, train
+    from genseg import dry_run, inputs, partition, train
 
     partition.start(inputs.cache_dir() / "xla")
     start_log(logging.INFO if partition.is_main_process() else logging.WARNING)
     logging.getLogger("genseg").info("config:\n%s", CONFIG.value)
     if MODE.value == "dry_run":
-        print(train.dry_run(CONFIG.value, WORKDIR.value))
+        print(dry_run.dry_run(CONFIG.value, WORKDIR.value))
     else:
         train.train(CONFIG.value, WORKDIR.value)
 

@@ -17,6 +17,7 @@ FLOORS = [
     {"checkpoints", "report"},
     {"evaluate", "predict", "exchange"},
     {"train"},
+    {"dry_run"},
     {"main"},
     {"demo"},
 ]

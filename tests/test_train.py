@@ -186,9 +186,3 @@ def test_non_finite_loss_stops_names_the_step_and_keeps_the_last_checkpoint(data
     for saved in (tmp_path / "checkpoints").iterdir():
         weights = checkpoints.load_weights(str(saved), ema=False)
         assert all(np.isfinite(leaf).all() for _, leaf in tree.items(weights.params))
-
-
-def test_dry_run_describes_and_writes_nothing(data_dir, tmp_path):
-    text = train.dry_run(tiny.pretrain(data_dir).lock(), str(tmp_path / "dry"))
-    assert "all-reduce" in text and "FLOPs" in text and "backbone/stem" in text
-    assert not (tmp_path / "dry").exists()
