@@ -65,6 +65,7 @@ def apply_order(image: jax.Array, order: jax.Array) -> jax.Array:
     return jnp.einsum("bhwm,bmn->bhwn", image, one_hot, precision=jax.lax.Precision.HIGHEST)
 
 
+@jax.named_scope("csp")
 def shuffle(image: jax.Array, key: jax.Array, channels: int, *, fill: str = "random", per: str = "image") -> jax.Array:
     """The method: float [b, h, w, m] -> float [b, h, w, channels], a fresh order per image (or per batch)."""
     order = draw_orders(key, image.shape[0], image.shape[-1], channels, fill=fill, per=per)

@@ -15,12 +15,14 @@ def soft_targets(label: jax.Array, classes: int, smoothing: float) -> jax.Array:
     return jax.nn.one_hot(label, classes, dtype=jnp.float32) * (1 - smoothing) + off
 
 
+@jax.named_scope("loss")
 def soft_cross_entropy_sum(logits: jax.Array, target: jax.Array, valid: jax.Array) -> jax.Array:
     """Sum over valid examples of -sum_k target_k log p_k; float [b, k], float [b, k], bool [b] -> float32 []."""
     losses = -jnp.sum(target * jax.nn.log_softmax(logits.astype(jnp.float32)), axis=-1)
     return jnp.sum(jnp.where(valid, losses, 0.0))
 
 
+@jax.named_scope("loss")
 def pixel_cross_entropy_sum(
     logits: jax.Array, label: jax.Array, valid: jax.Array, *, smoothing: float = 0.0
 ) -> jax.Array:

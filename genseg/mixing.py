@@ -44,6 +44,7 @@ class Erasing:
     tries: int = 10
 
 
+@jax.named_scope("mixing")
 def mix(image: jax.Array, target: jax.Array, key: jax.Array, settings: Mixing) -> tuple[jax.Array, jax.Array]:
     """Mixes neighbouring images and their soft targets: float [b, h, w, c], float [b, k] -> the same shapes.
 
@@ -90,6 +91,7 @@ def _draw(key: jax.Array, height: int, width: int, settings: Mixing) -> tuple[ja
     return mask, share
 
 
+@jax.named_scope("erasing")
 def erase(image: jax.Array, key: jax.Array, settings: Erasing) -> jax.Array:
     """Replaces a random box of some images by N(0, 1) noise per pixel and channel; float [b, h, w, c], normalised.
 

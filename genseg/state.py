@@ -37,6 +37,7 @@ def init(net: Net, key: jax.Array, optimizer: optax.GradientTransformation, *, e
     return create(params, stats, optimizer, ema=ema)
 
 
+@jax.named_scope("ema")
 def update_ema(ema: Any, params: Any, stats: Any, step: jax.Array, *, decay: float, warmup: bool) -> Any:
     """ema <- d ema + (1 - d) current, for parameters and BatchNorm statistics alike.
 

@@ -34,6 +34,7 @@ ORDERS = ("fixed", "permuted", "reversed")
 PERMUTATION_SEED = 4604  # evaluation's permutations are a function of the record's index alone, in any layout
 
 
+@jax.named_scope("normalise")
 def normalise(image: jax.Array, card: DatasetCard) -> jax.Array:
     """uint8 or float [b, h, w, c] as stored -> float32 with each band's mean 0 and standard deviation 1."""
     return (image.astype(jnp.float32) - card.mean) / card.std

@@ -22,6 +22,7 @@ from ml_collections import ConfigDict
 from genseg import checkpoints, evaluate, inputs, optim, partition, report, tasks, transfer, tree
 from genseg import state as states
 from genseg.config import differences, section, to_json
+from genseg.data.card import DatasetCard
 from genseg.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -108,8 +109,9 @@ def make_train_step(
     def step(state: states.TrainState, metrics: report.StepMetrics, batch: dict[str, jax.Array]):
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         value, stats, grads = gradients(state.params, state.stats, batch, key)
-        updates, opt = optimizer.update(grads, state.opt, state.params)
-        params = optax.apply_updates(state.params, updates)
+        with jax.named_scope("optimizer"):
+            updates, opt = optimizer.update(grads, state.opt, state.params)
+            params = optax.apply_updates(state.params, updates)
         ema = state.ema
         if ema:
             ema = states.update_ema(ema, params, stats, state.step, decay=ema_decay, warmup=ema_warmup)
@@ -126,13 +128,13 @@ def make_train_step(
 
 
 @dataclasses.dataclass(frozen=True)
-class Setup:
-    """All parts of a run, built from its config; nothing is trained or written yet."""
+class Design:
+    """All that a config, a card and a mesh determine. No data is opened and no array made: the mesh may be of devices
+    that are not there (`genseg.dry_run`)."""
 
     config: ConfigDict
-    workdir: Path
+    card: DatasetCard
     mesh: Mesh
-    data: inputs.Inputs
     task: tasks.Task
     plan: Plan
     optim: optim.OptimSettings
@@ -141,26 +143,29 @@ class Setup:
     sharding: states.TrainState
     train_step: Callable
 
+
+@dataclasses.dataclass(frozen=True)
+class Setup(Design):
+    """A design with its data and its workdir; nothing is trained or written yet."""
+
+    workdir: Path
+    data: inputs.Inputs
+
     @property
     def meta(self) -> dict[str, Any]:
         return {
             "config": to_json(self.config),
-            "card": self.data.card.to_json(),
+            "card": self.card.to_json(),
             "versions": checkpoints.versions(),
         }
 
 
-def setup(config: ConfigDict, workdir: str) -> Setup:
-    """Opens the data, builds task, optimizer and step. Raises UserError for whatever does not fit together."""
-    mesh = partition.make_mesh(config.mesh.data, config.mesh.fsdp)
-    partition.check_batch(config.train.batch_size, mesh)
-    partition.check_batch(config.eval.batch_size, mesh)
-    data = inputs.open_inputs(config)
-    logger.info("%s", data.card.describe())
-    task = tasks.build(config, data.card)
+def design(config: ConfigDict, card: DatasetCard, mesh: Mesh) -> Design:
+    """Builds task, optimizer and step. Raises UserError for whatever does not fit together."""
+    task = tasks.build(config, card)
     if config.report.log_every < 1:
         raise UserError("config.report.log_every must be at least 1: a log line is where a broken loss is noticed")
-    the_plan = plan(config, data.card.splits[config.data.train_split], mesh.size)
+    the_plan = plan(config, card.splits[config.data.train_split], mesh.size)
     settings = section(optim.OptimSettings, config.optim, "optim")
     schedule = optim.learning_rate(settings, the_plan.steps, the_plan.warmup_steps)
     abstract_params, _ = jax.eval_shape(task.net.init, jax.random.key(0))
@@ -173,7 +178,17 @@ def setup(config: ConfigDict, workdir: str) -> Setup:
         ema_warmup=config.ema.warmup, seed=config.seed,
     )  # fmt: skip
     jitted = jax.jit(step, out_shardings=(sharding, partition.replicated(mesh)), donate_argnums=(0, 1))
-    return Setup(config, Path(workdir), mesh, data, task, the_plan, settings, optimizer, abstract, sharding, jitted)
+    return Design(config, card, mesh, task, the_plan, settings, optimizer, abstract, sharding, jitted)
+
+
+def setup(config: ConfigDict, workdir: str) -> Setup:
+    """The design for the devices at hand, and its data. Raises UserError for whatever does not fit together."""
+    mesh = partition.make_mesh(config.mesh.data, config.mesh.fsdp)
+    partition.check_batch(config.train.batch_size, mesh)
+    partition.check_batch(config.eval.batch_size, mesh)
+    data = inputs.open_inputs(config)
+    logger.info("%s", data.card.describe())
+    return Setup(**vars(design(config, data.card, mesh)), workdir=Path(workdir), data=data)
 
 
 def initial_state(run: Setup) -> states.TrainState:

@@ -32,6 +32,7 @@ class Head(nnx.Module):
         )
         self.norm_before_pool = norm_before_pool
 
+    @jax.named_scope("head")
     def __call__(self, x: jax.Array) -> jax.Array:
         x = x.astype(jnp.float32)
         x = self.norm(x).mean((1, 2)) if self.norm_before_pool else self.norm(x.mean((1, 2)))

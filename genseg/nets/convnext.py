@@ -21,6 +21,7 @@ class Stem(nnx.Module):
         self.conv = layers.patch_conv(channels, features, 4, init=init, dtype=dtype, rngs=rngs)
         self.norm = layers.layer_norm(features, EPSILON, dtype=dtype, rngs=rngs)
 
+    @jax.named_scope("stem")
     def __call__(self, x: jax.Array) -> jax.Array:
         return self.norm(self.conv(x))
 
@@ -32,6 +33,7 @@ class Downsample(nnx.Module):
         self.norm = layers.layer_norm(inputs, EPSILON, dtype=dtype, rngs=rngs)
         self.conv = layers.patch_conv(inputs, outputs, 2, init=init, dtype=dtype, rngs=rngs)
 
+    @jax.named_scope("downsample")
     def __call__(self, x: jax.Array) -> jax.Array:
         return self.conv(self.norm(x))
 
@@ -44,6 +46,7 @@ class DepthwiseConv(nnx.Module):
         self.bias = nnx.Param(jnp.zeros((features,), jnp.float32))
         self.dtype = dtype
 
+    @jax.named_scope("depthwise")
     def __call__(self, x: jax.Array) -> jax.Array:
         y = layers.depthwise_conv(x.astype(self.dtype), self.kernel[...].astype(self.dtype))
         return y + self.bias[...].astype(self.dtype)
@@ -56,6 +59,7 @@ class Mlp(nnx.Module):
         self.fc1 = layers.linear(features, 4 * features, init=init, dtype=dtype, rngs=rngs)
         self.fc2 = layers.linear(4 * features, features, init=init, dtype=dtype, rngs=rngs)
 
+    @jax.named_scope("mlp")
     def __call__(self, x: jax.Array) -> jax.Array:
         return self.fc2(jax.nn.gelu(self.fc1(x), approximate=False))
 
@@ -73,7 +77,10 @@ class Block(nnx.Module):
         self.drop_path = drop_path
 
     def __call__(self, x: jax.Array, key: jax.Array | None) -> jax.Array:
-        y = self.mlp(self.norm(self.conv_dw(x)))
+        y = self.conv_dw(x)
+        with jax.named_scope("norm"):
+            y = self.norm(y)
+        y = self.mlp(y)
         return x + layers.drop_path(y * self.gamma[...].astype(y.dtype), self.drop_path, key)
 
 
@@ -167,8 +174,9 @@ class ConvNeXt(nnx.Module):
         key = layers.require_key(train, key, self.drop_path)
         keys = [None if key is None else jax.random.fold_in(key, i) for i in range(sum(self.depths))]
         x, maps = self.stem(image), []
-        for stage in self.stages:
+        for number, stage in enumerate(self.stages):
             used, keys = keys[: len(stage.blocks)], keys[len(stage.blocks) :]
-            x = stage(x, used)
+            with jax.named_scope(f"stage{number}"):
+                x = stage(x, used)
             maps.append(x)
         return maps

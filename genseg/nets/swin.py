@@ -57,6 +57,7 @@ class Stem(nnx.Module):
         self.conv = layers.patch_conv(channels, features, 4, dtype=dtype, rngs=rngs)
         self.norm = layers.layer_norm(features, EPSILON, dtype=dtype, rngs=rngs)
 
+    @jax.named_scope("stem")
     def __call__(self, x: jax.Array) -> jax.Array:
         return self.norm(self.conv(_pad(x, 4, 4)))
 
@@ -71,6 +72,7 @@ class Downsample(nnx.Module):
         self.norm = layers.layer_norm(4 * features, EPSILON, dtype=dtype, rngs=rngs)
         self.reduction = layers.linear(4 * features, 2 * features, bias=False, dtype=dtype, rngs=rngs)
 
+    @jax.named_scope("downsample")
     def __call__(self, x: jax.Array) -> jax.Array:
         x = _pad(x, 2, 2)
         b, h, w, c = x.shape
@@ -88,6 +90,7 @@ class Attention(nnx.Module):
         self.relative_position_bias_table = nnx.Param(table)
         self.heads = heads
 
+    @jax.named_scope("attention")
     def __call__(self, x: jax.Array, window: tuple[int, int], mask: np.ndarray | None) -> jax.Array:
         """x [b windows n features], n pixels a window; mask [windows n n] is added to the logits."""
         b, windows, n, c = x.shape
@@ -109,6 +112,7 @@ class Mlp(nnx.Module):
         self.fc1 = layers.linear(features, 4 * features, dtype=dtype, rngs=rngs)
         self.fc2 = layers.linear(4 * features, features, dtype=dtype, rngs=rngs)
 
+    @jax.named_scope("mlp")
     def __call__(self, x: jax.Array) -> jax.Array:
         return self.fc2(jax.nn.gelu(self.fc1(x), approximate=False))
 
@@ -259,9 +263,10 @@ class Swin(nnx.Module):
         key = layers.require_key(train, key, self.drop_path)
         keys = [None if key is None else jax.random.fold_in(key, i) for i in range(sum(self.depths))]
         x, maps = self.stem(image), []
-        for stage in self.stages:
+        for number, stage in enumerate(self.stages):
             used, keys = keys[: len(stage.blocks)], keys[len(stage.blocks) :]
-            x = stage(x, used)
+            with jax.named_scope(f"stage{number}"):
+                x = stage(x, used)
             maps.append(x)
         return maps
 

@@ -52,6 +52,7 @@ class UperHead(nnx.Module):
         self.fpn_bottleneck = conv(len(dims) * channels, 3)
         self.logits = LogitHead(channels, classes, dropout, rngs=rngs)
 
+    @jax.named_scope("head")
     def __call__(self, maps: Sequence[jax.Array], *, train: bool, key: jax.Array | None) -> jax.Array:
         def resize_to(x: jax.Array, like: jax.Array) -> jax.Array:
             return layers.resize(x, like.shape[1], like.shape[2])
@@ -82,6 +83,7 @@ class FcnHead(nnx.Module):
         self.conv = layers.ConvNormRelu(features, channels, 3, dtype=dtype, rngs=rngs)
         self.logits = LogitHead(channels, classes, dropout, rngs=rngs)
 
+    @jax.named_scope("aux_head")
     def __call__(self, x: jax.Array, *, train: bool, key: jax.Array | None) -> jax.Array:
         return self.logits(self.conv(x, train=train), key)
 
