@@ -51,7 +51,7 @@ def get_config() -> ConfigDict:
     config.init.checkpoint = ""  # a pre-training workdir; "" = from scratch
     config.init.ema = False
     config.init.best = False
-    config.init.stem = "exact"  # how a stem of other channels is made to fit: exact, repeat, mean, zero, random
+    config.init.stem = "exact"  # how a stem of other channels is made to fit: exact, universal, repeat, mean, zero, random
 
     config.loss = ConfigDict()
     config.loss.smoothing = 0.0
@@ -66,6 +66,8 @@ def get_config() -> ConfigDict:
     config.train.accumulation = 1
 
     config.optim = ConfigDict()
+    config.optim.scaling = "none"
+    config.optim.scaling_batch = 0
     config.optim.learning_rate = 4e-3
     config.optim.min_learning_rate = 0.0
     config.optim.warmup_learning_rate = 5e-7

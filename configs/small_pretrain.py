@@ -13,15 +13,12 @@ Lab note
 
 from ml_collections import ConfigDict
 
+from genseg.config import options
+
 
 def get_config(arguments: str = "") -> ConfigDict:
-    """arguments: "objective=csp|rgb,channels=N", in any order; both may be left out (csp, 4)."""
-    options = {"objective": "csp", "channels": "4"}
-    for pair in filter(None, arguments.split(",")):
-        key, _, value = pair.partition("=")
-        if key not in options:
-            raise KeyError(f"'{key}' after the config's colon; known are {', '.join(options)}")
-        options[key] = value
+    """arguments: "objective=csp|rgb,channels=N" or "channels=(3,4,5)" for all of these at once; defaults csp and 4."""
+    chosen = options(arguments, objective="csp", channels=4)
 
     config = ConfigDict()
     config.task = "pretrain"
@@ -42,13 +39,19 @@ def get_config(arguments: str = "") -> ConfigDict:
     config.augment.eval_size = 64
     config.augment.scale = (0.5, 1.0)
     config.augment.ratio = (3 / 4, 4 / 3)
+    config.augment.interpolation = "area"  # OpenCV; "bicubic" (Pillow) is what published scores use, and slower
     config.augment.horizontal_flip = 0.5
     config.augment.vertical_flip = 0.0
+    config.augment.rand_augment = ConfigDict()
+    config.augment.rand_augment.layers = 0  # none: it pays in long schedules only
+    config.augment.rand_augment.magnitude = 9.0
+    config.augment.rand_augment.magnitude_std = 0.5
+    config.augment.rand_augment.prob = 0.5
     config.augment.eval_crop_share = 1.0
 
     config.csp = ConfigDict()
-    config.csp.objective = options["objective"]
-    config.csp.channels = int(options["channels"])
+    config.csp.objective = chosen["objective"]
+    config.csp.channels = chosen["channels"]
     config.csp.fill = "random"
     config.csp.per = "image"
 
@@ -91,6 +94,8 @@ def get_config(arguments: str = "") -> ConfigDict:
     config.train.accumulation = 1
 
     config.optim = ConfigDict()
+    config.optim.scaling = "none"
+    config.optim.scaling_batch = 0
     config.optim.learning_rate = 1.5e-3
     config.optim.min_learning_rate = 1e-5
     config.optim.warmup_learning_rate = 0.0
@@ -114,6 +119,7 @@ def get_config(arguments: str = "") -> ConfigDict:
     config.eval.batch_size = 200
     config.eval.ema = True
     config.eval.orders = ("fixed", "permuted", "reversed")
+    config.eval.permutations = 1  # random orders of each image that "permuted" is averaged over
 
     config.mesh = ConfigDict()
     config.mesh.data = -1

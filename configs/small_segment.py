@@ -91,7 +91,7 @@ def get_config(name: str = "naip") -> ConfigDict:
     config.init.checkpoint = ""  # a pre-training workdir; "" = from scratch
     config.init.ema = True
     config.init.best = False
-    config.init.stem = "exact"  # how a stem of other channels is made to fit: exact, repeat, mean, zero, random
+    config.init.stem = "exact"  # how a stem of other channels is made to fit: exact, universal, repeat, mean, zero, random
 
     config.loss = ConfigDict()
     config.loss.smoothing = 0.0
@@ -106,6 +106,8 @@ def get_config(name: str = "naip") -> ConfigDict:
     config.train.accumulation = 1
 
     config.optim = ConfigDict()
+    config.optim.scaling = "none"
+    config.optim.scaling_batch = 0
     config.optim.learning_rate = 5e-4
     config.optim.min_learning_rate = 0.0
     config.optim.warmup_learning_rate = 5e-7

@@ -1,9 +1,11 @@
-"""From a locked ml_collections section to the plain dataclass that one part of the code takes."""
+"""Between ml_collections and plain data: options behind a config's colon, sections as dataclasses, JSON."""
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import json
+import re
 from typing import Any, TypeVar
 
 from ml_collections import ConfigDict
@@ -11,6 +13,29 @@ from ml_collections import ConfigDict
 from genseg.errors import UserError
 
 Settings = TypeVar("Settings")
+
+
+def options(text: str, **defaults: Any) -> dict[str, Any]:
+    """What stands behind a config file's colon, as in `configs/pretrain.py:convnext_tiny,channels=(3,4,5)`.
+
+    A value without a name belongs to the first option. Numbers and tuples are written as in Python, all else is text.
+    Raises UserError for an option that is not among `defaults`, or given twice.
+    """
+    chosen: dict[str, Any] = {}
+    for part in filter(None, re.split(r",(?![^(]*\))", text)):
+        name, equals, value = part.partition("=")
+        if not equals:
+            name, value = next(iter(defaults)), part
+        if name not in defaults or name in chosen:
+            raise UserError(
+                f"'{part}' behind the config's colon: known are {', '.join(f'{k}={v}' for k, v in defaults.items())}, "
+                "each once"
+            )
+        try:
+            chosen[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            chosen[name] = value
+    return defaults | chosen
 
 
 def section(cls: type[Settings], config: ConfigDict, name: str) -> Settings:

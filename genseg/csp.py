@@ -8,11 +8,17 @@ leaves open is an argument:
   first ones (R, then G), as a plain tiling does.
 * `per`: "image" draws an order for every image, "batch" one for the whole batch.
 
+One backbone for several channel counts (not in the paper) has a stem for the largest, n_max. Each image draws its n;
+the places from n on are unused (index -1, zeros), and the others are scaled by sqrt(n_max / n): weights that are
+independent over channels then give the stem's response the same variance for every n.
+
 Indices become a one-hot [b, m, n] contraction, which runs on the accelerator, costs no host time and, being elementwise
 in the batch, needs no collective when the batch is sharded.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -57,8 +63,44 @@ def draw_orders(key: jax.Array, batch: int, source: int, channels: int, *, fill:
     return jax.vmap(lambda k: draw_order(k, source, channels, fill))(keys)
 
 
+def draw_mixed_orders(
+    key: jax.Array, batch: int, source: int, counts: Sequence[int], *, fill: str, per: str
+) -> jax.Array:
+    """Random orders of one of several lengths: int32 [batch, max(counts)], -1 in the places that are not used.
+
+    With per="image" each pair of neighbours (0 and 1, 2 and 3, ...) draws its n uniformly from `counts`, since these are
+    the images that mixup and CutMix blend, and each image its own order of that length. per="batch": one for all.
+    """
+    widest = max(counts)
+    count_key, order_key = jax.random.split(key)
+    orders = jnp.stack([
+        pad_order(draw_orders(jax.random.fold_in(order_key, n), batch, source, n, fill=fill, per=per), widest)
+        for n in counts
+    ])
+    pairs = jnp.zeros(batch, jnp.int32) if per == "batch" else jnp.arange(batch) // 2
+    drawn = jax.vmap(lambda i: jax.random.randint(jax.random.fold_in(count_key, i), (), 0, len(counts)))(pairs)
+    chosen = jax.nn.one_hot(drawn, len(counts), axis=0, dtype=jnp.int32)
+    return jnp.einsum("kb,kbn->bn", chosen, orders)
+
+
+def pad_order(order: jax.Array, width: int) -> jax.Array:
+    """int32 [..., n] -> [..., width], the further places unused (-1)."""
+    pad = jnp.full((*order.shape[:-1], width - order.shape[-1]), -1, jnp.int32)
+    return jnp.concatenate([order, pad], axis=-1)
+
+
+def channel_weight(order: jax.Array) -> jax.Array:
+    """What each channel is multiplied by: int32 [..., n_max] -> float32; 0 if unused, else sqrt(n_max / n)."""
+    used = order >= 0
+    n = used.sum(-1, keepdims=True)
+    return jnp.where(used, jnp.sqrt(order.shape[-1] / n), 0.0)
+
+
 def apply_order(image: jax.Array, order: jax.Array) -> jax.Array:
-    """Takes source channels by index: float [b, h, w, m] and int32 [n] or [b, n] -> float [b, h, w, n], bit-exactly."""
+    """Takes source channels by index: float [b, h, w, m] and int32 [n] or [b, n] -> float [b, h, w, n], bit-exactly.
+
+    Index -1 gives a channel of zeros.
+    """
     order = jnp.broadcast_to(order, (image.shape[0], order.shape[-1]))
     one_hot = jax.nn.one_hot(order, image.shape[-1], axis=1, dtype=image.dtype)  # [b, m, n]
     # HIGHEST: a one-hot product must copy float32 pixels, not round them to bfloat16 as TPU matmuls do by default.

@@ -12,21 +12,26 @@ from ml_collections import ConfigDict
 
 from genseg import partition
 from genseg.config import section
-from genseg.data import augment, pipeline, prepare
+from genseg.data import augment, pipeline, prepare, randaugment
 from genseg.data.card import DatasetCard
+from genseg.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
 class ClassificationAugment:
     """config.augment of pre-training. size, eval_size: sides in pixels in training and at evaluation; scale, ratio: of
-    RandomResizedCrop; flips: probabilities; eval_crop_share: side of evaluation's central crop over the shorter side."""
+    RandomResizedCrop; interpolation: of both resizes, one of `augment.INTERPOLATIONS`; flips: probabilities;
+    rand_augment: fields of `randaugment.RandAugment`; eval_crop_share: side of evaluation's central crop over the
+    shorter side."""
 
     size: int
     eval_size: int
     scale: tuple[float, float]
     ratio: tuple[float, float]
+    interpolation: str
     horizontal_flip: float
     vertical_flip: float
+    rand_augment: ConfigDict
     eval_crop_share: float
 
 
@@ -93,10 +98,23 @@ def open_inputs(config: ConfigDict) -> Inputs:
     card = train_split.card
     if card.task == "classification":
         a = section(ClassificationAugment, config.augment, "augment")
-        train_transform = augment.classification_train(
-            a.size, scale=a.scale, ratio=a.ratio, horizontal_flip=a.horizontal_flip, vertical_flip=a.vertical_flip
+        randomly = section(randaugment.RandAugment, a.rand_augment, "augment.rand_augment")
+        if randomly.layers and (card.channels != 3 or a.interpolation not in randaugment.RESAMPLING):
+            raise UserError(
+                f"RandAugment is defined on red, green and blue with bicubic or bilinear resampling; {card.name} has "
+                f"{card.channels} bands and config.augment.interpolation is '{a.interpolation}': set "
+                "config.augment.rand_augment.layers to 0 or config.augment.interpolation to 'bicubic'"
+            )
+        train_transform = randaugment.with_rand_augment(
+            augment.classification_train(
+                a.size, scale=a.scale, ratio=a.ratio, horizontal_flip=a.horizontal_flip,
+                vertical_flip=a.vertical_flip, interpolation=a.interpolation,
+            ),
+            randomly, fill=tuple(card.fill.tolist()), interpolation=a.interpolation,
+        )  # fmt: skip
+        eval_transform = augment.classification_eval(
+            a.eval_size, crop_share=a.eval_crop_share, interpolation=a.interpolation
         )
-        eval_transform = augment.classification_eval(a.eval_size, crop_share=a.eval_crop_share)
     else:
         a = section(SegmentationAugment, config.augment, "augment")
         train_transform = augment.segmentation_train(

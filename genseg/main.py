@@ -65,7 +65,8 @@ def parse(argv: list[str]) -> list[str]:
     except OSError as error:
         raise UserError(f"the config file does not load: {' '.join(str(error).split())}") from error
     except flags.Error as error:
-        raise UserError(str(error)) from error
+        # A config file's own UserError arrives as the last line of a traceback in text.
+        raise UserError(str(error).rpartition("genseg.errors.UserError: ")[2].strip()) from error
 
 
 def run(argv: list[str] | None = None) -> None:

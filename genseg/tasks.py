@@ -44,13 +44,16 @@ def normalise(image: jax.Array, card: DatasetCard) -> jax.Array:
 class Pretrain:
     """Classification of n-channel images made from the data's source channels.
 
+    counts: the channel count n, or several: then the network has max(counts) channels and each image draws its n (see
+      `csp.draw_mixed_orders`).
     objective: "csp" (Channel Shuffling Pre-training) or "rgb" (IM-RGB: the source channels as they are).
     orders: channel orders to evaluate in, of ORDERS; "fixed" is the score.
+    permutations: how many random orders of each evaluation image "permuted" is averaged over.
     """
 
     net: Net
     card: DatasetCard
-    channels: int
+    counts: tuple[int, ...]
     objective: str
     fill: str
     per: str
@@ -58,15 +61,18 @@ class Pretrain:
     erasing: mixing.Erasing
     smoothing: float
     orders: Sequence[str]
+    permutations: int = 1
 
     def __post_init__(self):
         source = self.card.channels
         if self.objective not in OBJECTIVES:
             raise UserError(f"config.csp.objective is '{self.objective}'; it must be one of {OBJECTIVES}")
-        if self.objective == "rgb" and self.channels != source:
+        if not self.counts or min(self.counts) < 1 or len(set(self.counts)) < len(self.counts):
+            raise UserError(f"config.csp.channels is {self.counts}; give one count of at least 1, or several different")
+        if self.objective == "rgb" and self.counts != (source,):
             raise UserError(
                 f"config.csp.objective 'rgb' keeps the data's {source} channels but config.csp.channels is "
-                f"{self.channels}; set it to {source} (fine-tuning inflates the stem), or use objective 'csp'"
+                f"{_plain(self.counts)}; set it to {source} (fine-tuning inflates the stem), or use objective 'csp'"
             )
         if self.fill not in csp.FILLS or self.per not in csp.PERS:
             raise UserError(f"config.csp.fill must be one of {csp.FILLS} and config.csp.per one of {csp.PERS}")
@@ -85,45 +91,74 @@ class Pretrain:
     def loss_sum(self, params: Any, stats: Any, batch: Batch, key: jax.Array) -> tuple[jax.Array, Any]:
         csp_key, erase_key, mix_key, net_key = jax.random.split(key, 4)
         image = normalise(batch["image"], self.card)
-        if self.objective == "csp":
-            image = csp.shuffle(image, csp_key, self.channels, fill=self.fill, per=self.per)
+        universal = len(self.counts) > 1
+        if universal:
+            order = csp.draw_mixed_orders(
+                csp_key, image.shape[0], self.card.channels, self.counts, fill=self.fill, per=self.per
+            )
+            image = csp.apply_order(image, order)
+        elif self.objective == "csp":
+            image = csp.shuffle(image, csp_key, self.counts[0], fill=self.fill, per=self.per)
         if self.erasing.prob > 0:
             image = mixing.erase(image, erase_key, self.erasing)
+        if universal:  # behind erasing, whose noise would fill the unused channels
+            image *= csp.channel_weight(order)[:, None, None]
         target = losses.soft_targets(batch["label"], len(self.card.classes), self.smoothing)
         if self.mixing.on:
             image, target = mixing.mix(image, target, mix_key, self.mixing)
         logits, stats = self.net.apply(params, stats, image, train=True, key=net_key)
         return losses.soft_cross_entropy_sum(logits, target, batch["valid"]), stats
 
-    def in_order(self, image: jax.Array, index: jax.Array, order: str) -> jax.Array:
-        """float [b, h, w, m] -> [b, h, w, channels] in one of ORDERS."""
-        source = self.card.channels
-        if order == "fixed":
-            return csp.apply_order(image, csp.fixed_order(source, self.channels))
-        if order == "reversed":
-            return csp.apply_order(image, csp.reversed_order(source, self.channels))
-        key = jax.random.key(PERMUTATION_SEED)
+    def in_order(self, image: jax.Array, order: jax.Array) -> jax.Array:
+        """float [b, h, w, m] and int32 [n] or [b, n] -> the network's input [b, h, w, max(counts)]."""
+        order = csp.pad_order(order, max(self.counts))
+        return csp.apply_order(image, order) * csp.channel_weight(order)[..., None, None, :].astype(image.dtype)
+
+    def permuted_orders(self, index: jax.Array, channels: int, draw: jax.Array) -> jax.Array:
+        """int32 [b, channels]: the `draw`-th random order of each record, whatever batch and device it is in."""
+        key = jax.random.fold_in(jax.random.key(PERMUTATION_SEED), draw)
         keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(index.astype(jnp.uint32))
-        return csp.apply_order(
-            image, jax.vmap(lambda k: csp.draw_order(k, source, self.channels, self.fill))(keys)
-        )
+        return jax.vmap(lambda k: csp.draw_order(k, self.card.channels, channels, self.fill))(keys)
 
     def eval_step(self, params: Any, stats: Any, batch: Batch) -> dict[str, jax.Array]:
-        image = normalise(batch["image"], self.card)
+        """{"images": int32 [], "ORDER/N": int32 [draws, 2]}: counts of right top-1 and top-5, a row a permutation."""
+        image, source = normalise(batch["image"], self.card), self.card.channels
+
+        def right(order: jax.Array) -> jax.Array:
+            logits, _ = self.net.apply(params, stats, self.in_order(image, order), train=False)
+            return metrics.top_k_counts(logits, batch["label"], batch["valid"])
+
         counts = {"images": jnp.sum(batch["valid"], dtype=jnp.int32)}
-        for order in self.orders:
-            logits, _ = self.net.apply(params, stats, self.in_order(image, batch["index"], order), train=False)
-            counts[order] = metrics.top_k_counts(logits, batch["label"], batch["valid"])
+        for n in self.counts:
+            if "fixed" in self.orders:
+                counts[f"fixed/{n}"] = right(csp.fixed_order(source, n))[None]
+            if "reversed" in self.orders:
+                counts[f"reversed/{n}"] = right(csp.reversed_order(source, n))[None]
+            if "permuted" in self.orders:
+                counts[f"permuted/{n}"] = jax.lax.map(
+                    lambda draw, n=n: right(self.permuted_orders(batch["index"], n, draw)), jnp.arange(self.permutations)
+                )
         return counts
 
     def summarize(self, counts: dict[str, np.ndarray]) -> dict[str, float]:
-        """{"top1", "top5"} in the fixed order, and {"top1_permuted", ...} for the others; shares in [0, 1]."""
+        """{"top1", "top5"} in the fixed order, {"top1_permuted", ...} in the others; shares in [0, 1].
+
+        With several channel counts these are means over them, and {"top1_n3", "top1_permuted_n3", ...} are added.
+        """
         scores = {}
         for order in self.orders:
             suffix = "" if order == "fixed" else f"_{order}"
-            for k, right in zip(("top1", "top5"), counts[order], strict=True):
-                scores[k + suffix] = float(right / counts["images"])
+            for k, name in enumerate(("top1", "top5")):
+                each = {n: float(counts[f"{order}/{n}"][:, k].mean() / counts["images"]) for n in self.counts}
+                scores[name + suffix] = sum(each.values()) / len(each)
+                if len(each) > 1:
+                    scores |= {f"{name}{suffix}_n{n}": share for n, share in each.items()}
         return scores
+
+
+def _plain(counts: tuple[int, ...]) -> int | tuple[int, ...]:
+    """As config.csp.channels has it."""
+    return counts[0] if len(counts) == 1 else counts
 
 
 @dataclass(frozen=True)
@@ -194,15 +229,17 @@ def build_pretrain(config: ConfigDict, card: DatasetCard) -> Pretrain:
             f"mixup and CutMix pair images, but config.train.batch_size {config.train.batch_size} in "
             f"{config.train.accumulation} microbatches leaves an odd number; make it even, or set config.mixing.prob=0"
         )
+    channels = config.csp.channels
+    counts = (channels,) if isinstance(channels, int) else tuple(channels)
     net = classifier(
-        model.backbone, channels=config.csp.channels, classes=len(card.classes), drop_path=model.drop_path,
+        model.backbone, channels=max(counts, default=1), classes=len(card.classes), drop_path=model.drop_path,
         dtype=model.dtype, remat=model.remat, head_init_scale=model.head_init_scale,
     )  # fmt: skip
     return Pretrain(
-        net=net, card=card, channels=config.csp.channels, objective=config.csp.objective, fill=config.csp.fill,
+        net=net, card=card, counts=counts, objective=config.csp.objective, fill=config.csp.fill,
         per=config.csp.per, mixing=mixed,
         erasing=section(mixing.Erasing, config.erasing, "erasing"), smoothing=config.loss.smoothing,
-        orders=tuple(config.eval.orders),
+        orders=tuple(config.eval.orders), permutations=config.eval.permutations,
     )  # fmt: skip
 
 

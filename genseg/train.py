@@ -166,7 +166,7 @@ def design(config: ConfigDict, card: DatasetCard, mesh: Mesh) -> Design:
     if config.report.log_every < 1:
         raise UserError("config.report.log_every must be at least 1: a log line is where a broken loss is noticed")
     the_plan = plan(config, card.splits[config.data.train_split], mesh.size)
-    settings = section(optim.OptimSettings, config.optim, "optim")
+    settings = optim.scaled(section(optim.OptimSettings, config.optim, "optim"), config.train.batch_size)
     schedule = optim.learning_rate(settings, the_plan.steps, the_plan.warmup_steps)
     abstract_params, _ = jax.eval_shape(task.net.init, jax.random.key(0))
     optimizer = optim.build(settings, abstract_params, schedule)

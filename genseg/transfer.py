@@ -41,7 +41,7 @@ def adopt_backbone(
 ) -> tuple[tree.Tree, TransferReport]:
     """Parameters like `target` whose backbone is `source`'s; heads and output norms stay `target`'s own.
 
-    The stem's input channels may differ: `rule` ("exact", "repeat", "mean", "zero", "random"; see nets/stem.py) makes
+    The stem's input channels may differ: `rule` (one of nets/stem.py `RULES`) makes
     the kernel fit. Raises UserError, naming `origin`, unless every backbone parameter is found with the right shape.
     """
     wanted = dict(tree.items(target))
@@ -66,7 +66,7 @@ def adopt_backbone(
                 raise UserError(
                     f"the checkpoint {origin} has a stem of {have[2]} input channels and this network needs {want[2]}; "
                     f"pre-train with config.csp.channels={want[2]}, or name a rule in config.init.stem: repeat, mean, "
-                    f"zero or random"
+                    f"zero, random or, where it was trained for several channel counts, universal"
                 )
             result[path] = inflate_stem(jnp.asarray(given[path]), want[2], rule, key)
             inflated.append(path)

@@ -91,3 +91,44 @@ def test_wrong_options_are_named():
         csp.draw_order(jax.random.key(0), 3, 4, "best")
     with pytest.raises(ValueError, match="per is 'pixel'"):
         csp.draw_orders(jax.random.key(0), 2, 3, 4, fill="random", per="pixel")
+
+
+COUNTS = (3, 4, 5)
+
+
+@pytest.mark.parametrize("per", csp.PERS)
+def test_mixed_orders_are_orders_of_one_of_the_counts_with_unused_places_behind(per):
+    orders = np.asarray(csp.draw_mixed_orders(jax.random.key(0), 600, 3, COUNTS, fill="random", per=per))
+    assert orders.shape == (600, 5)
+    n = (orders >= 0).sum(1)
+    for row, used in zip(orders, n, strict=True):
+        assert used in COUNTS and (row[:used] >= 0).all() and (row[used:] == -1).all()
+        times = np.bincount(row[:used], minlength=3)
+        assert times.min() >= used // 3 and times.max() <= -(-used // 3)
+    assert (n[0::2] == n[1::2]).all()  # the images that mixup blends
+    if per == "batch":
+        assert (orders == orders[0]).all()
+    else:
+        found = [int((n[::2] == count).sum()) for count in COUNTS]
+        assert chisquare(found).pvalue > 1e-4
+        assert len({tuple(row) for row in orders[n == 3]}) == 6
+
+
+def test_unused_channels_are_zero_and_the_response_of_a_fresh_stem_has_one_scale_for_every_count():
+    rng = np.random.default_rng(0)
+    image = rng.normal(size=(64, 4, 4, 3)).astype("f4")
+    kernel = rng.normal(size=(5, 256)).astype("f4")
+    spread = []
+    for n in COUNTS:
+        order = csp.pad_order(csp.fixed_order(3, n), 5)
+        wide = csp.apply_order(jnp.asarray(image), order) * csp.channel_weight(order)
+        assert (np.asarray(wide)[..., n:] == 0).all() and np.abs(wide[..., :n]).min() > 0
+        # Channels that repeat one another are correlated, but fresh weights are not: their variances add up.
+        spread.append(float(np.sqrt(np.mean(np.square(wide @ kernel)))))
+    np.testing.assert_allclose(spread, spread[-1], rtol=0.05)
+    unscaled = [s * np.sqrt(n / 5) for s, n in zip(spread, COUNTS, strict=True)]
+    assert unscaled[0] < 0.85 * unscaled[-1]  # what the weight mends
+
+
+def test_one_count_is_not_scaled():
+    assert (np.asarray(csp.channel_weight(csp.fixed_order(3, 4))) == 1).all()

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from genseg.data import augment
 from genseg.data.card import Band, DatasetCard
@@ -227,3 +228,39 @@ def test_evaluation_crops_and_pads():
     assert (out["image"][20:] == card.fill).all()
     with pytest.raises(UserError, match="big has 20 x 30"):
         augment.segmentation_eval(card, size=(16, 32))({"image": image, "label": mask, "name": "big"}, None)
+
+
+def torchvision_eval(picture, size, share):
+    """Resize(int(size / share), BICUBIC) and CenterCrop(size), as torchvision/transforms/functional.py has them."""
+    w, h = picture.size
+    short = int(size / share)
+    new_w, new_h = (short, int(short * h / w)) if w <= h else (int(short * w / h), short)
+    picture = picture.resize((new_w, new_h), Image.Resampling.BICUBIC)
+    top, left = int(round((new_h - size) / 2.0)), int(round((new_w - size) / 2.0))
+    return np.asarray(picture.crop((left, top, left + size, top + size)))
+
+
+@pytest.mark.parametrize("shape", [(375, 500), (500, 375), (333, 500), (257, 300), (60, 61), (256, 256)])
+def test_published_evaluation_is_torchvisions_bit_for_bit(shape):
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    transform = augment.classification_eval(224, crop_share=0.875, interpolation="bicubic")
+    want = torchvision_eval(Image.fromarray(image), 224, 0.875)
+    np.testing.assert_array_equal(transform({"image": image, "label": 0}, None)["image"], want)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize("bands", [1, 3, 5])
+def test_bicubic_of_any_bands_is_pillows_band_by_band(bands, dtype):
+    image = (np.random.default_rng(1).random((40, 50, bands)) * 250).astype(dtype)
+    out = augment.resize(image, 17, 23, "bicubic")
+    assert out.dtype == image.dtype and out.shape == (17, 23, bands)
+    for band in range(bands):
+        plane = image[..., band] if dtype == "uint8" else image[..., band].astype("f4")
+        want = np.asarray(Image.fromarray(plane).resize((23, 17), Image.Resampling.BICUBIC))
+        want = np.clip(want, plane.min(), plane.max()) if dtype == "float32" else want
+        np.testing.assert_allclose(out[..., band], want, atol=0.5 if dtype == "uint16" else 0)
+
+
+def test_unknown_interpolation_is_named():
+    with pytest.raises(UserError, match="'nearest': choose one of area"):
+        augment.classification_train(32, interpolation="nearest")

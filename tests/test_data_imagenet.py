@@ -400,7 +400,8 @@ def test_batches_of_the_published_transform(tfds_copy, tmp_path):
     folder = ImageNet2012(source=str(tfds_copy), partial=True).prepare(tmp_path / "data")
     split = pipeline.open_split(folder, "train")
     plain = augment.classification_train(48)
-    transform = randaugment.with_rand_augment(plain, prob=1.0, fill=(1, 2, 3))
+    settings = randaugment.RandAugment(prob=1.0)
+    transform = randaugment.with_rand_augment(plain, settings, fill=(1, 2, 3), interpolation="bicubic")
     batches = [
         next(pipeline.train_batches(split, transform=transform, batch_size=6, seed=3, threads=n)) for n in (1, 2)
     ]

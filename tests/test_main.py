@@ -4,6 +4,7 @@ import pytest
 import tiny
 
 CONFIG = f"--config={tiny.ROOT / 'configs' / 'small_pretrain.py'}"
+PRETRAIN = f"--config={tiny.ROOT / 'configs' / 'pretrain.py'}"
 
 
 @pytest.mark.parametrize(
@@ -14,7 +15,8 @@ CONFIG = f"--config={tiny.ROOT / 'configs' / 'small_pretrain.py'}"
         ([CONFIG], "--workdir is missing"),
         ([CONFIG, "--workdir=w", "--config.optim.lr=1"], "config.optim.lr"),
         ([CONFIG, "--workdir=w", "--config.train.steps=many"], "many"),
-        ([CONFIG + ":chanels=4", "--workdir=w"], "'chanels' after the config's colon"),
+        ([CONFIG + ":chanels=4", "--workdir=w"], "error: 'chanels=4' behind the config's colon"),
+        ([PRETRAIN + ":resnet50", "--workdir=w"], "error: no published recipe for 'resnet50'"),
         ([CONFIG, "--workdir=w", "--config.data.source=/no/such/folder"], "There is no data set at /no/such/folder"),
         ([CONFIG, "--workdir=w", "--config.mesh.data=3"], "does not cover the 1 devices"),
         ([CONFIG, "--workdir=w", "config.seed=1"], "unknown argument 'config.seed=1'"),

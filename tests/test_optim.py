@@ -12,7 +12,7 @@ from genseg.errors import UserError
 from genseg.nets import segmenter
 
 BASE = optim.OptimSettings(
-    learning_rate=4e-3, min_learning_rate=1e-6, warmup_learning_rate=0.0, schedule="cosine", power=1.0, b1=0.9, b2=0.999,
+    scaling="none", scaling_batch=0, learning_rate=4e-3, min_learning_rate=1e-6, warmup_learning_rate=0.0, schedule="cosine", power=1.0, b1=0.9, b2=0.999,
     eps=1e-8, weight_decay=0.05, no_decay=(r".*/(bias|scale|gamma)",), clip_norm=0.0, layer_decay=1.0,
     layer_decay_layers=6,
 )  # fmt: skip
@@ -34,6 +34,17 @@ def test_poly_without_warmup():
     rate = optim.learning_rate(settings(schedule="poly", power=0.9, min_learning_rate=0.0), 50, 0)
     assert rate(10) == pytest.approx(4e-3 * 0.8**0.9, rel=1e-5)
     assert rate(50) == 0
+
+
+@pytest.mark.parametrize(("rule", "factor"), [("none", 1.0), ("linear", 4.0), ("sqrt", 2.0)])
+def test_learning_rates_follow_the_batch_only_by_the_named_rule(rule, factor):
+    given = settings(scaling=rule, scaling_batch=256, warmup_learning_rate=1e-5)
+    found = optim.scaled(given, 1024)
+    assert found.learning_rate == pytest.approx(4e-3 * factor)
+    assert found.min_learning_rate == pytest.approx(1e-6 * factor)
+    assert found.warmup_learning_rate == pytest.approx(1e-5 * factor)
+    assert optim.scaled(found, 1024) == found  # not twice
+    assert optim.scaled(given, 256).learning_rate == 4e-3
 
 
 def test_layer_factors_of_convnext_tiny_as_published():

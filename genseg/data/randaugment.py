@@ -17,6 +17,7 @@ positions are rounded to 1/32 pixel.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -25,6 +26,7 @@ import numpy as np
 from PIL import Image
 
 from genseg.data.augment import Transform
+from genseg.errors import UserError
 
 RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
@@ -267,11 +269,28 @@ def rand_augment(
     return image
 
 
-def with_rand_augment(transform: Transform, **options) -> Transform:
-    """`transform` (crop and flip), then `rand_augment` with these keyword arguments.
+@dataclass(frozen=True)
+class RandAugment:
+    """Settings as plain data: the arguments of `rand_augment` of the same names; layers = 0 is off."""
 
-    The published pre-training transform is `with_rand_augment(classification_train(224))`.
+    layers: int = 2
+    magnitude: float = 9.0
+    magnitude_std: float = 0.5
+    prob: float = 0.5
+
+
+def with_rand_augment(
+    transform: Transform, settings: RandAugment, *, fill: tuple[int, int, int], interpolation: str
+) -> Transform:
+    """`transform` (crop and flip), then `rand_augment`. With settings.layers = 0 it is `transform` itself.
+
+    Raises: UserError for settings out of range.
     """
+    if settings.layers < 0 or not 0 <= settings.magnitude <= 10 or not 0 <= settings.prob <= 1:
+        raise UserError(f"{settings}: layers is at least 0, magnitude 0 to 10, prob 0 to 1.")
+    if settings.layers == 0:
+        return transform
+    options = dict(dataclasses.asdict(settings), fill=fill, interpolation=interpolation)
 
     def augmented(record: dict, rng: np.random.Generator) -> dict:
         record = transform(record, rng)

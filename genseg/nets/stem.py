@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from genseg.errors import UserError
 from genseg.nets.layers import weight_init
 
-RULES = ("exact", "repeat", "mean", "zero", "random")
+RULES = ("exact", "universal", "repeat", "mean", "zero", "random")
 
 
 def inflate_stem(kernel: jax.Array, channels: int, rule: str, key: jax.Array | None = None) -> jax.Array:
@@ -16,6 +16,8 @@ def inflate_stem(kernel: jax.Array, channels: int, rule: str, key: jax.Array | N
 
     With n = m every rule returns the kernel unchanged, but `mean`, which still averages. Else:
       exact: refused.
+      universal: for a stem trained for several channel counts up to m (`csp.draw_mixed_orders`): n < m takes the first n
+        bands times sqrt(m/n), which is what training did with n channels; n > m is `repeat`.
       repeat: band i takes source band i mod m, times m/n (timm/models/_manipulate.py `adapt_input_conv`). The response to
         equal bands is unchanged where m divides n; elsewhere the bands that occur once more weigh a little more.
       mean: every band takes the mean over the source bands, times m/n. The response to equal bands is unchanged.
@@ -36,7 +38,9 @@ def inflate_stem(kernel: jax.Array, channels: int, rule: str, key: jax.Array | N
                 f"({', '.join(RULES[1:])})"
             )
         return kernel
-    if rule == "repeat":
+    if rule == "universal" and channels < source:
+        return kept * jnp.asarray((source / channels) ** 0.5, kernel.dtype)
+    if rule in ("repeat", "universal"):
         return kernel[:, :, jnp.arange(channels) % source] * (source / channels)
     if rule == "mean":
         return jnp.repeat(kernel.mean(2, keepdims=True), channels, 2) * (source / channels)

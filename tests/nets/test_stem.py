@@ -47,6 +47,15 @@ def test_exact_and_unknown_rules():
     np.testing.assert_array_equal(inflate_stem(KERNEL, 3, "exact"), KERNEL)
     with pytest.raises(UserError, match="3 input channels and 4 are wanted"):
         inflate_stem(KERNEL, 4, "exact")
-    with pytest.raises(UserError, match="'avarage' is not known; choose one of exact, repeat"):
+    with pytest.raises(UserError, match="'avarage' is not known; choose one of exact, universal, repeat"):
         inflate_stem(KERNEL, 4, "avarage")
-    assert RULES == ("exact", "repeat", "mean", "zero", "random")
+    assert RULES == ("exact", "universal", "repeat", "mean", "zero", "random")
+
+
+def test_universal_slices_and_scales_as_training_did_and_repeats_beyond():
+    wide = np.random.default_rng(1).normal(size=(4, 4, 5, 7)).astype("f4")
+    for n in (1, 3, 4):
+        want = np.stack([wide[:, :, i] * np.sqrt(5 / n) for i in range(n)], 2)
+        np.testing.assert_allclose(inflate_stem(wide, n, "universal"), want, rtol=1e-6)
+    np.testing.assert_array_equal(inflate_stem(wide, 5, "universal"), wide)
+    np.testing.assert_array_equal(inflate_stem(wide, 7, "universal"), inflate_stem(wide, 7, "repeat"))

@@ -1,0 +1,175 @@
+"""configs/pretrain.py: every published hyper-parameter with its source, and the true file end to end, shrunk in size.
+
+Sources: FB = facebookresearch/ConvNeXt (main.py defaults, TRAINING.md commands, datasets.py, optim_factory.py);
+MS = microsoft/Swin-Transformer (config.py, configs/swin/swin_*_patch4_window7_224.yaml, data/build.py, optimizer.py,
+lr_scheduler.py); timm = timm/data/{auto_augment,mixup,random_erasing,transforms_factory}.py.
+"""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+import tiny
+from test_data_imagenet import REPAIRED, VALIDATION, _tfds_copy
+
+from genseg import inputs, optim, tasks, train, tree
+from genseg.config import section
+from genseg.data import randaugment
+from genseg.data.imagenet import COUNTS, ImageNet2012
+from genseg.errors import UserError
+from genseg.nets import classifier
+
+CONVNEXT = ("convnext_tiny", "convnext_small", "convnext_base")
+SWIN = ("swin_tiny", "swin_small", "swin_base")
+DROP_PATH = {  # FB TRAINING.md --drop_path; MS yaml MODEL.DROP_PATH_RATE
+    "convnext_tiny": 0.1, "convnext_small": 0.4, "convnext_base": 0.5, "convnext_large": 0.5,
+    "swin_tiny": 0.2, "swin_small": 0.3, "swin_base": 0.5,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("backbone", DROP_PATH)
+def test_what_both_recipes_share(backbone):
+    c = tiny.load("pretrain", backbone)
+    assert c.model.backbone == backbone and c.model.drop_path == DROP_PATH[backbone]
+    assert (c.train.epochs, c.train.warmup_epochs) == (300, 20)  # FB --epochs, --warmup_epochs; MS TRAIN.EPOCHS, WARMUP_EPOCHS
+    assert (c.optim.b1, c.optim.b2, c.optim.eps) == (0.9, 0.999, 1e-8)  # FB opt_eps; MS TRAIN.OPTIMIZER.BETAS, EPS
+    assert c.optim.schedule == "cosine" and c.optim.weight_decay == 0.05  # FB --weight_decay; MS TRAIN.WEIGHT_DECAY
+    assert c.optim.layer_decay == 1.0  # FB --layer_decay
+    assert c.loss.smoothing == 0.1  # FB --smoothing; MS MODEL.LABEL_SMOOTHING
+    m = c.mixing  # FB --mixup ... --mixup_switch_prob; MS AUG.MIXUP ...
+    assert (m.mixup, m.cutmix, m.prob, m.switch_prob, m.group) == (0.8, 1.0, 1.0, 0.5, 128)
+    e = c.erasing  # FB --reprob 0.25 (pixel, 1); MS AUG.REPROB; areas, aspect and tries: timm RandomErasing
+    assert (e.prob, e.min_area, e.max_area, e.min_aspect, e.tries) == (0.25, 0.02, 1 / 3, 0.3, 10)
+    a = c.augment  # FB --input_size, --train_interpolation, datasets.py; MS DATA.IMG_SIZE, DATA.INTERPOLATION
+    assert (a.size, a.eval_size, a.interpolation, a.horizontal_flip, a.vertical_flip) == (224, 224, "bicubic", 0.5, 0)
+    assert (a.scale, a.ratio) == ((0.08, 1.0), (3 / 4, 4 / 3))  # timm create_transform's defaults
+    assert a.eval_crop_share == 224 / 256  # FB datasets.py crop_pct; MS data/build.py
+    # rand-m9-mstd0.5-inc1: FB --aa; MS AUG.AUTO_AUGMENT; two operations, each with probability 0.5: timm rand_augment_ops
+    assert section(randaugment.RandAugment, a.rand_augment, "x") == randaugment.RandAugment(2, 9.0, 0.5, 0.5)
+    assert c.model.head_init_scale == 1.0  # FB --head_init_scale
+    assert c.train.accumulation == 1  # FB --update_freq 1
+
+
+@pytest.mark.parametrize("backbone", CONVNEXT)
+def test_convnext_recipe(backbone):
+    c = tiny.load("pretrain", backbone)
+    assert c.train.batch_size == 4096  # FB TRAINING.md: 32 GPUs x 128
+    assert (c.optim.learning_rate, c.optim.min_learning_rate) == (4e-3, 1e-6)  # FB --lr, --min_lr
+    assert c.optim.warmup_learning_rate == 0  # FB utils.cosine_scheduler: start_warmup_value
+    assert c.optim.scaling == "none" and c.optim.clip_norm == 0  # FB: no scaling with the batch; --clip_grad None
+    assert (c.ema.decay, c.ema.warmup, c.eval.ema) == (0.9999, False, True)  # FB --model_ema ..., --model_ema_eval
+
+
+@pytest.mark.parametrize("backbone", SWIN)
+def test_swin_recipe(backbone):
+    c = tiny.load("pretrain", backbone)
+    assert c.train.batch_size == 1024  # MS get_started.md: 8 x 128
+    rates = optim.scaled(section(optim.OptimSettings, c.optim, "optim"), c.train.batch_size)
+    # MS main.py: TRAIN.BASE_LR, MIN_LR and WARMUP_LR, each x batch / 512
+    assert rates.learning_rate == pytest.approx(1e-3) and rates.min_learning_rate == pytest.approx(1e-5)
+    assert rates.warmup_learning_rate == pytest.approx(1e-6)
+    assert c.optim.clip_norm == 5.0 and c.ema.decay == 0  # MS TRAIN.CLIP_GRAD; no EMA
+
+
+@pytest.mark.parametrize(
+    ("backbone", "steps", "warmup", "peak", "end"),
+    [("convnext_tiny", 93_835, 6_255, 4e-3, 1e-6), ("swin_tiny", 375_341, 25_022, 1e-3, 1e-5)],
+)
+def test_schedule_over_all_of_imagenet(backbone, steps, warmup, peak, end):
+    c = tiny.load("pretrain", backbone)
+    plan = train.plan(c, COUNTS["train"], 8)
+    assert (plan.steps, plan.warmup_steps) == (steps, warmup)
+    settings = optim.scaled(section(optim.OptimSettings, c.optim, "optim"), c.train.batch_size)
+    rate = optim.learning_rate(settings, plan.steps, plan.warmup_steps)
+    assert float(rate(warmup)) == pytest.approx(peak, rel=1e-5) and float(rate(steps)) == pytest.approx(end, rel=1e-3)
+    # FB utils.cosine_scheduler; MS lr_scheduler.py with WARMUP_PREFIX: the cosine runs over the steps after the warm-up
+    half = (steps + warmup) // 2
+    assert float(rate(half)) == pytest.approx((peak + end) / 2, rel=1e-3)
+
+
+@pytest.mark.parametrize("backbone", ["convnext_tiny", "swin_tiny"])
+def test_weight_decay_groups(backbone):
+    """FB optim_factory.get_parameter_groups and MS optimizer.set_weight_decay: nothing with one axis, no bias, no table."""
+    c = tiny.load("pretrain", backbone)
+    net = classifier(backbone, channels=4, classes=1000, drop_path=0.0)
+    params, _ = jax.eval_shape(net.init, jax.random.key(0))
+    for path, leaf in tree.items(params):
+        expected = leaf.ndim > 1 and not path.endswith("relative_position_bias_table")
+        assert optim.decays(path, c.optim.no_decay) == expected, path
+
+
+@pytest.mark.parametrize(("channels", "stem"), [("3", 3), ("4", 4), ("5", 5), ("(3,4,5)", 5)])
+def test_channels_of_the_four_targets(channels, stem, folder):
+    c = tiny.load("pretrain", f"convnext_tiny,channels={channels}")
+    c.data.data_dir, c.data.short_side, c.data.partial = str(folder), 0, True
+    task = tasks.build(c.lock(), inputs.open_inputs(c).card)
+    params, _ = jax.eval_shape(task.net.init, jax.random.key(0))
+    assert params["backbone"]["stem"]["conv"]["kernel"].shape == (4, 4, stem, 96)
+    assert tree.count(params) == 28_589_128 + 1_536 * (stem - 3)
+
+
+def test_im_rgb_and_impossible_choices(folder):
+    c = tiny.load("pretrain", "objective=rgb,channels=3")
+    assert (c.csp.objective, c.csp.channels, c.model.backbone) == ("rgb", 3, "convnext_tiny")
+    card = inputs.open_inputs(shrunk(folder, "objective=rgb,channels=3")).card
+    with pytest.raises(UserError, match="'rgb' keeps the data's 3 channels but config.csp.channels is 4"):
+        tasks.build(shrunk(folder, "objective=rgb"), card)
+    with pytest.raises(UserError, match=r"config.csp.channels is \(4, 4\)"):
+        tasks.build(shrunk(folder, "channels=(4,4)"), card)
+    with pytest.raises(UserError, match="no published recipe for 'convnext_micro'"):
+        tiny.load("pretrain", "convnext_micro")
+
+
+# ---- the true file, shrunk in size only ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A prepared data_dir: five training and four validation images, as TFDS's builder writes them."""
+    root = tmp_path_factory.mktemp("imagenet")
+    copy = _tfds_copy(root / "tfds", REPAIRED, VALIDATION)
+    ImageNet2012(source=str(copy), partial=True).prepare(root / "data", progress=False)
+    return root / "data"
+
+
+def shrunk(data_dir, arguments=""):
+    c = tiny.load("pretrain", arguments)
+    c.model.backbone = "convnext_micro"
+    c.data.data_dir, c.data.short_side, c.data.partial, c.data.threads = str(data_dir), 0, True, 1
+    c.augment.size = c.augment.eval_size = 32
+    c.train.batch_size, c.eval.batch_size = 8, 8
+    c.train.epochs, c.train.steps, c.train.warmup_epochs, c.train.warmup_steps = 0.0, 2, 0.0, 1
+    c.checkpoint.every = 1
+    return c
+
+
+@pytest.mark.parametrize("arguments", ["", "channels=(3,4,5)", "swin_tiny,channels=5", "objective=rgb,channels=3"])
+def test_two_steps_evaluation_and_resume(folder, tmp_path, arguments):
+    c = shrunk(folder, arguments)
+    result = train.train(c.lock(), str(tmp_path))
+    assert result["scores"].keys() >= {"top1", "top5", "top1_permuted", "top1_reversed"}
+    assert all(0 <= value <= 1 for value in result["scores"].values())
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert np.isfinite([line["train/loss"] for line in lines if "train/loss" in line]).all()
+    if "(3,4,5)" in arguments:
+        each = [result["scores"][f"top1_permuted_n{n}"] for n in (3, 4, 5)]
+        assert result["scores"]["top1_permuted"] == pytest.approx(np.mean(each))
+    assert train.train(c, str(tmp_path))["scores"] == result["scores"]  # found finished, evaluated again
+
+
+def test_rand_augment_is_applied_between_flip_and_accelerator(folder):
+    c = shrunk(folder)
+    c.augment.rand_augment.prob = 1.0
+    data = inputs.open_inputs(c)
+    record = data.train_split.decode(0)
+    c.augment.rand_augment.layers = 0
+    plain = inputs.open_inputs(c).train_transform(record, np.random.default_rng(3))
+    rng = np.random.default_rng(3)
+    inputs.open_inputs(c).train_transform(record, rng)  # what the crop and the flip draw
+    expected = randaugment.rand_augment(plain["image"], rng, prob=1.0, fill=(124, 116, 104), interpolation="bicubic")
+    found = data.train_transform(record, np.random.default_rng(3))["image"]
+    np.testing.assert_array_equal(found, expected)
+    c.augment.rand_augment.layers, c.augment.interpolation = 2, "area"
+    with pytest.raises(UserError, match="set config.augment.rand_augment.layers to 0"):
+        inputs.open_inputs(c)
