@@ -73,10 +73,12 @@ def draw_mixed_orders(
     """
     widest = max(counts)
     count_key, order_key = jax.random.split(key)
-    orders = jnp.stack([
-        pad_order(draw_orders(jax.random.fold_in(order_key, n), batch, source, n, fill=fill, per=per), widest)
-        for n in counts
-    ])
+    orders = jnp.stack(
+        [
+            pad_order(draw_orders(jax.random.fold_in(order_key, n), batch, source, n, fill=fill, per=per), widest)
+            for n in counts
+        ]
+    )
     pairs = jnp.zeros(batch, jnp.int32) if per == "batch" else jnp.arange(batch) // 2
     drawn = jax.vmap(lambda i: jax.random.randint(jax.random.fold_in(count_key, i), (), 0, len(counts)))(pairs)
     chosen = jax.nn.one_hot(drawn, len(counts), axis=0, dtype=jnp.int32)

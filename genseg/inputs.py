@@ -90,9 +90,7 @@ def open_inputs(config: ConfigDict) -> Inputs:
 
     Raises UserError for anything wrong with the files or the config.
     """
-    folder = prepare.ensure_prepared(
-        config.data, config.data.data_dir or cache_dir(), threads=config.data.threads
-    )
+    folder = prepare.ensure_prepared(config.data, config.data.data_dir or cache_dir(), threads=config.data.threads)
     train_split = pipeline.open_split(folder, config.data.train_split)
     eval_split = pipeline.open_split(folder, config.data.eval_split)
     card = train_split.card

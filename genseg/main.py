@@ -1,6 +1,7 @@
 """Command line: `python -m genseg.main --config=configs/pretrain.py --workdir=DIR [--config.key=value ...]`.
 
---mode=train (default) trains, or goes on where the workdir stopped; --mode=dry_run compiles the step and describes it.
+--mode=train (default) trains, or goes on where the workdir stopped; --mode=dry_run compiles the step and describes it;
+--mode=eval scores a checkpoint in fixed, permuted and reversed channel order.
 Exit status: 0 done, 2 a mistake that the message says how to mend.
 """
 
@@ -17,7 +18,9 @@ from genseg.errors import UserError
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "A file in configs/.", lock_config=True)
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder for checkpoints, metrics and pictures; made if absent.")
-MODE = flags.DEFINE_enum("mode", "train", ["train", "dry_run"], "What to do with the config.")
+MODE = flags.DEFINE_enum("mode", "train", ["train", "dry_run", "eval"], "What to do with the config.")
+CHECKPOINT = flags.DEFINE_string("checkpoint", "", "--mode=eval: a workdir or a step's folder; default: --workdir.")
+PERMUTATIONS = flags.DEFINE_integer("permutations", 5, "--mode=eval: random channel orders to average over.")
 
 
 def main(argv: list[str]) -> None:
@@ -26,13 +29,15 @@ def main(argv: list[str]) -> None:
     if WORKDIR.value is None:
         raise UserError("--workdir is missing; name the folder that checkpoints and metrics go to")
     # Imported late: a mistyped flag is answered at once, not after JAX has started.
-    from genseg import dry_run, inputs, partition, train
+    from genseg import dry_run, inputs, partition, robustness, train
 
     partition.start(inputs.cache_dir() / "xla")
     start_log(logging.INFO if partition.is_main_process() else logging.WARNING)
     logging.getLogger("genseg").info("config:\n%s", CONFIG.value)
     if MODE.value == "dry_run":
         print(dry_run.dry_run(CONFIG.value, WORKDIR.value))
+    elif MODE.value == "eval":
+        robustness.run(CONFIG.value, WORKDIR.value, checkpoint=CHECKPOINT.value, permutations=PERMUTATIONS.value)
     else:
         train.train(CONFIG.value, WORKDIR.value)
 

@@ -110,35 +110,44 @@ class Pretrain:
         return losses.soft_cross_entropy_sum(logits, target, batch["valid"]), stats
 
     def in_order(self, image: jax.Array, order: jax.Array) -> jax.Array:
-        """float [b, h, w, m] and int32 [n] or [b, n] -> the network's input [b, h, w, max(counts)]."""
+        """float [b, h, w, m] and int32 [b, n] -> the network's input [b, h, w, max(counts)]."""
         order = csp.pad_order(order, max(self.counts))
-        return csp.apply_order(image, order) * csp.channel_weight(order)[..., None, None, :].astype(image.dtype)
+        return csp.apply_order(image, order) * csp.channel_weight(order)[:, None, None]
 
-    def permuted_orders(self, index: jax.Array, channels: int, draw: jax.Array) -> jax.Array:
-        """int32 [b, channels]: the `draw`-th random order of each record, whatever batch and device it is in."""
-        key = jax.random.fold_in(jax.random.key(PERMUTATION_SEED), draw)
-        keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(index.astype(jnp.uint32))
-        return jax.vmap(lambda k: csp.draw_order(k, self.card.channels, channels, self.fill))(keys)
+    def eval_orders(self, index: jax.Array) -> dict[str, jax.Array]:
+        """ "ORDER/N" -> int32 [draws, b, max(counts)]: the channel orders in which records `index` int [b] are evaluated.
+
+        A record's random orders are functions of its index alone, whatever batch and device it is in.
+        """
+        source, widest = self.card.channels, max(self.counts)
+        key = jax.random.key(PERMUTATION_SEED)
+
+        def drawn(draw: int, n: int) -> jax.Array:
+            keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.fold_in(key, draw), i))(index.astype(jnp.uint32))
+            return jax.vmap(lambda k: csp.draw_order(k, source, n, self.fill))(keys)
+
+        def orders(name: str, n: int) -> jax.Array:
+            if name == "permuted":
+                return jnp.stack([drawn(draw, n) for draw in range(self.permutations)])
+            one = csp.fixed_order(source, n) if name == "fixed" else csp.reversed_order(source, n)
+            return jnp.broadcast_to(one, (1, index.shape[0], n))
+
+        return {f"{name}/{n}": csp.pad_order(orders(name, n), widest) for name in self.orders for n in self.counts}
 
     def eval_step(self, params: Any, stats: Any, batch: Batch) -> dict[str, jax.Array]:
-        """{"images": int32 [], "ORDER/N": int32 [draws, 2]}: counts of right top-1 and top-5, a row a permutation."""
-        image, source = normalise(batch["image"], self.card), self.card.channels
+        """{"images": int32 [], "ORDER/N": int32 [draws, 2]}: counts of right top-1 and top-5, a row a draw."""
+        image = normalise(batch["image"], self.card)
 
         def right(order: jax.Array) -> jax.Array:
             logits, _ = self.net.apply(params, stats, self.in_order(image, order), train=False)
             return metrics.top_k_counts(logits, batch["label"], batch["valid"])
 
-        counts = {"images": jnp.sum(batch["valid"], dtype=jnp.int32)}
-        for n in self.counts:
-            if "fixed" in self.orders:
-                counts[f"fixed/{n}"] = right(csp.fixed_order(source, n))[None]
-            if "reversed" in self.orders:
-                counts[f"reversed/{n}"] = right(csp.reversed_order(source, n))[None]
-            if "permuted" in self.orders:
-                counts[f"permuted/{n}"] = jax.lax.map(
-                    lambda draw, n=n: right(self.permuted_orders(batch["index"], n, draw)), jnp.arange(self.permutations)
-                )
-        return counts
+        named = self.eval_orders(batch["index"])
+        # A loop in the program: the network is compiled once for all orders.
+        counts = jax.lax.map(right, jnp.concatenate(list(named.values())))
+        ends = np.cumsum([len(orders) for orders in named.values()])
+        parts = dict(zip(named, jnp.split(counts, ends[:-1]), strict=True))
+        return {"images": jnp.sum(batch["valid"], dtype=jnp.int32)} | parts
 
     def summarize(self, counts: dict[str, np.ndarray]) -> dict[str, float]:
         """{"top1", "top5"} in the fixed order, {"top1_permuted", ...} in the others; shares in [0, 1].

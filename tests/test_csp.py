@@ -16,7 +16,9 @@ CASES = [1, 2, 3, 4, 5, 6, 7, 13]
 
 
 @settings(max_examples=25, deadline=None)
-@given(n=st.sampled_from(CASES), fill=st.sampled_from(csp.FILLS), per=st.sampled_from(csp.PERS), seed=st.integers(0, 99))
+@given(
+    n=st.sampled_from(CASES), fill=st.sampled_from(csp.FILLS), per=st.sampled_from(csp.PERS), seed=st.integers(0, 99)
+)
 def test_output_channels_are_inputs_and_counts_are_balanced(n, fill, per, seed):
     image = jax.random.normal(jax.random.key(seed), (6, 5, 4, 3))
     key = jax.random.key(seed + 1)

@@ -32,7 +32,10 @@ DROP_PATH = {  # FB TRAINING.md --drop_path; MS yaml MODEL.DROP_PATH_RATE
 def test_what_both_recipes_share(backbone):
     c = tiny.load("pretrain", backbone)
     assert c.model.backbone == backbone and c.model.drop_path == DROP_PATH[backbone]
-    assert (c.train.epochs, c.train.warmup_epochs) == (300, 20)  # FB --epochs, --warmup_epochs; MS TRAIN.EPOCHS, WARMUP_EPOCHS
+    assert (c.train.epochs, c.train.warmup_epochs) == (
+        300,
+        20,
+    )  # FB --epochs, --warmup_epochs; MS TRAIN.EPOCHS, WARMUP_EPOCHS
     assert (c.optim.b1, c.optim.b2, c.optim.eps) == (0.9, 0.999, 1e-8)  # FB opt_eps; MS TRAIN.OPTIMIZER.BETAS, EPS
     assert c.optim.schedule == "cosine" and c.optim.weight_decay == 0.05  # FB --weight_decay; MS TRAIN.WEIGHT_DECAY
     assert c.optim.layer_decay == 1.0  # FB --layer_decay
@@ -144,7 +147,7 @@ def shrunk(data_dir, arguments=""):
     return c
 
 
-@pytest.mark.parametrize("arguments", ["", "channels=(3,4,5)", "swin_tiny,channels=5", "objective=rgb,channels=3"])
+@pytest.mark.parametrize("arguments", ["swin_tiny,channels=5", "channels=(3,4,5)"])
 def test_two_steps_evaluation_and_resume(folder, tmp_path, arguments):
     c = shrunk(folder, arguments)
     result = train.train(c.lock(), str(tmp_path))
