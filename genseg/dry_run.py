@@ -1,39 +1,214 @@
-"""What a config would do, without training: plan, parameters, memory, FLOPs, collectives of the compiled step."""
+"""What a config would do, without training: schedule, sizes, and what the compiler says of the step.
+
+On the devices at hand one batch is read and the step compiled. For a TPU slice (`topology`) nothing is read and no TPU
+is needed: libtpu compiles the same step, at its true sizes, for chips that are only described.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import math
+import re
+from collections.abc import Iterable
+from typing import Any
 
 import jax
 from ml_collections import ConfigDict
 
-from genseg import optim, partition, report, train, tree
+from genseg import flops, hlo, inputs, optim, partition, report, train, tree
+from genseg.chips import Chip, chip_of
+from genseg.errors import UserError
+
+DEPTH = 3  # names of a scope that are kept apart
+
+
+@dataclasses.dataclass(frozen=True)
+class Compiled:
+    """A compiled step: bytes a device by purpose, the text of its program, and FLOPs (all devices together)."""
+
+    arguments: int
+    temporaries: int
+    code: int
+    extra_outputs: int
+    text: str
+    flops: float
+
+    @property
+    def memory(self) -> int:
+        """Bytes that a device needs to run the step, beside what the run-time system takes."""
+        return self.arguments + self.temporaries + self.code + self.extra_outputs
 
 
 def dry_run(config: ConfigDict, workdir: str) -> str:
-    """Compiles the step and describes it: plan, parameters, memory, FLOPs, collectives. Trains nothing."""
+    """Compiles the step for the devices at hand and describes it. Reads one batch, writes and trains nothing."""
     run = train.setup(config, workdir)
     with partition.use_mesh(run.mesh):
         batch = next(train.device_batches(run, 0, report.Progress(0, 1, 1), train.NonFiniteWatch(run)))
-        state = jax.tree.map(
-            lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), run.abstract, run.sharding
-        )
-        compiled = run.train_step.lower(state, train.fresh_metrics(run.mesh), batch).compile()
-    memory = compiled.memory_analysis()
-    flops = (compiled.cost_analysis() or {}).get("flops", math.nan)
-    collectives = partition.collectives(compiled.as_text())
-    megabytes = {
-        "arguments": memory.argument_size_in_bytes, "temporaries": memory.temp_size_in_bytes,
-        "outputs": memory.output_size_in_bytes, "shared by arguments and outputs": memory.alias_size_in_bytes,
-    }  # fmt: skip
-    shapes = {name: f"{value.dtype}{list(value.shape)}" for name, value in batch.items()}
-    lines = [
-        f"plan: {run.plan}",
-        f"batch: {shapes}",
-        f"parameters:\n{tree.size_table(run.abstract.params)}",
-        f"optimizer groups:\n{optim.group_table(run.optim, run.abstract.params)}",
-        "memory of the step, a device: " + ", ".join(f"{k} {v / 2**20:,.1f} MiB" for k, v in megabytes.items()),
-        f"FLOPs of the step, a device: {flops:.4g}",
-        f"collectives of the step: {dict(collectives) or 'none'}",
+    shapes = {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in batch.items()}
+    compiled = compile_step(run, shapes)
+    sections = [*describe(run, shapes), *describe_compiled(run, compiled)]
+    return "\n\n".join(sections)
+
+
+def dry_run_for(config: ConfigDict, topology: str) -> str:
+    """Compiles the step for a TPU slice such as "v5e:16x16" and predicts time and cost. Needs libtpu, no TPU, no data."""
+    chip = chip_of(topology)
+    devices = partition.described_devices(topology)
+    mesh = partition.make_mesh(config.mesh.data, config.mesh.fsdp, devices)
+    partition.check_batch(config.train.batch_size, mesh)
+    design = train.design(config, inputs.card_without_data(config), mesh)
+    shapes = inputs.batch_shapes(config, design.card)
+    compiled = compile_step(design, shapes)
+    hosts = len({device.process_index for device in devices})
+    sections = [
+        f"COMPILED FOR {topology}: {len(devices)} chips on {hosts} hosts, described to the compiler, not there",
+        *describe(design, shapes),
+        *describe_compiled(design, compiled),
+        cycle_table(hlo.cycles(compiled.text)),
+        predict(design, compiled, chip, topology, hosts),
     ]
+    return "\n\n".join(sections)
+
+
+def compile_step(design: train.Design, shapes: dict[str, jax.ShapeDtypeStruct]) -> Compiled:
+    """The training step at these sizes, compiled for the design's mesh; no array is made."""
+    split, whole = partition.batch_sharding(design.mesh), partition.replicated(design.mesh)
+
+    def placed(tree: Any, sharding: Any) -> Any:
+        return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), tree, sharding)
+
+    def everywhere(tree: Any, sharding: Any) -> Any:
+        return placed(tree, jax.tree.map(lambda _: sharding, tree))
+
+    metrics = everywhere(jax.eval_shape(report.StepMetrics.empty), whole)
+    arguments = (placed(design.abstract, design.sharding), metrics, everywhere(shapes, split))
+    with partition.use_mesh(design.mesh):
+        traced = design.train_step.trace(*arguments)
+        try:
+            compiled = traced.lower().compile()
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            needed = re.search(r"Used \S+ of \S+ hbm", str(error))
+            raise UserError(
+                f"the step does not fit into a device's memory ({needed[0] if needed else 'the compiler ran out of it'}); "
+                "raise config.train.accumulation, use more devices, or set config.model.remat=True"
+            ) from None
+    memory = compiled.memory_analysis()
+    return Compiled(
+        arguments=memory.argument_size_in_bytes, temporaries=memory.temp_size_in_bytes,
+        code=memory.generated_code_size_in_bytes,
+        extra_outputs=memory.output_size_in_bytes - memory.alias_size_in_bytes, text=compiled.as_text(),
+        flops=flops.of(traced.jaxpr.jaxpr),
+    )  # fmt: skip
+
+
+def describe(design: train.Design, shapes: dict[str, jax.ShapeDtypeStruct]) -> list[str]:
+    """What needs no compiler: config, schedule, batch, parameters, optimizer groups."""
+    config, plan = design.config, design.plan
+    arrays = ", ".join(f"{name} {x.dtype}{list(x.shape)}" for name, x in shapes.items())
+    return [
+        f"config:\n{config}".rstrip(),
+        f"plan: {plan}\n"
+        f"samples: {config.data.train_split} holds {design.card.splits[config.data.train_split]:,} images of "
+        f"{design.card.name}; an epoch is {plan.steps_per_epoch:.2f} batches, the run {plan.steps * plan.batch_size:,} "
+        f"images\n"
+        f"a device: {plan.batch_size // design.mesh.size} images a step, "
+        f"{plan.batch_size // design.mesh.size // plan.accumulation} a microbatch\n"
+        f"mesh: {dict(design.mesh.shape)}\nbatch: {arrays}",
+        f"parameters:\n{tree.size_table(design.abstract.params)}",
+        f"optimizer groups:\n{optim.group_table(design.optim, design.abstract.params)}",
+    ]
+
+
+def describe_compiled(design: train.Design, compiled: Compiled) -> list[str]:
+    """Memory, FLOPs and collectives of the compiled step."""
+    state, sharding = design.abstract, design.sharding
+    rows = [
+        ("parameters", bytes_a_device(state.params, sharding.params)),
+        ("optimizer", bytes_a_device(state.opt, sharding.opt)),
+        ("averages (EMA)", bytes_a_device(state.ema, sharding.ema)),
+        ("statistics, step", bytes_a_device((state.stats, state.step), (sharding.stats, sharding.step))),
+    ]
+    rows.append(("batch, padding", compiled.arguments - sum(n for _, n in rows)))
+    rows.append(("activations and other temporaries", compiled.temporaries))
+    rows.append(("program", compiled.code))
+    rows.append(("outputs that reuse no input", compiled.extra_outputs))
+    rows.append(("total", compiled.memory))
+    table = "\n".join(f"  {name:<34} {n / 2**20:>12,.1f} MiB" for name, n in rows)
+    each = compiled.flops / design.mesh.size
+    return [
+        f"memory of the step, a device, by the compiler:\n{table}",
+        f"FLOPs of the step (matrix products and convolutions, each multiply-add two): {compiled.flops:.4g} in all, "
+        f"{each:.4g} a device",
+        collective_table(hlo.collectives(compiled.text)),
+    ]
+
+
+def bytes_a_device(state: Any, sharding: Any) -> int:
+    """Bytes that one device holds of a tree of shapes under its shardings."""
+    sizes = jax.tree.map(lambda x, s: math.prod(s.shard_shape(x.shape)) * x.dtype.itemsize, state, sharding)
+    return sum(jax.tree.leaves(sizes))
+
+
+def collective_table(found: Iterable[hlo.Collective]) -> str:
+    """Number and bytes of each kind of collective in one step, as text."""
+    rows: dict[str, list[int]] = {}
+    for one in found:
+        row = rows.setdefault(one.kind, [0, 0])
+        row[0] += one.times
+        row[1] += one.times * one.size
+    lines = [f"  {kind:<20} {n:>5} x  {size / 2**20:>12,.3f} MiB" for kind, (n, size) in sorted(rows.items())]
+    return "\n".join(["collectives of the step (bytes of the results on a device):", *(lines or ["  none"])])
+
+
+def cycle_table(found: list[hlo.Cycles]) -> str:
+    """The compiler's cycle estimates by scope, forward and backward, as text."""
+    rows: dict[str, list[int]] = {}
+    for one in found:
+        row = rows.setdefault("/".join(one.scope.split("/")[:DEPTH]), [0, 0])
+        row[one.backward] += one.cycles
+    total = sum(map(sum, rows.values()))
+    lines = [f"  {'scope':<34} {'forward':>14} {'backward':>14}  share"]
+    for scope, (forward, backward) in sorted(rows.items(), key=lambda item: -sum(item[1])):
+        lines.append(f"  {scope:<34} {forward:>14,} {backward:>14,} {(forward + backward) / total:6.1%}")
+    lines.append(f"  {'total':<34} {total:>29,}")
+    return "\n".join(["the compiler's estimate in cycles (a model, not a measurement):", *lines])
+
+
+def communication_seconds(found: Iterable[hlo.Collective], devices: int, link: float) -> float:
+    """Time of all collectives at full link speed, none of it hidden behind computation.
+
+    An all-reduce sends 2 (n - 1) / n of its bytes from every device, any other kind (n - 1) / n.
+    """
+    sent = sum((2 if c.kind == "all-reduce" else 1) * c.times * c.size for c in found)
+    return sent * (devices - 1) / devices / link
+
+
+def predict(design: train.Design, compiled: Compiled, chip: Chip, topology: str, hosts: int) -> str:
+    """Fit, time, host rate and cost on published figures, as text."""
+    devices, plan = design.mesh.size, design.plan
+    floor = compiled.flops / devices / chip.flops
+    moving = communication_seconds(hlo.collectives(compiled.text), devices, chip.link)
+    lines = [
+        f"on {topology}, from published figures (genseg/chips.py); nothing here was measured:",
+        f"  memory: fits (the compiler refuses what does not): {compiled.memory / 1e9:.2f} of {chip.memory / 1e9:.0f} GB",
+        f"  least time of a step, FLOPs at the peak of {chip.flops / 1e12:.0f} TFLOP/s: {1e3 * floor:.2f} ms",
+        f"  collectives at {chip.link / 1e9:.0f} GB/s, not overlapped: {1e3 * moving:.2f} ms",
+    ]
+    if chip.clock is None:
+        return "\n".join([*lines, "  no step time is predicted: nothing published gives this chip's clock"])
+    computing = sum(c.cycles for c in hlo.cycles(compiled.text)) / chip.clock
+    seconds = computing + moving
+    hours, images = plan.steps * seconds / 3600, plan.batch_size / seconds
+    lines += [
+        f"  compiler's cycles at {chip.clock / 1e9:.2f} GHz: {1e3 * computing:.2f} ms",
+        f"  predicted step: {1e3 * seconds:.2f} ms, {floor / seconds:.0%} of the peak, {images:,.0f} images/s",
+        f"  host input needed: {images / hosts:,.0f} images/s a host ({hosts} hosts, {plan.batch_size // hosts} images "
+        "each a step)",
+        f"  whole run: {plan.steps:,} steps in {hours:,.1f} hours, {hours * devices:,.0f} chip-hours, without "
+        "evaluations, saves and restarts",
+    ]
+    if chip.price is not None:
+        lines.append(f"  cost at {chip.price:.2f} USD a chip-hour, list price: {hours * devices * chip.price:,.0f} USD")
     return "\n".join(lines)

@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
 from ml_collections import ConfigDict
 
 from genseg import partition
 from genseg.config import section
-from genseg.data import augment, pipeline, prepare, randaugment
+from genseg.data import DATASETS, augment, pipeline, prepare, randaugment
 from genseg.data.card import DatasetCard
 from genseg.errors import UserError
 
@@ -83,6 +84,33 @@ class Inputs:
 def cache_dir() -> Path:
     """The user's cache folder, shared by all runs: compiled programs, and data whose config.data.data_dir is ""."""
     return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "genseg"
+
+
+def card_without_data(config: ConfigDict) -> DatasetCard:
+    """The card of what `config.data` names, for planning: the published one where the data set has one, so that nothing
+    needs to be prepared; else that of the prepared data."""
+    kind = DATASETS.get(config.data.name)
+    if hasattr(kind, "published_card"):
+        return kind.published_card()
+    folder = prepare.ensure_prepared(
+        config.data, config.data.data_dir or cache_dir(), threads=config.data.threads
+    )
+    return DatasetCard.read(folder)
+
+
+def batch_shapes(config: ConfigDict, card: DatasetCard) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes and dtypes of a global training batch as it lies on the devices."""
+    size = config.augment.size
+    plane = (size, size) if isinstance(size, int) else tuple(size)
+    b = config.train.batch_size
+    dtype = "uint8" if card.dtype == "uint8" else "float32"
+    label = (b,) if card.task == "classification" else (b, *plane)
+    return {
+        "image": jax.ShapeDtypeStruct((b, *plane, card.channels), dtype),
+        "label": jax.ShapeDtypeStruct(label, "int32"),
+        "valid": jax.ShapeDtypeStruct((b,), "bool"),
+        "index": jax.ShapeDtypeStruct((b,), "int32"),  # int64 on the host; devices count in 32 bits
+    }
 
 
 def open_inputs(config: ConfigDict) -> Inputs:

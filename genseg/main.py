@@ -1,24 +1,28 @@
 """Command line: `python -m genseg.main --config=configs/pretrain.py --workdir=DIR [--config.key=value ...]`.
 
---mode=train (default) trains, or goes on where the workdir stopped; --mode=dry_run compiles the step and describes it;
---mode=eval scores a checkpoint in fixed, permuted and reversed channel order.
+--mode=train (default) trains, or goes on where the workdir stopped; --mode=dry_run compiles the step and describes it,
+with --topology=v5e:16x16 for a TPU slice that is not there; --mode=eval scores a checkpoint in fixed, permuted and
+reversed channel order.
 Exit status: 0 done, 2 a mistake that the message says how to mend.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import sys
 
 from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
 
+from genseg import chips
 from genseg.errors import UserError
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "A file in configs/.", lock_config=True)
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder for checkpoints, metrics and pictures; made if absent.")
 MODE = flags.DEFINE_enum("mode", "train", ["train", "dry_run", "eval"], "What to do with the config.")
+TOPOLOGY = flags.DEFINE_string("topology", None, "--mode=dry_run: compile for this TPU slice, such as v5e:16x16.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", "", "--mode=eval: a workdir or a step's folder; default: --workdir.")
 PERMUTATIONS = flags.DEFINE_integer("permutations", 5, "--mode=eval: random channel orders to average over.")
 
@@ -26,6 +30,14 @@ PERMUTATIONS = flags.DEFINE_integer("permutations", 5, "--mode=eval: random chan
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise UserError(f"unknown argument '{argv[1]}'; config values are given as --config.key=value")
+    if TOPOLOGY.value is not None:
+        if MODE.value != "dry_run":
+            raise UserError("--topology describes chips that are not there; it goes with --mode=dry_run")
+        os.environ.update(chips.ENVIRONMENT)  # read when JAX is imported, just below
+        from genseg import dry_run
+
+        print(dry_run.dry_run_for(CONFIG.value, TOPOLOGY.value))
+        return
     if WORKDIR.value is None:
         raise UserError("--workdir is missing; name the folder that checkpoints and metrics go to")
     # Imported late: a mistyped flag is answered at once, not after JAX has started.

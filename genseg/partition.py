@@ -6,12 +6,13 @@ import collections
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from genseg.errors import UserError
@@ -20,12 +21,13 @@ BATCH_AXES = ("data", "fsdp")
 FSDP_FLOOR = 2**14  # leaves with fewer elements stay replicated: gathering them costs more latency than memory saved
 
 
-def make_mesh(data: int = -1, fsdp: int = 1) -> Mesh:
-    """The (data, fsdp) mesh over all devices; one of the sizes may be -1, "what is left".
+def make_mesh(data: int = -1, fsdp: int = 1, found: Sequence[jax.Device] | None = None) -> Mesh:
+    """The (data, fsdp) mesh over all devices, or over those in `found`; one of the sizes may be -1, "what is left".
 
     Raises UserError when the sizes do not multiply to the number of devices.
     """
-    devices = jax.device_count()
+    found = jax.devices() if found is None else found
+    devices = len(found)
     sizes = [data, fsdp]
     if sizes.count(-1) > 1 or any(s == 0 or s < -1 for s in sizes):
         raise UserError(f"mesh sizes are data={data}, fsdp={fsdp}; each must be positive, and one of them may be -1")
@@ -35,7 +37,22 @@ def make_mesh(data: int = -1, fsdp: int = 1) -> Mesh:
         raise UserError(f"mesh data={data} x fsdp={fsdp} does not cover the {devices} devices; set one of them to -1")
     # Auto axes: with the Explicit default of jax.make_mesh, window reshapes and bincounts refuse to trace.
     # Sizes are positional because their keyword changed its name between JAX releases.
-    return jax.make_mesh(tuple(sizes), BATCH_AXES, axis_types=(AxisType.Auto,) * 2)
+    return jax.make_mesh(tuple(sizes), BATCH_AXES, axis_types=(AxisType.Auto,) * 2, devices=found)
+
+
+def described_devices(topology: str) -> Sequence[jax.Device]:
+    """Stand-ins for the chips of a TPU slice such as "v5e:16x16": programs compile for them and cannot run.
+
+    Raises: UserError if the TPU compiler (libtpu) is not installed or knows no such slice.
+    """
+    try:
+        return topologies.get_topology_desc(topology, platform="tpu").devices
+    except Exception as error:  # libtpu and its absence report in several types
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"the TPU compiler has no slice '{topology}' ({reason}); install genseg[tpu], and choose a shape that the "
+            "chip's documentation lists, of at least one host"
+        ) from None
 
 
 def check_batch(batch_size: int, mesh: Mesh) -> None:

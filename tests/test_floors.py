@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = [
     {"errors"},
+    {"chips", "flops", "hlo"},
     {"tree", "partition", "config"},
     {"nets", "data"},
     {"csp", "mixing", "losses", "metrics", "optim"},

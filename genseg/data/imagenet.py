@@ -58,6 +58,11 @@ class ImageNet2012:
     quality: int = 90
     partial: bool = False
 
+    @staticmethod
+    def published_card() -> DatasetCard:
+        """The card of the whole data set: what `prepare` writes from the official archives."""
+        return _card_of(COUNTS)
+
     def prepare(self, data_dir: Path, *, threads: int = 0, skip_corrupt: bool = False, progress: bool = True) -> Path:
         """Returns the folder of the prepared copy, making what is missing of it.
 
@@ -230,6 +235,10 @@ def _card(folder: Path, partial: bool) -> DatasetCard:
                 f"imagenet2012 has {counts[split]:,} {split} images instead of {official:,}: download the archives "
                 "again, or set partial for a trial."
             )
+    return _card_of(counts)
+
+
+def _card_of(counts: dict[str, int]) -> DatasetCard:
     part = f"a part of ImageNet only: {counts['train']:,} training and {counts['validation']:,} validation images"
     return DatasetCard(
         name="imagenet2012",
