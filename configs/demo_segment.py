@@ -90,6 +90,12 @@ def get_config() -> ConfigDict:
     config.eval.every = 0  # steps; 0 = only at the end
     config.eval.batch_size = 20
     config.eval.ema = False
+    config.eval.mode = "whole"  # or "slide": windows of `crop` every `stride` pixels, (height, width)
+    config.eval.crop = (64, 64)
+    config.eval.stride = (32, 32)
+    config.eval.blend = "uniform"  # or "hann"
+    config.eval.flip = False  # True also sees each image mirrored, and takes the mean
+    config.eval.scales = (1.0,)  # several see each image at each scale, and take the mean
 
     config.mesh = ConfigDict()
     config.mesh.data = -1

@@ -147,6 +147,12 @@ def get_config(name: str = "naip") -> ConfigDict:
     config.eval.every = 0  # steps; 0 = only at the end
     config.eval.batch_size = 4
     config.eval.ema = False
+    config.eval.mode = "whole"  # or "slide": windows of `crop` every `stride` pixels, (height, width)
+    config.eval.crop = CROP[name]
+    config.eval.stride = tuple(2 * side // 3 for side in CROP[name])
+    config.eval.blend = "uniform"  # or "hann"
+    config.eval.flip = False  # True also sees each image mirrored, and takes the mean
+    config.eval.scales = (1.0,)  # several see each image at each scale, and take the mean
 
     config.mesh = ConfigDict()
     config.mesh.data = -1

@@ -1,9 +1,17 @@
-"""A pass over a split: scores, per-class table, confusion picture, sample panels."""
+"""A pass over a split: scores, per-class table, confusion picture, sample panels.
+
+evaluation = Evaluation(task, data, mesh)      # of an `inputs.Inputs`; compiled steps are kept
+counts = evaluation(params, stats)             # int64 counts, the same in every process
+scores = task.summarize(counts)
+"""
 
 from __future__ import annotations
 
 import logging
+import struct
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +19,160 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from genseg import partition, report
+from genseg import inputs, metrics, partition, report, windows
+from genseg.data import pipeline, scenes
 from genseg.tasks import Pretrain, Segment, Task
 
 logger = logging.getLogger(__name__)
 
 Counts = dict[str, np.ndarray]
+"""Of pre-training: as `task.eval_step`. Of segmentation int64 [classes, classes]: "confusion" over all records;
+"confusion_NAME" of each of the card's groups; where records are cut from scenes "confusion_stitched" with each pixel
+of a scene once, and "scene:NAME" of each scene likewise."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What of a split is scored apart.
+
+    groups: name -> bool [records]. scenes: scene of each record. own: int32 [records, 4], the part of each record that
+    belongs to no other record of its scene: first row, last row + 1, first column, last column + 1. cut: whether some
+    scene has several records.
+
+    Where records of a scene overlap, a pixel belongs to the one whose centre is nearest, along rows and along columns:
+    the most central patch. Then every pixel counts once, in any order of records and without a scene in memory.
+    """
+
+    groups: dict[str, np.ndarray]
+    scenes: tuple[str, ...]
+    own: np.ndarray
+    cut: bool
+
+    @classmethod
+    def of(cls, split: pipeline.Split) -> Parts:
+        """Reads every record of the split once, for its name and place."""
+
+        def look(index: int) -> tuple:
+            record = split.record(index)
+            width, height = struct.unpack(">II", record.label[16:24])  # masks are stored as PNG
+            return record.file_name, record.scene, record.row, record.column, height, width
+
+        with ThreadPoolExecutor(8) as pool:
+            looks = list(pool.map(look, range(len(split))))
+        starts: dict[str, tuple[set, set]] = {}
+        for _, scene, row, column, _, _ in looks:
+            rows, columns = starts.setdefault(scene, (set(), set()))
+            rows.add(row)
+            columns.add(column)
+        own = np.array(
+            [
+                (*scenes.central(starts[scene][0], row, height), *scenes.central(starts[scene][1], column, width))
+                for _, scene, row, column, height, width in looks
+            ],
+            np.int32,
+        )
+        names = [name for name, *_ in looks]
+        return cls(split.card.members(names), tuple(look[1] for look in looks), own, len(starts) < len(looks))
+
+
+class _Tally:
+    """int64 sums of confusion counts over a split and its parts."""
+
+    def __init__(self, parts: Parts, classes: int):
+        self._parts = parts
+        names = ["confusion", *(f"confusion_{name}" for name in parts.groups)]
+        if parts.cut:
+            names += ["confusion_stitched", *(f"scene:{name}" for name in dict.fromkeys(parts.scenes))]
+        self.counts: Counts = {name: np.zeros((classes, classes), np.int64) for name in names}
+
+    def add(self, index: int, confusion: np.ndarray, owned: np.ndarray | None) -> None:
+        """Counts of (a piece of) the record at `index`, and of its own pixels where records are cut from scenes."""
+        self.counts["confusion"] += confusion
+        for name, members in self._parts.groups.items():
+            if members[index]:
+                self.counts[f"confusion_{name}"] += confusion
+        if self._parts.cut:
+            self.counts["confusion_stitched"] += owned
+            self.counts[f"scene:{self._parts.scenes[index]}"] += owned
+
+
+class Evaluation:
+    """A pass over the evaluation split of `data`, to be repeated with any weights: evaluation(params, stats) -> Counts.
+
+    params, stats: arrays on `mesh`, sharded or not. Whole images are counted on the devices, in global batches; with a
+    sliding window each process takes its own records at its own pace, on its own devices.
+    """
+
+    def __init__(self, task: Task, data: inputs.Inputs, mesh: Mesh):
+        self.task, self._data, self._mesh = task, data, mesh
+        self._step = make_step(task, mesh)
+        self._local = partition.local_mesh()
+        if isinstance(task, Segment):
+            self._parts = Parts.of(data.eval_split)
+            self._record_step = _make_record_step(task, mesh)
+            self._scorer = windows.make_scorer(task.scores, self._local)
+            self._batch = max(data.config.eval.batch_size // partition.process_count(), 1)
+
+    def __call__(self, params: Any, stats: Any) -> Counts:
+        if isinstance(self.task, Pretrain):
+            return run(self._step, params, stats, self._data.eval_batches(), self._mesh)
+        slides = self.task.inference.mode == "slide"
+        return self._slide(params, stats) if slides else self._whole(params, stats)
+
+    def _whole(self, params: Any, stats: Any) -> Counts:
+        tally = _Tally(self._parts, len(self.task.card.classes))
+
+        def add(counts: dict[str, jax.Array]) -> None:
+            rows = partition.to_host(counts)
+            owned = rows.get("owned", [None] * len(rows["index"]))
+            for index, confusion, own in zip(rows["index"], rows["confusion"], owned, strict=True):
+                if index >= 0:
+                    tally.add(index, confusion, own)
+
+        previous = None
+        for batch in self._data.eval_batches():
+            if self._parts.cut:
+                batch["own"] = self._parts.own[batch["index"]]
+            counts = self._record_step(params, stats, partition.to_global(batch, self._mesh))
+            if previous is not None:
+                add(previous)
+            previous = counts
+        if previous is not None:
+            add(previous)
+        return tally.counts
+
+    def _slide(self, params: Any, stats: Any) -> Counts:
+        card, classes = self.task.card, len(self.task.card.classes)
+        tally = _Tally(self._parts, classes)
+        records = ((record, record["image"]) for record in self._data.eval_records())
+        for record, row, ids in self._class_rows(params, stats, records):
+            label = record["label"][row : row + len(ids)]
+            valid = np.ones(label.shape, bool) if card.ignore_label is None else label != card.ignore_label
+            owned = None
+            if self._parts.cut:
+                top, bottom, left, right = self._parts.own[record["index"]]
+                inside = np.zeros(label.shape, bool)
+                inside[max(top - row, 0) : max(bottom - row, 0), left:right] = True
+                owned = metrics.count(ids, label, valid & inside, classes)
+            tally.add(record["index"], metrics.count(ids, label, valid, classes), owned)
+        return partition.sum_over_processes(tally.counts)
+
+    def _class_rows(self, params: Any, stats: Any, images: Iterable[tuple[Any, np.ndarray]]) -> Iterable:
+        params, stats = partition.to_local((params, stats), self._mesh, self._local)
+        return windows.class_rows(
+            images, lambda pixels: self._scorer(params, stats, pixels), inference=self.task.inference,
+            classes=len(self.task.card.classes), batch=self._batch, fill=self.task.card.fill,
+        )  # fmt: skip
+
+    def panels(self, params: Any, stats: Any, samples: int) -> np.ndarray:
+        """uint8 [h, w, 3]: bands, truth and prediction of the first `samples` records. Every process must call it."""
+        split = self._data.eval_split
+        chosen = [split.decode(i) for i in range(len(split)) if i not in split.corrupt][:samples]
+        predictions = [np.zeros(record["label"].shape, np.uint8) for record in chosen]
+        for place, row, ids in self._class_rows(params, stats, ((i, r["image"]) for i, r in enumerate(chosen))):
+            predictions[place][row : row + len(ids)] = ids
+        images, labels = [r["image"] for r in chosen], [r["label"] for r in chosen]
+        return report.sample_panel(images, labels, predictions, self.task.card)
 
 
 def make_step(task: Task, mesh: Mesh) -> Callable[..., dict[str, jax.Array]]:
@@ -24,6 +180,16 @@ def make_step(task: Task, mesh: Mesh) -> Callable[..., dict[str, jax.Array]]:
 
     def step(params, stats, batch):
         return task.eval_step(partition.gathered(params), stats, batch)
+
+    return jax.jit(step, out_shardings=partition.replicated(mesh))
+
+
+def _make_record_step(task: Segment, mesh: Mesh) -> Callable[..., dict[str, jax.Array]]:
+    """The jitted `task.record_counts`, with the records' places in the split; whole on every device."""
+
+    def step(params, stats, batch):
+        counts = task.record_counts(partition.gathered(params), stats, batch)
+        return {**counts, "index": batch["index"]}
 
     return jax.jit(step, out_shardings=partition.replicated(mesh))
 
@@ -48,55 +214,48 @@ def _add(total: Counts, counts: dict[str, jax.Array]) -> None:
         total[name] = total.get(name, 0) + value.astype(np.int64)
 
 
-def write_details(
-    task: Task, counts: Counts, pictures: Path, writers: report.Writers, step: int, split: str
-) -> None:
-    """Per-class table (log, CSV) and confusion picture of a segmentation pass; a line of scores for pre-training."""
+def write_details(task: Task, counts: Counts, pictures: Path, writers: report.Writers, step: int, split: str) -> None:
+    """A line of scores; of a segmentation pass also tables of classes, parts and scenes (log, CSV) and pictures of the
+    table of classes and of the confusion."""
     scores = task.summarize(counts)
+    if isinstance(task, Segment):
+        scores = {name: scores[name] for name in ("miou", "mf1", "macc", "oa")}
     synthetic = " (synthetic data)" if task.card.synthetic else ""
     logger.info("%s at step %d%s: %s", split, step, synthetic, report.score_line(scores))
     if isinstance(task, Pretrain) or not partition.is_main_process():
         return
-    rows = report.class_rows(task.card, task.detail(counts), counts["confusion"])
+    rows = report.class_rows(task.card, task.detail(counts["confusion"]), counts["confusion"])
     table = report.text_table(rows)
-    logger.info("%s, protocol: %s\n%s", split, task.card.protocol, table)
+    protocol = f"{task.card.protocol}; {task.inference.describe()}"
+    logger.info("%s, protocol: %s\n%s", split, protocol, table)
     writers.text(step, f"{split}/classes", table)
-    title = f"{task.card.name} {split}, step {step}{synthetic}\n{report.score_line(scores)}"
-    picture = report.confusion_picture(counts["confusion"], task.card.classes, title)
-    writers.image(step, f"{split}/confusion", picture)
-    report.save_picture(pictures / f"{split}_confusion.png", picture)
     report.write_atomically(pictures / f"{split}_classes.csv", report.csv_text(rows))
-
-
-def make_predictor(task: Segment, mesh: Mesh) -> Callable[..., jax.Array]:
-    """The jitted `task.predict`, with whole class maps on every device."""
-
-    def predict(params, stats, image):
-        return task.predict(partition.gathered(params), stats, image)
-
-    return jax.jit(predict, out_shardings=partition.replicated(mesh))
+    parts = {name.removeprefix("confusion_"): name for name in counts if name.startswith("confusion_")}
+    whole_scenes = {name.removeprefix("scene:"): name for name in counts if name.startswith("scene:")}
+    for kind, names in (("parts", {"all": "confusion", **parts} if parts else {}), ("scenes", whole_scenes)):
+        if names:
+            scored = {part: (task.detail(counts[name]), counts[name]) for part, name in names.items()}
+            part_rows = report.part_rows(scored)
+            report.write_atomically(pictures / f"{split}_{kind}.csv", report.csv_text(part_rows))
+            if kind == "parts":
+                logger.info("%s, parts:\n%s", split, report.text_table(part_rows))
+                writers.text(step, f"{split}/parts", report.text_table(part_rows))
+    title = f"{task.card.name} {split}, step {step}{synthetic}\n{report.score_line(scores)}"
+    drawn = {
+        "confusion": report.confusion_picture(counts["confusion"], task.card.classes, title),
+        "classes": report.text_picture(table, f"{title}\n{protocol}"),
+    }
+    for name, picture in drawn.items():
+        writers.image(step, f"{split}/{name}", picture)
+        report.save_picture(pictures / f"{split}_{name}.png", picture)
 
 
 def write_panels(
-    task: Segment, predict: Callable, params: Any, stats: Any, batches: Iterable, mesh: Mesh,
-    pictures: Path, writers: report.Writers, step: int, split: str, *, samples: int,
+    evaluation: Evaluation, params: Any, stats: Any, pictures: Path, writers: report.Writers, step: int, split: str, *,
+    samples: int,
 ) -> None:  # fmt: skip
-    """Bands, truth and prediction of the first `samples` images of a split, as PNG and in TensorBoard.
-
-    Every process takes part in the prediction, the main process draws its own images.
-    """
-    images, labels, predictions = [], [], []
-    for batch in batches:
-        if len(images) >= samples:
-            break
-        whole = np.asarray(predict(params, stats, partition.to_global({"image": batch["image"]}, mesh)["image"]))
-        local = whole[partition.process_index() * len(batch["image"]) :][: len(batch["image"])]
-        real = batch["valid"]
-        images += list(batch["image"][real])
-        labels += list(batch["label"][real])
-        predictions += list(local[real])
-    if not partition.is_main_process():
-        return
-    panel = report.sample_panel(images[:samples], labels[:samples], predictions[:samples], task.card)
-    writers.image(step, f"{split}/samples", panel)
-    report.save_picture(pictures / f"{split}_samples.png", panel)
+    """Bands, truth and prediction of the first `samples` records of a split, as PNG and in TensorBoard."""
+    panel = evaluation.panels(params, stats, samples)
+    if partition.is_main_process():
+        writers.image(step, f"{split}/samples", panel)
+        report.save_picture(pictures / f"{split}_samples.png", panel)

@@ -80,6 +80,13 @@ class Inputs:
             process_index=partition.process_index(), process_count=partition.process_count(),
         )  # fmt: skip
 
+    def eval_records(self) -> Iterator[dict[str, Any]]:
+        """This process's share of the evaluation split, record by record, each at its own size."""
+        return pipeline.eval_records(
+            self.eval_split, threads=self.config.data.threads, skip_corrupt=self.config.data.skip_corrupt,
+            process_index=partition.process_index(), process_count=partition.process_count(),
+        )  # fmt: skip
+
 
 def cache_dir() -> Path:
     """The user's cache folder, shared by all runs: compiled programs, and data whose config.data.data_dir is ""."""

@@ -25,6 +25,12 @@ def confusion(prediction: jax.Array, label: jax.Array, valid: jax.Array, classes
     return jax.lax.dot_general(rows, columns, (((0,), (0,)), ((), ())), preferred_element_type=jnp.int32)
 
 
+def count(prediction: np.ndarray, label: np.ndarray, valid: np.ndarray, classes: int) -> np.ndarray:
+    """`confusion` on the host: int64 [classes, classes]."""
+    pairs = label[valid].astype(np.int64) * classes + prediction[valid]
+    return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+
+
 def top_k_counts(logits: jax.Array, label: jax.Array, valid: jax.Array, ks: Sequence[int] = (1, 5)) -> jax.Array:
     """Correct-in-top-k counts: float [b, c], int [b], bool [b] -> int32 [len(ks)].
 

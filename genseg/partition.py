@@ -115,6 +115,30 @@ def to_host(tree: Any) -> Any:
     return jax.tree.map(np.asarray, tree)
 
 
+def local_mesh() -> Mesh:
+    """The mesh over this process's devices alone, for work that processes do each at its own pace."""
+    devices = np.array(jax.local_devices()).reshape(-1, 1)
+    return Mesh(devices, BATCH_AXES, axis_types=(AxisType.Auto,) * 2)
+
+
+def to_local(tree: Any, mesh: Mesh, local: Mesh) -> Any:
+    """Arrays on `mesh`, sharded or not -> whole copies on every device of `local`. Every process must take part."""
+    whole = jax.jit(lambda t: t, out_shardings=replicated(mesh))(tree)
+    return jax.tree.map(lambda x: jax.device_put(np.asarray(x.addressable_data(0)), replicated(local)), whole)
+
+
+def sum_over_processes(counts: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Sums of int64 arrays over all processes, which all have the same names and shapes."""
+    if jax.process_count() == 1:
+        return counts
+    from jax.experimental import multihost_utils
+
+    # JAX would cut int64 to int32: halves travel as they are.
+    halves = {k: np.ascontiguousarray(v, np.int64).view(np.uint32) for k, v in counts.items()}
+    gathered_halves = multihost_utils.process_allgather(halves)
+    return {k: np.ascontiguousarray(v).view(np.int64).sum(0) for k, v in gathered_halves.items()}
+
+
 def use_mesh(mesh: Mesh):
     """Context in which bare PartitionSpecs refer to `mesh`."""
     return jax.set_mesh(mesh)

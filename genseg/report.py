@@ -9,6 +9,8 @@ import io
 import json
 import logging
 import os
+import re
+import textwrap
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from clu import metrics as clu_metrics
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from genseg.data.card import DatasetCard
 from genseg.metrics import SegmentationScores
@@ -176,14 +178,33 @@ def score_line(scores: Mapping[str, float]) -> str:
 
 
 def class_rows(card: DatasetCard, scores: SegmentationScores, confusion: np.ndarray) -> list[list[str]]:
-    """Rows (header first) of the per-class table: percentages; '-' where a score is undefined."""
-    share = confusion.sum(1) / max(confusion.sum(), 1)
-    rows = [["id", "class", "IoU", "F1", "precision", "recall", "share", "scored"]]
+    """Rows (header first) of the per-class table: percentages; '-' where a score is undefined.
+
+    "accuracy" is the share of all pixels on whose being or not being of the class truth and prediction agree; what
+    mmsegmentation calls a class's Acc is "recall" here.
+    """
+    total = max(confusion.sum(), 1)
+    share = confusion.sum(1) / total
+    accuracy = 1 - (confusion.sum(0) + confusion.sum(1) - 2 * np.diag(confusion)) / total
+    rows = [["id", "class", "IoU", "F1", "precision", "recall", "accuracy", "share", "scored"]]
     for i, name in enumerate(card.classes):
-        values = (scores.iou[i], scores.f1[i], scores.precision[i], scores.recall[i], share[i])
-        cells = ["-" if np.isnan(v) else f"{100 * v:.2f}" for v in values]
-        rows.append([str(i), name, *cells, "yes" if i in card.scored else "no"])
+        values = (scores.iou[i], scores.f1[i], scores.precision[i], scores.recall[i], accuracy[i], share[i])
+        rows.append([str(i), name, *map(percent, values), "yes" if i in card.scored else "no"])
     return rows
+
+
+def part_rows(parts: Mapping[str, tuple[SegmentationScores, np.ndarray]]) -> list[list[str]]:
+    """Rows (header first) of a table of parts of a split (groups, scenes): name -> (scores, confusion counts)."""
+    rows = [["part", "pixels", "mIoU", "mF1", "mAcc", "OA"]]
+    for name, (scores, confusion) in parts.items():
+        values = (scores.miou, scores.mf1, scores.macc, scores.oa)
+        rows.append([name, str(confusion.sum()), *map(percent, values)])
+    return rows
+
+
+def percent(share: float) -> str:
+    """0.5 -> '50.00'; '-' for NaN."""
+    return "-" if np.isnan(share) else f"{100 * share:.2f}"
 
 
 def text_table(rows: Sequence[Sequence[str]]) -> str:
@@ -223,6 +244,24 @@ def confusion_picture(confusion: np.ndarray, classes: Sequence[str], title: str)
                 axes.text(j, i, f"{shares[i, j]:.0f}", ha="center", va="center", fontsize=8, color=colour)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def text_picture(text: str, title: str) -> np.ndarray:
+    """uint8 [h, w, 3]: lines of text in letters of one width, below a title."""
+    font = ImageFont.load_default(14)  # proportional: columns are placed one by one
+    lines = text.splitlines()
+    cells = max((len(line) for line in lines), default=1)
+    advance, height = 9, 20
+    head = [line for part in title.splitlines() for line in textwrap.wrap(part, max(cells, 60))]
+    picture = Image.new("RGB", (max(cells, 60) * advance + 16, (len(head) + len(lines) + 1) * height), "white")
+    draw = ImageDraw.Draw(picture)
+    for row, line in enumerate([*head, "", *lines]):
+        if row < len(head):
+            draw.text((8, row * height + 4), line, "black", font)
+            continue
+        for match in re.finditer(r"\S+( \S+)*", line):  # columns are two spaces apart
+            draw.text((8 + match.start() * advance, row * height + 4), match[0], "black", font)
+    return np.asarray(picture)
 
 
 def paint(label: np.ndarray, card: DatasetCard) -> np.ndarray:

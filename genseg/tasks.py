@@ -27,6 +27,7 @@ from genseg.errors import UserError
 from genseg.nets import classifier, segmenter
 from genseg.nets.functional import Net
 from genseg.nets.layers import resize
+from genseg.windows import Inference
 
 Batch = dict[str, jax.Array]
 OBJECTIVES = ("csp", "rgb")
@@ -178,6 +179,7 @@ class Segment:
     card: DatasetCard
     aux_weight: float
     smoothing: float
+    inference: Inference
 
     @property
     def score(self) -> str:
@@ -205,24 +207,61 @@ class Segment:
             loss += self.aux_weight * cross_entropy(out["aux"])
         return loss, stats
 
+    def scores(self, params: Any, stats: Any, image: jax.Array) -> jax.Array:
+        """[b, h, w, c] as stored -> float32 [b, h, w, classes]: logits; with flips or scales the mean of softmaxes.
+
+        As mmsegmentation's aug_test: each view's logits are brought back to the image's size before the softmax.
+        """
+        image, size = normalise(image, self.card), image.shape[1:3]
+
+        def seen(view: jax.Array) -> jax.Array:
+            out, _ = self.net.apply(params, stats, view, train=False)
+            return resize(out["logits"], *size)
+
+        if not self.inference.augmented:
+            return seen(image)
+        views = []
+        for scale in self.inference.scales:
+            scaled = image if scale == 1 else resize(image, *(max(1, round(side * scale / 32)) * 32 for side in size))
+            views.append(jax.nn.softmax(seen(scaled)))
+            if self.inference.flip:
+                views.append(jax.nn.softmax(seen(scaled[:, :, ::-1]))[:, :, ::-1])
+        return sum(views) / len(views)
+
     def predict(self, params: Any, stats: Any, image: jax.Array) -> jax.Array:
-        """[b, h, w, c] as stored -> int32 [b, h, w] class ids."""
-        out, _ = self.net.apply(params, stats, normalise(image, self.card), train=False)
-        return jnp.argmax(resize(out["logits"], *image.shape[1:3]), axis=-1).astype(jnp.int32)
+        """[b, h, w, c] as stored -> int32 [b, h, w] class ids, each image seen whole."""
+        return jnp.argmax(self.scores(params, stats, image), axis=-1).astype(jnp.int32)
+
+    def record_counts(self, params: Any, stats: Any, batch: Batch) -> dict[str, jax.Array]:
+        """int32 "confusion" [b, classes, classes] of each record; with "own" in the batch also "owned" of a part of it.
+
+        "own": int32 [b, 4], first row, last row + 1, first column, last column + 1 of the part.
+        """
+        prediction, label, valid = self.predict(params, stats, batch["image"]), batch["label"], self.valid_pixels(batch)
+        count = jax.vmap(lambda p, t, v: metrics.confusion(p, t, v, len(self.card.classes)))
+        counts = {"confusion": count(prediction, label, valid)}
+        if "own" in batch:
+            top, bottom, left, right = (batch["own"][:, i, None, None] for i in range(4))
+            rows, columns = jnp.arange(label.shape[1])[:, None], jnp.arange(label.shape[2])
+            inside = (rows >= top) & (rows < bottom) & (columns >= left) & (columns < right)
+            counts["owned"] = count(prediction, label, valid & inside)
+        return counts
 
     def eval_step(self, params: Any, stats: Any, batch: Batch) -> dict[str, jax.Array]:
-        prediction = self.predict(params, stats, batch["image"])
-        classes = len(self.card.classes)
-        return {"confusion": metrics.confusion(prediction, batch["label"], self.valid_pixels(batch), classes)}
+        return {"confusion": jnp.sum(self.record_counts(params, stats, batch)["confusion"], axis=0)}
 
-    def detail(self, counts: dict[str, np.ndarray]) -> metrics.SegmentationScores:
-        """All scores, per class too, of summed counts."""
-        return metrics.segmentation_scores(counts["confusion"], self.card.scored, self.card.absent)
+    def detail(self, confusion: np.ndarray) -> metrics.SegmentationScores:
+        """All scores, per class too, of a summed confusion matrix."""
+        return metrics.segmentation_scores(confusion, self.card.scored, self.card.absent)
 
     def summarize(self, counts: dict[str, np.ndarray]) -> dict[str, float]:
-        """{"miou", "mf1", "macc", "oa"}; shares in [0, 1]."""
-        scores = self.detail(counts)
-        return {"miou": scores.miou, "mf1": scores.mf1, "macc": scores.macc, "oa": scores.oa}
+        """{"miou", "mf1", "macc", "oa"}, shares in [0, 1]; of a part's counts "confusion_PART" {"miou_PART", ...}."""
+        scores = {}
+        for name, confusion in counts.items():
+            if name.split("_")[0] == "confusion":
+                detail, part = self.detail(confusion), name.removeprefix("confusion")
+                scores |= {f"{k}{part}": getattr(detail, k) for k in ("miou", "mf1", "macc", "oa")}
+        return scores
 
 
 Task = Pretrain | Segment
@@ -253,7 +292,7 @@ def build_pretrain(config: ConfigDict, card: DatasetCard) -> Pretrain:
 
 
 def build_segment(config: ConfigDict, card: DatasetCard) -> Segment:
-    """The segmentation task of a config (sections model, loss, eval); its channels are the card's bands."""
+    """The segmentation task of a config (sections model, loss, eval, augment); its channels are the card's bands."""
     if card.task != "segmentation":
         raise UserError(f"config.task is 'segment' but data set '{card.name}' holds {card.task} labels")
     model = config.model
@@ -262,9 +301,9 @@ def build_segment(config: ConfigDict, card: DatasetCard) -> Segment:
         dtype=model.dtype, remat=model.remat, head_channels=model.head_channels, aux_channels=model.aux_channels,
         aux=config.loss.aux_weight > 0, dropout=model.dropout,
     )  # fmt: skip
-    return Segment(
-        net=net, card=card, aux_weight=config.loss.aux_weight, smoothing=config.loss.smoothing
-    )  # fmt: skip
+    seen = {key: config.eval[key] for key in ("mode", "crop", "stride", "blend", "flip", "scales")}
+    inference = Inference(**seen, multiple=config.augment.eval_multiple)
+    return Segment(net, card, config.loss.aux_weight, config.loss.smoothing, inference)
 
 
 BUILDERS = {"pretrain": build_pretrain, "segment": build_segment}

@@ -253,6 +253,7 @@ def train(config: ConfigDict, workdir: str) -> dict[str, Any]:
             "data": run.data.card.name,
             "synthetic": run.data.card.synthetic,
             "protocol": run.data.card.protocol,
+            "inference": run.task.inference.describe() if isinstance(run.task, tasks.Segment) else "",
             "split": config.data.eval_split,
             "step": run.plan.steps,
             "scores": scores,
@@ -358,28 +359,25 @@ class Evaluator:
 
     def __init__(self, run: Setup, writers: report.Writers):
         self._run, self._writers = run, writers
-        self._step = evaluate.make_step(run.task, run.mesh)
-        self._predict = None
+        self._evaluation = evaluate.Evaluation(run.task, run.data, run.mesh)
 
     def __call__(self, state: states.TrainState, step: int, *, final: bool) -> dict[str, float]:
         """Scores with the weights that `config.eval.ema` names; at the end also with the others, as raw_* or ema_*."""
         run, config = self._run, self._run.config
         ema = config.eval.ema and bool(state.ema)
         params, stats = state.weights(ema)
-        counts = evaluate.run(self._step, params, stats, run.data.eval_batches(), run.mesh)
+        counts = self._evaluation(params, stats)
         pictures, split = run.workdir / "pictures", config.data.eval_split
         pictures.mkdir(exist_ok=True)
         evaluate.write_details(run.task, counts, pictures, self._writers, step, split)
         scores = run.task.summarize(counts)
         if isinstance(run.task, tasks.Segment) and config.report.panels:
-            self._predict = self._predict or evaluate.make_predictor(run.task, run.mesh)
             evaluate.write_panels(
-                run.task, self._predict, params, stats, run.data.eval_batches(), run.mesh, pictures, self._writers, step, split,
-                samples=config.report.panels,
-            )  # fmt: skip
+                self._evaluation, params, stats, pictures, self._writers, step, split, samples=config.report.panels
+            )
         if final and state.ema:
             params, stats = state.weights(not ema)
-            other = run.task.summarize(evaluate.run(self._step, params, stats, run.data.eval_batches(), run.mesh))
+            other = run.task.summarize(self._evaluation(params, stats))
             name = "raw" if ema else "ema"
             scores |= {f"{name}_{k}": v for k, v in other.items()}
         return scores

@@ -13,7 +13,7 @@ FLOORS = [
     {"chips", "flops", "hlo"},
     {"tree", "partition", "config"},
     {"nets", "data"},
-    {"csp", "mixing", "losses", "metrics", "optim"},
+    {"csp", "mixing", "losses", "metrics", "optim", "windows"},
     {"tasks", "state", "transfer", "inputs"},
     {"checkpoints", "report"},
     {"evaluate", "predict", "exchange"},

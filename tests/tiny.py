@@ -4,9 +4,13 @@ import importlib.util
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 from ml_collections import ConfigDict
+
+from genseg.nets.convnext import ConvNeXt
+from genseg.nets.layers import fan_in_init
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -41,6 +45,10 @@ def segment(data_dir: Path) -> ConfigDict:
     return config
 
 
+# One block a stage: what a compiler's time is spent on.
+narrow = partial(ConvNeXt, depths=(1, 1, 1, 1), dims=(8, 8, 8, 8), init=fan_in_init, layer_scale=1.0)
+
+
 def process(arguments: list[str], **environment: str) -> subprocess.Popen:
     """`python -m genseg.main ARGUMENTS` on one CPU device."""
     clean = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
@@ -49,3 +57,21 @@ def process(arguments: list[str], **environment: str) -> subprocess.Popen:
         cwd=ROOT, env={**clean, "JAX_PLATFORMS": "cpu", **environment}, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
+
+
+def target(name: str, source: Path, data_dir: Path, arguments: str = "") -> ConfigDict:
+    """configs/segment_NAME.py on a fixture of tests/data/made.py: its sizes and its length are cut, nothing else.
+
+    The backbone keeps its name: see `narrow`.
+    """
+    config = load(f"segment_{name}", arguments)
+    config.data.source, config.data.data_dir = str(source), str(data_dir)
+    if "patch" in config.data:
+        config.data.patch, config.data.stride = 32, 20
+    config.augment.size = (32, 32)
+    config.model.head_channels, config.model.aux_channels = 16, 8
+    config.train.batch_size, config.train.epochs, config.train.steps = 8, 0.0, 2
+    config.train.warmup_epochs, config.train.warmup_steps = 0.0, 1
+    config.eval.batch_size = 8
+    config.report.panels = 2
+    return config

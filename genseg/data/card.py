@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -100,6 +102,13 @@ class DatasetCard:
         """Value of a pixel that holds no measurement: the mean, rounded for integer pixels; [c] of `dtype`."""
         mean = self.mean
         return (mean if self.dtype == "float32" else np.rint(mean)).astype(self.dtype)
+
+    def members(self, file_names: Sequence[str]) -> dict[str, np.ndarray]:
+        """Group -> bool [names]: which records belong to it."""
+        return {
+            group: np.array([re.search(expression, name) is not None for name in file_names], bool)
+            for group, expression in self.groups
+        }
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=1)

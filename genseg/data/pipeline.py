@@ -181,6 +181,23 @@ def eval_batches(
     return iter(batches.to_iter_dataset(_reading(threads)))
 
 
+def eval_records(
+    split: Split, *, process_index: int = 0, process_count: int = 1, threads: int = 0, skip_corrupt: bool = False
+) -> Iterator[dict]:
+    """This process's records i, i + P, ... of one pass, one by one and of any size, as `Split.decode` gives them.
+
+    With skip_corrupt an undecodable record is left out.
+    """
+
+    def load(place: int) -> dict:
+        return _decode(split, process_index + place * process_count, skip_corrupt)
+
+    mine = len(range(process_index, len(split), process_count))
+    for place, record in enumerate(grain.MapDataset.range(mine).map(load).to_iter_dataset(_reading(threads))):
+        if record["index"] == process_index + place * process_count:
+            yield record
+
+
 def position(iterator: grain.DatasetIterator) -> int:
     """Global batches consumed so far from an iterator of `train_batches`."""
     return iterator.get_state()["next_index"]

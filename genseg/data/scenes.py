@@ -1,6 +1,6 @@
 """Cutting large scenes into patches of one size, so that they can be read at random and put together again."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import numpy as np
 
@@ -27,6 +27,20 @@ def windows(height: int, width: int, patch: int, stride: int) -> list[tuple[int,
     if not 0 < stride <= patch:
         raise UserError(f"A stride of {stride} does not cover a scene with patches of {patch}: use 1 .. {patch}.")
     return [(r, c) for r in starts(height, patch, stride) for c in starts(width, patch, stride)]
+
+
+def central(starts: Collection[int], start: int, patch: int) -> tuple[int, int]:
+    """(first, last + 1), counted from `start`: the pixels that are nearer to the centre of the patch at `start` than to
+    that of any other patch, which begin at `starts` (`start` among them). Ties go to the earlier patch.
+
+    Outermost patches keep all pixels to their outer border. Over all starts these parts cover every pixel once.
+    """
+    earlier = [s for s in starts if s < start]
+    later = [s for s in starts if s > start]
+    # Centres lie at s + (patch - 1) / 2; half-way between two of them is (s + t + patch - 1) / 2.
+    first = (max(earlier) + start + patch - 1) // 2 + 1 - start if earlier else 0
+    end = (start + min(later) + patch - 1) // 2 + 1 - start if later else patch
+    return max(first, 0), min(end, patch)
 
 
 def cut(

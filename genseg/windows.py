@@ -1,0 +1,205 @@
+"""How a network sees images at evaluation: whole, or through a sliding window whose scores are blended.
+
+Rows of class ids are given out as the window moves down a scene, so that memory holds one row of windows whatever the
+scene's height, and never a scene's scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from genseg import partition
+from genseg.data import scenes
+from genseg.errors import UserError
+
+MODES = ("whole", "slide")
+BLENDS = ("uniform", "hann")
+
+
+@dataclass(frozen=True)
+class Inference:
+    """`mode`, `crop`, `stride`, `blend`, `flip` and `scales` of `config.eval`, and `config.augment.eval_multiple`.
+
+    mode: "whole", or "slide": windows of `crop` (height, width) every `stride` (rows, columns) pixels, the last ones
+    moved back to the border as in mmsegmentation; smaller images are padded to one window. blend: weight of a window's
+    scores, "uniform" (mmsegmentation) or "hann" (less near the window's border). flip: also mirrored left to right.
+    scales: image or window is seen resized by each factor (sides rounded to multiples of 32). multiple: whole images
+    are padded to a multiple of this. All padding is at the bottom and right, with the bands' means.
+    """
+
+    mode: str
+    crop: tuple[int, int]
+    stride: tuple[int, int]
+    blend: str
+    flip: bool
+    scales: tuple[float, ...]
+    multiple: int
+
+    def __post_init__(self):
+        if self.mode not in MODES or self.blend not in BLENDS:
+            raise UserError(f"config.eval.mode must be one of {MODES} and config.eval.blend one of {BLENDS}")
+        if any(not 0 < s <= c for s, c in zip(self.stride, self.crop, strict=True)):
+            raise UserError(
+                f"config.eval.stride {self.stride} leaves gaps between windows of config.eval.crop {self.crop}; use 1 "
+                f"up to the crop's side"
+            )
+        if not self.scales or min(self.scales) <= 0:
+            raise UserError(f"config.eval.scales is {self.scales}; give at least one positive factor, (1.0,) for none")
+
+    @property
+    def augmented(self) -> bool:
+        """Whether an image is seen more than once (test-time augmentation)."""
+        return self.flip or tuple(self.scales) != (1.0,)
+
+    def describe(self) -> str:
+        """One line to stand beside scores."""
+        line = "whole images"
+        if self.mode == "slide":
+            crop, stride = (" x ".join(map(str, pair)) for pair in (self.crop, self.stride))
+            line = f"windows of {crop} every {stride} pixels, {self.blend} blending"
+        line += ", with flips" if self.flip else ", no flips"
+        return line + (", single scale" if tuple(self.scales) == (1.0,) else f", scales {tuple(self.scales)}")
+
+    def window(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) of the windows over a scene of this size."""
+        if self.mode == "slide":
+            return tuple(self.crop)
+        return tuple(-(-side // self.multiple) * self.multiple for side in (height, width))
+
+    def places(self, height: int, width: int) -> list[tuple[int, int]]:
+        """(row, column) of every window over a scene, row by row."""
+        if self.mode == "whole":
+            return [(0, 0)]
+        rows, columns = (scenes.starts(*axis) for axis in zip((height, width), self.crop, self.stride, strict=True))
+        return [(row, column) for row in rows for column in columns]
+
+
+def blend_weights(height: int, width: int, blend: str) -> np.ndarray:
+    """float32 [height, width], positive everywhere: 1, or Hann's window sin^2(pi (i + 1/2) / n) along both sides."""
+    if blend == "uniform":
+        return np.ones((height, width), np.float32)
+    sides = [np.sin(np.pi * (np.arange(n) + 0.5) / n) ** 2 for n in (height, width)]
+    return np.outer(*sides).astype(np.float32)
+
+
+class Canvas:
+    """Weighted sums of windows' scores over the rows that windows still touch: float32 [window height, width, classes].
+
+    Windows come row by row from the top, in any order within a row.
+    """
+
+    def __init__(self, height: int, width: int, window: tuple[int, int], classes: int, blend: str):
+        self._height, self._width, self._top = height, width, 0
+        self._weights = blend_weights(*window, blend)[..., None]
+        self._sums = np.zeros((window[0], max(width, window[1]), classes), np.float32)
+
+    def add(self, row: int, column: int, scores: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+        """Adds scores [h, w, classes] of the window at (row, column); gives out the rows above it, which no later
+        window touches: (first row, uint8 [n, width] class ids)."""
+        yield from self._give_out(row)
+        # Pixels are compared within themselves only, so dividing by the sum of weights would change nothing.
+        self._sums[:, column : column + scores.shape[1]] += self._weights * scores
+
+    def rest(self) -> Iterator[tuple[int, np.ndarray]]:
+        """The rows left when all windows have been added."""
+        yield from self._give_out(self._height)
+
+    def _give_out(self, until: int) -> Iterator[tuple[int, np.ndarray]]:
+        count = until - self._top
+        if count > 0:
+            yield self._top, self._sums[:count, : self._width].argmax(axis=-1).astype(np.uint8)
+            self._sums[:-count] = self._sums[count:]
+            self._sums[-count:] = 0
+            self._top = until
+
+
+def make_scorer(scores: Callable[..., jax.Array], local: Mesh) -> Callable[[Any, Any, np.ndarray], jax.Array]:
+    """scorer(params, stats, pixels [b h w c]) -> scores [b h w classes], jitted and split over this process's devices.
+
+    scores: (params, stats, image) -> scores, such as `Segment.scores`. params, stats: whole on `local`.
+    """
+    step = jax.jit(scores, out_shardings=partition.batch_sharding(local))
+
+    def scorer(params: Any, stats: Any, pixels: np.ndarray) -> jax.Array:
+        with partition.use_mesh(local):
+            return step(params, stats, partition.to_global({"image": pixels}, local)["image"])
+
+    return scorer
+
+
+def class_rows(
+    images: Iterable[tuple[Any, Any]], score: Callable[[np.ndarray], Any], *, inference: Inference, classes: int,
+    batch: int, fill: np.ndarray,
+) -> Iterator[tuple[Any, int, np.ndarray]]:  # fmt: skip
+    """Class ids of a stream of images, in pieces of whole rows: (key, first row, uint8 [n, width]), top to bottom.
+
+    Args:
+      images: (key, image [h w c]); an image is an array, or anything with `shape` that gives arrays when it is sliced.
+      score: [batch h w c] as stored -> scores [batch h w classes]; windows of several images share a batch.
+      batch: windows at a time; the last batch of a window size is filled up with copies.
+      fill: [c], value of padding.
+    """
+    waiting: list[tuple[list, Any]] = []
+    for group in _groups(_cut(images, inference, classes, fill), batch):
+        pixels = [window.pixels for window in group]
+        scores = score(np.stack(pixels + pixels[-1:] * (batch - len(pixels))))
+        waiting.append((group, scores))
+        # Read one batch late, so that the device computes this batch while the host blends the last.
+        if len(waiting) > 1:
+            yield from _blended(*waiting.pop(0))
+    for group, scores in waiting:
+        yield from _blended(group, scores)
+
+
+@dataclass(frozen=True)
+class _Window:
+    key: Any
+    canvas: Canvas
+    row: int
+    column: int
+    pixels: np.ndarray
+    last: bool
+
+
+def _cut(images: Iterable[tuple[Any, Any]], inference: Inference, classes: int, fill: np.ndarray) -> Iterator[_Window]:
+    for key, image in images:
+        height, width = image.shape[:2]
+        h, w = inference.window(height, width)
+        canvas = Canvas(height, width, (h, w), classes, inference.blend)
+        places = inference.places(height, width)
+        for row, column in places:
+            pixels = image[row : row + h, column : column + w]
+            if pixels.shape[:2] != (h, w):
+                whole = np.empty((h, w, pixels.shape[2]), pixels.dtype)
+                whole[:] = fill
+                whole[: pixels.shape[0], : pixels.shape[1]] = pixels
+                pixels = whole
+            yield _Window(key, canvas, row, column, pixels, (row, column) == places[-1])
+
+
+def _groups(cut: Iterable[_Window], size: int) -> Iterator[list[_Window]]:
+    """Windows of one shape, at most `size` together."""
+    group: list[_Window] = []
+    for window in cut:
+        if group and (len(group) == size or group[0].pixels.shape != window.pixels.shape):
+            yield group
+            group = []
+        group.append(window)
+    if group:
+        yield group
+
+
+def _blended(group: list[_Window], scores: Any) -> Iterator[tuple[Any, int, np.ndarray]]:
+    scores = np.asarray(scores, np.float32)
+    for window, values in zip(group, scores, strict=False):
+        for row, ids in window.canvas.add(window.row, window.column, values):
+            yield window.key, row, ids
+        if window.last:
+            for row, ids in window.canvas.rest():
+                yield window.key, row, ids

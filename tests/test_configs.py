@@ -1,0 +1,89 @@
+"""The four fine-tuning recipes run on their fixtures in official layout, and agree where they say that they do."""
+
+import json
+
+import numpy as np
+import pytest
+import tiny
+
+from genseg import nets, optim, train, tree
+from genseg.data import mfnet, official, potsdam
+from tests.data import made
+
+TARGETS = ("isaid", "mfnet", "pst900", "potsdam")
+
+
+@pytest.fixture
+def fixture(monkeypatch, tmp_path):
+    """name -> folder in the official layout, with the official lists cut to what is there."""
+    monkeypatch.setattr(official, "ISAID", {"train": ["P0000", "P0001", "P0002"], "val": ["P0003"]})
+    monkeypatch.setattr(mfnet, "COUNTS", {"train": 3, "val": 2, "test": 3})
+    monkeypatch.setattr(official, "PST900", {s: n[: 2 if s == "train" else 1] for s, n in official.PST900.items()})
+    monkeypatch.setattr(potsdam, "SIZE", 40)
+    monkeypatch.setitem(potsdam.SPLITS, "official", {"train": ("2_10", "4_12", "6_7"), "test": ("3_13",)})
+    make = {
+        "isaid": made.isaid, "mfnet": made.mfnet, "pst900": made.pst900, "potsdam": lambda root: made.potsdam(root, 40),
+    }  # fmt: skip
+    return lambda name: make[name](tmp_path / "raw")
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_two_steps_and_an_evaluation(name, fixture, tmp_path, monkeypatch):
+    monkeypatch.setitem(nets.BACKBONES, "convnext_tiny", tiny.narrow)
+    config = tiny.target(name, fixture(name), tmp_path / "data")
+    result = train.train(config.lock(), str(tmp_path / "run"))
+    channels, classes = {"isaid": (3, 16), "mfnet": (4, 9), "pst900": (4, 5), "potsdam": (5, 5)}[name]
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert np.isfinite([line["train/loss"] for line in lines if "train/loss" in line]).all()
+    assert result["step"] == 2 and 0 <= result["scores"]["miou"] <= 1 and result["protocol"]
+    table = (tmp_path / "run" / "pictures" / f"{config.data.eval_split}_classes.csv").read_text().splitlines()
+    assert len(table) == 1 + classes
+    card = json.loads((next((tmp_path / "data").glob("*/card.json"))).read_text())
+    assert len(card["bands"]) == channels
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_swin_takes_the_same_file(name, fixture, tmp_path):
+    """At full size, without computing: patterns match, and the optimiser is Swin's own."""
+    config = tiny.target(name, fixture(name), tmp_path / "data", "backbone=swin_tiny")
+    run = train.setup(config.lock(), str(tmp_path / "run"))
+    decayed = {path for path, _ in tree.items(run.abstract.params) if optim.decays(path, run.optim.no_decay)}
+    assert (run.optim.learning_rate, run.optim.weight_decay, run.optim.layer_decay) == (6e-5, 0.01, 1.0)
+    assert "backbone/stages/0/blocks/0/mlp/fc1/bias" in decayed and "head/bottleneck/norm/scale" in decayed
+    for path in ("backbone/stem/norm/bias", "backbone/stages/1/downsample/norm/scale", "norms/0/scale"):
+        assert path not in decayed
+    assert "backbone/stages/0/blocks/0/attn/relative_position_bias_table" not in decayed
+
+
+@pytest.mark.parametrize("backbone", ["convnext_tiny", "convnext_base", "swin_small"])
+def test_the_four_recipes_differ_only_where_their_notes_say(backbone):
+    plain = {n: tiny.load(f"segment_{n}", f"backbone={backbone}").to_dict() for n in TARGETS}
+    reference = plain["isaid"]
+    own = {"data": None, "augment": None, "train": None, "eval": {"every", "batch_size"}, "optim": {"power"}}
+    for name, config in plain.items():
+        assert config.keys() == reference.keys()
+        for key, value in config.items():
+            if key not in own:
+                assert value == reference[key], (name, key)
+            elif own[key] is None:
+                assert key == "data" or value.keys() == reference[key].keys(), (name, key)
+            else:
+                assert {k for k in value if value[k] != reference[key][k]} <= own[key], (name, key)
+
+
+def test_published_lengths():
+    """80k steps of 8 for iSAID and Potsdam (RSP); 500 epochs of 8 for MFNet and PST900 (CMX, Sigma)."""
+    for name, images, steps, warmup in (
+        ("isaid", 33_978, 80_000, 1500), ("potsdam", 6_144, 80_000, 1500), ("mfnet", 784, 49_000, 980),
+        ("pst900", 597, 37_312, 746),
+    ):  # fmt: skip
+        made_plan = train.plan(tiny.load(f"segment_{name}"), images, 8)
+        assert (made_plan.steps, made_plan.warmup_steps) == (steps, warmup), name
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_unknown_arguments_are_refused(name):
+    with pytest.raises(KeyError, match="'backbon' after the config's colon"):
+        tiny.load(f"segment_{name}", "backbon=swin_tiny")
+    with pytest.raises(KeyError, match="'resnet50' after the config's colon"):
+        tiny.load(f"segment_{name}", "backbone=resnet50")
