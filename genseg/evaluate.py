@@ -114,10 +114,12 @@ class Evaluation:
             self._batch = max(data.config.eval.batch_size // partition.process_count(), 1)
 
     def __call__(self, params: Any, stats: Any) -> Counts:
-        if isinstance(self.task, Pretrain):
+        if isinstance(self.task, Segment) and self.task.inference.mode == "slide":
+            return self._slide(params, stats)
+        with partition.use_mesh(self._mesh):
+            if isinstance(self.task, Segment):
+                return self._whole(params, stats)
             return run(self._step, params, stats, self._data.eval_batches(), self._mesh)
-        slides = self.task.inference.mode == "slide"
-        return self._slide(params, stats) if slides else self._whole(params, stats)
 
     def _whole(self, params: Any, stats: Any) -> Counts:
         tally = _Tally(self._parts, len(self.task.card.classes))

@@ -124,7 +124,12 @@ def local_mesh() -> Mesh:
 def to_local(tree: Any, mesh: Mesh, local: Mesh) -> Any:
     """Arrays on `mesh`, sharded or not -> whole copies on every device of `local`. Every process must take part."""
     whole = jax.jit(lambda t: t, out_shardings=replicated(mesh))(tree)
-    return jax.tree.map(lambda x: jax.device_put(np.asarray(x.addressable_data(0)), replicated(local)), whole)
+    return replicate(jax.tree.map(lambda x: np.asarray(x.addressable_data(0)), whole), local)
+
+
+def replicate(tree: Any, mesh: Mesh) -> Any:
+    """NumPy arrays -> whole copies on every device of `mesh`."""
+    return jax.device_put(tree, replicated(mesh))
 
 
 def sum_over_processes(counts: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

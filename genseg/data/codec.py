@@ -130,14 +130,17 @@ def read(path: Path) -> bytes:
         raise UserError(f"Cannot read {path}: {error.strerror}.") from None
 
 
+def plain_dtype(dtype: np.dtype) -> np.dtype:
+    """The one of the dtypes that cards know, in native byte order, that pixels of `dtype` are turned into."""
+    if dtype in (bool, np.int8):
+        return np.dtype(np.int16 if dtype == np.int8 else np.uint8)
+    if dtype in (np.float64, np.float16, np.uint32, np.int32, np.int64, np.uint64):
+        return np.dtype(np.float32)
+    return np.dtype(dtype).newbyteorder("=")
+
+
 def _plain(pixels: np.ndarray) -> np.ndarray:
-    """Native byte order and one of the dtypes that cards know."""
-    pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
-    if pixels.dtype == bool or pixels.dtype == np.int8:
-        return pixels.astype(np.uint8 if pixels.dtype == bool else np.int16)
-    if pixels.dtype in (np.float64, np.float16, np.uint32, np.int32, np.int64, np.uint64):
-        return pixels.astype(np.float32)
-    return pixels
+    return pixels.astype(plain_dtype(pixels.dtype), copy=False)
 
 
 def _decode_jpeg(data: bytes) -> np.ndarray:

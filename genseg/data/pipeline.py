@@ -60,7 +60,7 @@ class Split:
         else:
             image = codec.decode_image(record.image, record.file_name)
             label = codec.decode_mask(record.label, f"mask of {record.file_name}")
-            image = _filled(image, self.card)
+            image = filled(image, self.card)
         if image.shape[2] != self.card.channels:
             raise UserError(
                 f"{record.file_name} has {image.shape[2]} bands, the card of {self.card.name} {self.card.channels}: "
@@ -69,7 +69,7 @@ class Split:
         return {"image": image, "label": label, "name": record.file_name, "index": index}
 
 
-def _filled(image: np.ndarray, card: DatasetCard) -> np.ndarray:
+def filled(image: np.ndarray, card: DatasetCard) -> np.ndarray:
     """Pixels without a measurement take the band's mean, which normalisation turns into 0."""
     for band, spec in enumerate(card.bands):
         if spec.nodata is not None or image.dtype == np.float32:
