@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,8 +103,10 @@ class Evaluation:
     sliding window each process takes its own records at its own pace, on its own devices.
     """
 
-    def __init__(self, task: Task, data: inputs.Inputs, mesh: Mesh):
-        self.task, self._data, self._mesh = task, data, mesh
+    def __init__(self, task: Task, data: inputs.Inputs, mesh: Mesh, between: Callable[[], None] = lambda: None):
+        """between: called between batches, or with a sliding window between records, equally often in every process;
+        what it raises ends the pass."""
+        self.task, self._data, self._mesh, self._between = task, data, mesh, between
         self._step = make_step(task, mesh)
         self._local = partition.local_mesh()
         if isinstance(task, Segment):
@@ -119,7 +121,21 @@ class Evaluation:
         with partition.use_mesh(self._mesh):
             if isinstance(self.task, Segment):
                 return self._whole(params, stats)
-            return run(self._step, params, stats, self._data.eval_batches(), self._mesh)
+            return run(self._step, params, stats, self._batches(), self._mesh)
+
+    def _batches(self) -> Iterator[dict[str, np.ndarray]]:
+        for batch in self._data.eval_batches():
+            self._between()
+            yield batch
+
+    def _records(self) -> Iterator[dict[str, Any]]:
+        calls = -(-len(self._data.eval_split) // partition.process_count())
+        for record in self._data.eval_records():
+            self._between()
+            calls -= 1
+            yield record
+        for _ in range(calls):  # this process had fewer records than another
+            self._between()
 
     def _whole(self, params: Any, stats: Any) -> Counts:
         tally = _Tally(self._parts, len(self.task.card.classes))
@@ -132,7 +148,7 @@ class Evaluation:
                     tally.add(index, confusion, own)
 
         previous = None
-        for batch in self._data.eval_batches():
+        for batch in self._batches():
             if self._parts.cut:
                 batch["own"] = self._parts.own[batch["index"]]
             counts = self._record_step(params, stats, partition.to_global(batch, self._mesh))
@@ -146,7 +162,7 @@ class Evaluation:
     def _slide(self, params: Any, stats: Any) -> Counts:
         card, classes = self.task.card, len(self.task.card.classes)
         tally = _Tally(self._parts, classes)
-        records = ((record, record["image"]) for record in self._data.eval_records())
+        records = ((record, record["image"]) for record in self._records())
         for record, row, ids in self._class_rows(params, stats, records):
             label = record["label"][row : row + len(ids)]
             valid = np.ones(label.shape, bool) if card.ignore_label is None else label != card.ignore_label

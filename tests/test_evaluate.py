@@ -4,6 +4,11 @@ evaluation is computed, and their scores are exact in float32, so that equality 
 import csv
 import dataclasses
 import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -338,6 +343,47 @@ def test_batch_size_and_number_of_devices_change_nothing(mode, tmp_path, few, mo
             np.testing.assert_array_equal(counts[name], value, err_msg=name)
 
 
+def in_a_process(folder: str, out: str) -> None:
+    """What each of two processes does: both kinds of pass, the counts written by the first process."""
+    official.ISAID = {"train": ["P0000", "P0001", "P0002"], "val": ["P0003"]}
+    partition.start(Path(folder) / "xla")
+    for mode in ("whole", "slide"):
+        counts = counts_of(evaluation("isaid", Path(folder), mode=mode, crop=(32, 32), stride=(32, 32)))
+        np.savez(f"{out}-{mode}-{partition.process_index()}.npz", **counts)
+
+
+@pytest.mark.slow
+def test_two_processes_count_what_one_does(tmp_path, few):
+    windows_of = {"crop": (32, 32), "stride": (32, 32)}
+    reference = {m: counts_of(evaluation("isaid", tmp_path, mode=m, **windows_of)) for m in windows.MODES}
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    script = (
+        f"import sys; sys.path[:0] = ['tests', '.']; import test_evaluate; "
+        f"test_evaluate.in_a_process({str(tmp_path)!r}, {str(tmp_path / 'counts')!r})"
+    )
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", script], cwd=tiny.ROOT, text=True, stderr=subprocess.PIPE,
+            env={
+                **os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu",
+                "JAX_COORDINATOR_ADDRESS": f"localhost:{port}", "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": str(i),
+            },
+        )
+        for i in range(2)
+    ]  # fmt: skip
+    for process in processes:
+        _, errors = process.communicate(timeout=600)
+        assert process.returncode == 0, errors[-3000:]
+    for mode, counts in reference.items():
+        for i in range(2):
+            with np.load(tmp_path / f"counts-{mode}-{i}.npz") as found:
+                assert set(found.files) == set(counts)
+                for name, value in counts.items():
+                    np.testing.assert_array_equal(found[name], value, err_msg=f"{mode} {name}")
+
+
 def test_windows_and_whole_images_agree_where_windows_are_the_images(tmp_path, few):
     """Patches of 32 seen through windows of 32: the path through the host counts what the devices count."""
     whole = counts_of(evaluation("isaid", tmp_path))
@@ -345,6 +391,20 @@ def test_windows_and_whole_images_agree_where_windows_are_the_images(tmp_path, f
     assert whole.keys() == slid.keys()
     for name, value in whole.items():
         np.testing.assert_array_equal(slid[name], value, err_msg=name)
+
+
+@pytest.mark.parametrize("mode", ["whole", "slide"])
+def test_what_is_raised_between_batches_ends_the_pass(mode, tmp_path, few):
+    one, calls = evaluation("isaid", tmp_path, mode=mode, crop=(32, 32), stride=(32, 32)), []
+
+    def third_time():
+        calls.append(1)
+        if len(calls) == 3:
+            raise InterruptedError
+
+    stopped = evaluate.Evaluation(one.task, one._data, one._mesh, third_time)
+    with pytest.raises(InterruptedError):
+        counts_of(stopped)
 
 
 def test_what_an_evaluation_writes(tmp_path, few, caplog):
