@@ -72,9 +72,10 @@ class Predictor:
         local = partition.local_mesh()
         self._batch = batch or 4 * local.size
         partition.check_batch(self._batch, local)
-        task = tasks.build_segment(ConfigDict(weights.config), weights.card)
+        config = ConfigDict(weights.config)
+        config.eval.update({k: v for k, v in dataclasses.asdict(inference).items() if k != "multiple"})
         self.card, self.inference = weights.card, inference
-        self._scorer = windows.make_scorer(dataclasses.replace(task, inference=inference).scores, local)
+        self._scorer = windows.make_scorer(tasks.build_segment(config, weights.card).scores, local)
         self._params, self._stats = partition.replicate((weights.params, weights.stats), local)
         self.nodata = 255 if self.card.ignore_label is None else self.card.ignore_label
 
