@@ -27,6 +27,7 @@ def get_config() -> ConfigDict:
     config.data.eval_split = "val"
     config.data.skip_corrupt = False
     config.data.threads = 1
+    config.data.workers = 0
 
     config.augment = ConfigDict()
     config.augment.size = (64, 64)

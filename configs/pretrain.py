@@ -64,7 +64,8 @@ def get_config(arguments: str = "") -> ConfigDict:
     config.data.train_split = "train"
     config.data.eval_split = "validation"
     config.data.skip_corrupt = False
-    config.data.threads = 0  # decoding threads a process; 0 = one a core
+    config.data.threads = 0  # decoding threads of each worker; 0 = one a core, or one a worker
+    config.data.workers = 0  # decoding processes; 0 = threads alone. A host of many cores wants about one a core
 
     config.augment = ConfigDict()
     config.augment.size = 224

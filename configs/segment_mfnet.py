@@ -30,6 +30,9 @@ Lab note
 
 from ml_collections import ConfigDict
 
+from genseg.config import options
+from genseg.errors import UserError
+
 # UperNet fine-tuning as published for each backbone, on ADE20K with crops of 512, batch 16 and 160k steps.
 # facebookresearch/ConvNeXt semantic_segmentation/configs/convnext and mmcv_custom/layer_decay_optimizer_constructor.py:
 CONVNEXT = {
@@ -60,15 +63,10 @@ BACKBONES = {
 
 def get_config(arguments: str = "") -> ConfigDict:
     """arguments: "backbone=convnext_tiny,protocol=rtfnet" in any order; all may be left out."""
-    options = {"backbone": "convnext_tiny", "protocol": "rtfnet"}
-    for pair in filter(None, arguments.split(",")):
-        key, _, value = pair.partition("=")
-        if key not in options:
-            raise KeyError(f"'{key}' after the config's colon; known are {', '.join(options)}")
-        options[key] = value
-    if options["backbone"] not in BACKBONES:
-        raise KeyError(f"'{options['backbone']}' after the config's colon; known are {', '.join(BACKBONES)}")
-    optimiser, drop_path, layers = BACKBONES[options["backbone"]]
+    chosen = options(arguments, backbone="convnext_tiny", protocol="rtfnet")
+    if chosen["backbone"] not in BACKBONES:
+        raise UserError(f"'{chosen['backbone']}' after the config's colon; known are {', '.join(BACKBONES)}")
+    optimiser, drop_path, layers = BACKBONES[chosen["backbone"]]
 
     config = ConfigDict()
     config.task = "segment"
@@ -79,12 +77,13 @@ def get_config(arguments: str = "") -> ConfigDict:
     config.data.source = ""  # the download; "" = the prepared copy in data_dir
     config.data.data_dir = ""  # prepared records; "" = the user's cache folder
     config.data.train_on = "train"  # or "train+val", as Sigma and a fork of CMX
-    config.data.protocol = options["protocol"]
+    config.data.protocol = chosen["protocol"]
     config.data.allow_incomplete = False
     config.data.train_split = "train"
     config.data.eval_split = "test"
     config.data.skip_corrupt = False
-    config.data.threads = 0  # one a core
+    config.data.threads = 0  # decoding threads of each worker; 0 = one a core, or one a worker
+    config.data.workers = 0  # decoding processes; 0 = threads alone
 
     config.augment = ConfigDict()
     config.augment.size = (480, 640)
@@ -97,7 +96,7 @@ def get_config(arguments: str = "") -> ConfigDict:
     config.augment.eval_multiple = 32
 
     config.model = ConfigDict()
-    config.model.backbone = options["backbone"]
+    config.model.backbone = chosen["backbone"]
     config.model.drop_path = drop_path
     config.model.dtype = "bfloat16"  # published: ConvNeXt mixed precision, Swin float32
     config.model.remat = False  # True halves the memory of activations and costs a third more time
@@ -109,7 +108,7 @@ def get_config(arguments: str = "") -> ConfigDict:
     config.init.checkpoint = ""  # a pre-training workdir; "" = from scratch
     config.init.ema = False  # ConvNeXt was fine-tuned from raw weights; for the paper it is not known
     config.init.best = False
-    config.init.stem = "exact"  # how a stem of other channels is made to fit: exact, repeat, mean, zero, random
+    config.init.stem = "exact"  # how a stem of other channels is made to fit: exact, universal, repeat, mean, zero, random
 
     config.loss = ConfigDict()
     config.loss.smoothing = 0.0
@@ -124,6 +123,8 @@ def get_config(arguments: str = "") -> ConfigDict:
     config.train.accumulation = 1
 
     config.optim = ConfigDict()
+    config.optim.scaling = "none"
+    config.optim.scaling_batch = 0
     config.optim.learning_rate = optimiser["learning_rate"]
     config.optim.min_learning_rate = 0.0
     config.optim.warmup_learning_rate = 1e-6 * optimiser["learning_rate"]

@@ -28,6 +28,9 @@ Lab note
 
 from ml_collections import ConfigDict
 
+from genseg.config import options
+from genseg.errors import UserError
+
 # UperNet fine-tuning as published for each backbone, on ADE20K with crops of 512, batch 16 and 160k steps.
 # facebookresearch/ConvNeXt semantic_segmentation/configs/convnext and mmcv_custom/layer_decay_optimizer_constructor.py:
 CONVNEXT = {
@@ -58,15 +61,10 @@ BACKBONES = {
 
 def get_config(arguments: str = "") -> ConfigDict:
     """arguments: "backbone=convnext_tiny" in any order; all may be left out."""
-    options = {"backbone": "convnext_tiny"}
-    for pair in filter(None, arguments.split(",")):
-        key, _, value = pair.partition("=")
-        if key not in options:
-            raise KeyError(f"'{key}' after the config's colon; known are {', '.join(options)}")
-        options[key] = value
-    if options["backbone"] not in BACKBONES:
-        raise KeyError(f"'{options['backbone']}' after the config's colon; known are {', '.join(BACKBONES)}")
-    optimiser, drop_path, layers = BACKBONES[options["backbone"]]
+    chosen = options(arguments, backbone="convnext_tiny")
+    if chosen["backbone"] not in BACKBONES:
+        raise UserError(f"'{chosen['backbone']}' after the config's colon; known are {', '.join(BACKBONES)}")
+    optimiser, drop_path, layers = BACKBONES[chosen["backbone"]]
 
     config = ConfigDict()
     config.task = "segment"
@@ -82,7 +80,8 @@ def get_config(arguments: str = "") -> ConfigDict:
     config.data.train_split = "train"
     config.data.eval_split = "test"
     config.data.skip_corrupt = False
-    config.data.threads = 0  # one a core
+    config.data.threads = 0  # decoding threads of each worker; 0 = one a core, or one a worker
+    config.data.workers = 0  # decoding processes; 0 = threads alone
 
     config.augment = ConfigDict()
     config.augment.size = (736, 1280)
@@ -95,7 +94,7 @@ def get_config(arguments: str = "") -> ConfigDict:
     config.augment.eval_multiple = 32
 
     config.model = ConfigDict()
-    config.model.backbone = options["backbone"]
+    config.model.backbone = chosen["backbone"]
     config.model.drop_path = drop_path
     config.model.dtype = "bfloat16"  # published: ConvNeXt mixed precision, Swin float32
     config.model.remat = False  # True halves the memory of activations and costs a third more time
@@ -107,7 +106,7 @@ def get_config(arguments: str = "") -> ConfigDict:
     config.init.checkpoint = ""  # a pre-training workdir; "" = from scratch
     config.init.ema = False  # ConvNeXt was fine-tuned from raw weights; for the paper it is not known
     config.init.best = False
-    config.init.stem = "exact"  # how a stem of other channels is made to fit: exact, repeat, mean, zero, random
+    config.init.stem = "exact"  # how a stem of other channels is made to fit: exact, universal, repeat, mean, zero, random
 
     config.loss = ConfigDict()
     config.loss.smoothing = 0.0
@@ -122,6 +121,8 @@ def get_config(arguments: str = "") -> ConfigDict:
     config.train.accumulation = 1
 
     config.optim = ConfigDict()
+    config.optim.scaling = "none"
+    config.optim.scaling_batch = 0
     config.optim.learning_rate = optimiser["learning_rate"]
     config.optim.min_learning_rate = 0.0
     config.optim.warmup_learning_rate = 1e-6 * optimiser["learning_rate"]

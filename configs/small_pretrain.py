@@ -33,6 +33,7 @@ def get_config(arguments: str = "") -> ConfigDict:
     config.data.eval_split = "val"
     config.data.skip_corrupt = False
     config.data.threads = 1  # decoding threads; the network needs the other core more
+    config.data.workers = 0
 
     config.augment = ConfigDict()
     config.augment.size = 64

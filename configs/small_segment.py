@@ -82,6 +82,7 @@ def get_config(name: str = "naip") -> ConfigDict:
     config.data.stride = 0
     config.data.skip_corrupt = False
     config.data.threads = 1
+    config.data.workers = 0
 
     config.augment = ConfigDict()
     config.augment.size = CROP[name]

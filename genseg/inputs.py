@@ -68,15 +68,16 @@ class Inputs:
         return pipeline.train_batches(
             self.train_split, transform=self.train_transform, batch_size=self.config.train.batch_size,
             seed=self.config.seed, start=start, threads=self.config.data.threads,
-            skip_corrupt=self.config.data.skip_corrupt, process_index=partition.process_index(),
-            process_count=partition.process_count(),
+            workers=self.config.data.workers, skip_corrupt=self.config.data.skip_corrupt,
+            process_index=partition.process_index(), process_count=partition.process_count(),
         )  # fmt: skip
 
     def eval_batches(self) -> Iterator[dict[str, Any]]:
         """One pass over the evaluation split; the last batch is filled up with rows that are not valid."""
         return pipeline.eval_batches(
             self.eval_split, transform=self.eval_transform, batch_size=self.config.eval.batch_size,
-            threads=self.config.data.threads, skip_corrupt=self.config.data.skip_corrupt,
+            threads=self.config.data.threads, workers=self.config.data.workers,
+            skip_corrupt=self.config.data.skip_corrupt,
             process_index=partition.process_index(), process_count=partition.process_count(),
         )  # fmt: skip
 

@@ -55,8 +55,9 @@ def main(argv: list[str]) -> None:
 
 
 def start_log(level: int) -> None:
-    """genseg's own lines on standard error; of the libraries only warnings (Orbax alone writes 20 lines a save)."""
-    absl_logging.set_verbosity(absl_logging.WARNING)
+    """genseg's own lines on standard error; of the libraries only errors (Orbax writes 20 lines a save, and warns of
+    every checkpoint that it opens for reading)."""
+    absl_logging.set_verbosity(absl_logging.ERROR)
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     log = logging.getLogger("genseg")

@@ -1,14 +1,16 @@
 """Raw downloads as they lie on disk: unpacked folders, zip archives, or both; and what is missing of them."""
 
 import dataclasses
+import logging
 import threading
 import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from absl import logging
 
 from genseg.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 _open_archives = threading.local()  # a ZipFile handle cannot be shared by threads
 
@@ -113,5 +115,5 @@ def take_stock(name: str, root: Path, checks: list[Check], allow_incomplete: boo
         raise UserError(f"{name} in {root} is incomplete: {words}; add the files or set allow_incomplete.")
     note = "INCOMPLETE: " + "; ".join(f"{len(c.missing)} of {c.expected} {c.what} are missing" for c in short)
     note += ". Its scores cannot be compared with published ones."
-    logging.warning("%s: %s", name, note)
+    logger.warning("%s: %s", name, note)
     return (note,)

@@ -6,11 +6,11 @@ Each frozen dataclass below lists the fields that `config.data` must have when i
 
 import csv
 import dataclasses
+import logging
 import re
 from pathlib import Path
 
 import numpy as np
-from absl import logging
 
 from genseg.data import codec, scenes
 from genseg.data.blocks import bounds_of, leaks, split_by_blocks, touching
@@ -18,6 +18,8 @@ from genseg.data.card import Band, DatasetCard, distinct_colours
 from genseg.data.masks import ClassTable, colours_to_ids, read_class_table, renumber
 from genseg.data.records import Moments, Plan, Record, fingerprint
 from genseg.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 _PHOTOGRAPHS = {".jpg", ".jpeg", ".png"}
 
@@ -300,7 +302,7 @@ def _leaks(items: dict[str, list[Pair]]) -> tuple[str, ...]:
     places = {s: [b for p in pairs if (b := bounds_of(p.images[0])) is not None] for s, pairs in items.items()}
     notes = leaks(places)
     for note in notes:
-        logging.warning("%s", note)
+        logger.warning("%s", note)
     return notes
 
 

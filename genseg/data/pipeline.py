@@ -1,17 +1,16 @@
 """Prepared records to batches of arrays, through grain.
 
 Order and augmentation are functions of (seed, number of the global batch, row): they depend neither on how many
-processes share the work nor on threads, and any position can be taken up without replaying what came before.
+processes share the work nor on threads or workers, and any position is taken up without replaying what came before.
 
     folder = prepare.ensure_prepared(config.data, data_dir)
     split = open_split(folder, "train")
-    batches = train_batches(split, transform=classification_train(64), batch_size=256, seed=0)
-    seek(batches, 1000)                 # the next one is global batch 1000
-    batch = next(batches)               # image [b h w c], label int32, valid bool [b], index int64 [b]
-    position(batches)                   # 1001
+    batches = train_batches(split, transform=classification_train(64), batch_size=256, seed=0, start=1000)
+    batch = next(batches)               # global batch 1000: image [b h w c], label int32, valid bool [b], index int64 [b]
 """
 
 import dataclasses
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,12 +18,14 @@ from pathlib import Path
 import grain
 import numpy as np
 import tensorflow_datasets as tfds
-from absl import logging
+from absl import flags
 
 from genseg.data import codec, records
 from genseg.data.augment import Transform
 from genseg.data.card import DatasetCard
 from genseg.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 # Rows after which training ends: far beyond any run, and small enough for grain to count in batches of one.
 _ENDLESS = 2**50
@@ -111,9 +112,10 @@ def train_batches(
     process_index: int = 0,
     process_count: int = 1,
     threads: int = 0,
+    workers: int = 0,
     skip_corrupt: bool = False,
     start: int = 0,
-) -> grain.DatasetIterator:
+) -> Iterator[dict]:
     """Endless batches of this process's rows [p*b/P, (p+1)*b/P) of each global batch of b rows.
 
     All records are shuffled globally each epoch; a global batch may straddle two epochs, and no record is dropped.
@@ -122,7 +124,9 @@ def train_batches(
       transform: from `genseg.data.augment`; must return images of one size.
       batch_size: rows of a global batch, b.
       seed: of order and augmentation.
-      threads: decoding threads; 0 = one a core.
+      threads: decoding threads of each worker; 0 = one a core without workers, one with them.
+      workers: decoding processes; 0 decodes in this one. Threads share Python's lock, so that from about four cores on
+        workers are faster; each takes a few seconds to start and holds a copy of the data source.
       skip_corrupt: put the next readable record in the place of an undecodable one (noted in split.corrupt, logged)
         instead of raising.
       start: number of global batches already consumed.
@@ -142,11 +146,9 @@ def train_batches(
         .shuffle()
         .repeat(_ENDLESS // len(split))
         .random_map(load)
-        .batch(rows, batch_fn=_stack)[process_index::process_count]
+        .batch(rows, batch_fn=_stack)[process_index::process_count][start:]
     )
-    iterator = iter(dataset.to_iter_dataset(_reading(threads)))
-    seek(iterator, start)
-    return iterator
+    return _read(dataset, threads, workers)
 
 
 def eval_batches(
@@ -157,6 +159,7 @@ def eval_batches(
     process_index: int = 0,
     process_count: int = 1,
     threads: int = 0,
+    workers: int = 0,
     skip_corrupt: bool = False,
 ) -> Iterator[dict]:
     """One pass over the split in stored order: every record once, the same number of batches in every process.
@@ -178,7 +181,7 @@ def eval_batches(
         return _stack(examples)
 
     batches = grain.MapDataset.range(-(-len(split) // batch_size)).map(load)
-    return iter(batches.to_iter_dataset(_reading(threads)))
+    return _read(batches, threads, workers)
 
 
 def eval_records(
@@ -193,19 +196,9 @@ def eval_records(
         return _decode(split, process_index + place * process_count, skip_corrupt)
 
     mine = len(range(process_index, len(split), process_count))
-    for place, record in enumerate(grain.MapDataset.range(mine).map(load).to_iter_dataset(_reading(threads))):
+    for place, record in enumerate(_read(grain.MapDataset.range(mine).map(load), threads, workers=0)):
         if record["index"] == process_index + place * process_count:
             yield record
-
-
-def position(iterator: grain.DatasetIterator) -> int:
-    """Global batches consumed so far from an iterator of `train_batches`."""
-    return iterator.get_state()["next_index"]
-
-
-def seek(iterator: grain.DatasetIterator, batches: int) -> None:
-    """Goes to where `batches` global batches have been consumed, at once."""
-    iterator.set_state({"next_index": int(batches)})
 
 
 def _rows(batch_size: int, process_count: int) -> int:
@@ -214,10 +207,19 @@ def _rows(batch_size: int, process_count: int) -> int:
     return batch_size // process_count
 
 
-def _reading(threads: int) -> grain.ReadOptions:
-    """Whole batches are the unit of work, hence a short buffer: one a thread and two waiting."""
-    threads = threads or os.cpu_count() or 1
-    return grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 2)
+def _read(dataset: grain.MapDataset, threads: int, workers: int) -> Iterator[dict]:
+    """In order, ahead of use. Whole batches are the unit of work, hence short buffers: one a thread and two waiting."""
+    threads = threads or (1 if workers else os.cpu_count() or 1)
+    batches = dataset.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 2))
+    if workers:
+        if not flags.FLAGS.is_parsed():  # grain asks them; a notebook never parses any
+            flags.FLAGS.mark_as_parsed()
+        batches = batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2))
+    iterator = iter(batches)
+    try:
+        yield from iterator
+    finally:  # workers and what they share go when the reader goes, not when Python ends
+        iterator.close()
 
 
 def _decode(split: Split, index: int, skip_corrupt: bool) -> dict:
@@ -232,7 +234,7 @@ def _decode(split: Split, index: int, skip_corrupt: bool) -> dict:
             if not skip_corrupt:
                 raise
             split.corrupt[place] = str(error)
-            logging.warning("Skipped (%d so far): %s", len(split.corrupt), error)
+            logger.warning("Skipped (%d so far): %s", len(split.corrupt), error)
     raise UserError(f"No record of the split {split.name!r} of {split.card.name} can be decoded: prepare it again.")
 
 
