@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,8 @@ def run(config: ConfigDict, workdir: str, *, checkpoint: str = "", permutations:
     task = tasks.build(config, data.card)
     if isinstance(task, tasks.Pretrain):
         task = dataclasses.replace(task, orders=tasks.ORDERS, permutations=permutations)
-    step = evaluate.make_step(task, mesh)
+    source = data if isinstance(task, tasks.Pretrain) else Reordered(data)
+    evaluation = evaluate.Evaluation(task, source, mesh)
     path, rows = checkpoint or workdir, []
     with partition.use_mesh(mesh):
         for kind in ("raw", "ema") if config.ema.decay > 0 else ("raw",):
@@ -65,10 +66,9 @@ def run(config: ConfigDict, workdir: str, *, checkpoint: str = "", permutations:
             params, stats = _on_devices(weights, task, mesh)
             logger.info("%s weights of %s, split %s", kind, weights.path, config.data.eval_split)
             if isinstance(task, tasks.Pretrain):
-                counts = evaluate.run(step, params, stats, data.eval_batches(), mesh)
-                rows += pretrain_rows(task, counts, kind)
+                rows += pretrain_rows(task, evaluation(params, stats), kind)
             else:
-                rows += segment_rows(task, step, params, stats, data, mesh, kind, permutations)
+                rows += segment_rows(evaluation, source, params, stats, kind, permutations)
     if partition.is_main_process():
         write(rows, data.card, config, weights.path, Path(workdir), permutations)
     return rows
@@ -98,30 +98,48 @@ def pretrain_rows(task: tasks.Pretrain, counts: evaluate.Counts, weights: str) -
     return rows
 
 
-def segment_rows(task, step, params, stats, data: inputs.Inputs, mesh, weights: str, permutations: int) -> list[Row]:
+class Reordered:
+    """An `inputs.Inputs` whose evaluation images have their bands in another order: `order`, one of `tasks.ORDERS`, and
+    for "permuted" the number `draw`; set them before a pass. Each band comes in the units of the place it comes to, so
+    that after normalisation they are the normalised bands in that order."""
+
+    def __init__(self, data: inputs.Inputs):
+        self.card, self.config, self.eval_split = data.card, data.config, data.eval_split
+        self.order, self.draw = "fixed", 0
+        self._data = data
+
+    def eval_batches(self) -> Iterator[dict[str, Any]]:
+        for batch in self._data.eval_batches():
+            yield batch if self.order == "fixed" else {**batch, "image": self.moved(batch["image"], batch["index"])}
+
+    def eval_records(self) -> Iterator[dict[str, Any]]:
+        for record in self._data.eval_records():
+            if self.order != "fixed":
+                index = np.array([record["index"]])
+                record = {**record, "image": self.moved(record["image"][None], index)[0]}
+            yield record
+
+    def moved(self, image: np.ndarray, index: np.ndarray) -> np.ndarray:
+        """[b, h, w, c] of any dtype and the records' places int [b] -> float32 [b, h, w, c]."""
+        card = self.card
+        places = np.stack([band_order(card.channels, self.order, self.draw, int(i)) for i in index])
+        normal = (image.astype(np.float32) - card.mean) / card.std
+        return np.take_along_axis(normal, places[:, None, None], axis=3) * card.std + card.mean
+
+
+def segment_rows(
+    evaluation: evaluate.Evaluation, data: Reordered, params: Any, stats: Any, weights: str, permutations: int
+) -> list[Row]:
     """One pass over the split for each order and draw."""
-    bands, rows = task.card.channels, []
-    for order, draws in (("fixed", 1), ("permuted", permutations), ("reversed", 1)):
+    rows = []
+    for data.order, draws in (("fixed", 1), ("permuted", permutations), ("reversed", 1)):
         scores: dict[str, list[float]] = {}
-        for draw in range(draws):
-            batches = reordered(data.eval_batches(), task.card, order, draw)
-            for name, value in task.summarize(evaluate.run(step, params, stats, batches, mesh)).items():
-                scores.setdefault(name, []).append(value)
-        rows.append(Row(weights, order, bands, {name: tuple(values) for name, values in scores.items()}))
+        for data.draw in range(draws):
+            found = evaluation.task.summarize(evaluation(params, stats))
+            for name in ("miou", "mf1", "macc", "oa"):
+                scores.setdefault(name, []).append(found[name])
+        rows.append(Row(weights, data.order, data.card.channels, {k: tuple(v) for k, v in scores.items()}))
     return rows
-
-
-def reordered(batches: Iterable[dict], card: DatasetCard, order: str, draw: int) -> Iterator[dict]:
-    """Batches whose bands stand in another order, each in the units of the place it comes to: after normalisation they
-    are the normalised bands in that order. "permuted" draws one of all c! orders for each record."""
-    for batch in batches:
-        if order == "fixed":
-            yield batch
-            continue
-        places = np.stack([band_order(card.channels, order, draw, int(i)) for i in batch["index"]])
-        normal = (batch["image"].astype(np.float32) - card.mean) / card.std
-        moved = np.take_along_axis(normal, places[:, None, None], axis=3)
-        yield {**batch, "image": moved * card.std + card.mean}
 
 
 def band_order(channels: int, order: str, draw: int, index: int) -> np.ndarray:

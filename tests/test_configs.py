@@ -8,6 +8,7 @@ import tiny
 
 from genseg import nets, optim, train, tree
 from genseg.data import mfnet, official, potsdam
+from genseg.errors import UserError
 from tests.data import made
 
 TARGETS = ("isaid", "mfnet", "pst900", "potsdam")
@@ -83,7 +84,7 @@ def test_published_lengths():
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_unknown_arguments_are_refused(name):
-    with pytest.raises(KeyError, match="'backbon' after the config's colon"):
+    with pytest.raises(UserError, match="'backbon=swin_tiny' behind the config's colon"):
         tiny.load(f"segment_{name}", "backbon=swin_tiny")
-    with pytest.raises(KeyError, match="'resnet50' after the config's colon"):
+    with pytest.raises(UserError, match="'resnet50' after the config's colon"):
         tiny.load(f"segment_{name}", "backbone=resnet50")

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -32,8 +33,14 @@ def test_every_order_of_the_bands_is_drawn_equally_often_and_depends_on_draw_and
 def test_normalised_bands_change_places(order):
     image = np.random.default_rng(0).integers(0, 200, (3, 4, 5, 4)).astype(np.uint8)
     batch = {"image": image, "index": np.array([5, 9, -1])}
-    out = next(robustness.reordered([batch], CARD, order, 2))
-    found = np.asarray(tasks.normalise(out["image"], CARD))
+    source = SimpleNamespace(card=CARD, config=None, eval_split=None)
+    source.eval_batches = lambda: [batch]
+    source.eval_records = lambda: [{"image": image[i], "index": batch["index"][i]} for i in range(3)]
+    data = robustness.Reordered(source)
+    data.order, data.draw = order, 2
+    found = np.asarray(tasks.normalise(next(data.eval_batches())["image"], CARD))
+    alone = [np.asarray(tasks.normalise(record["image"][None], CARD))[0] for record in data.eval_records()]
+    np.testing.assert_array_equal(np.stack(alone), found)
     for row, index in enumerate(batch["index"]):
         places = range(4) if order == "fixed" else robustness.band_order(4, order, 2, int(index))
         for place, band in enumerate(places):

@@ -7,7 +7,6 @@ import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-
 from genseg.errors import UserError
 
 logger = logging.getLogger(__name__)
