@@ -249,6 +249,21 @@ def test_mfnet_protocols_and_training_on_val(tmp_path, few_pairs):
             mfnet.MFNet(root, **options).plan()
 
 
+def test_a_prepared_copy_of_other_options_is_not_taken(tmp_path, few_pairs):
+    """Without raw files a config gets the copy that was made with its own options, or none."""
+    root, data_dir = made.mfnet(tmp_path / "raw"), tmp_path / "data"
+    raw = {"name": "mfnet", "source": str(root), "train_on": "train", "protocol": "rtfnet", "allow_incomplete": False}
+    raw |= {"skip_corrupt": False}
+    usual = prepare.ensure_prepared(raw, data_dir, progress=False)
+    copy = raw | {"source": ""}
+    assert prepare.ensure_prepared(copy, data_dir) == usual
+    with pytest.raises(UserError, match="was prepared with protocol='rtfnet', but the config says 'foreground'"):
+        prepare.ensure_prepared(copy | {"protocol": "foreground"}, data_dir)
+    other = prepare.ensure_prepared(raw | {"protocol": "foreground"}, data_dir, progress=False)
+    assert prepare.ensure_prepared(copy | {"protocol": "foreground"}, data_dir) == other != usual
+    assert prepare.ensure_prepared(copy, data_dir) == usual
+
+
 def test_mfnet_mistakes(tmp_path, few_pairs, monkeypatch):
     root = made.mfnet(tmp_path / "raw")
     made.save_png(root / "images" / "00004N.png", np.zeros((24, 32, 3), np.uint8))

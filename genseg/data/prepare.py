@@ -17,6 +17,7 @@ else is prepared beside it under another fingerprint, and nothing that exists is
 import argparse
 import ast
 import dataclasses
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -68,17 +69,39 @@ def ensure_prepared(data: Any, data_dir: Path | str, *, threads: int = 0, progre
         return dataset.prepare(data_dir, threads=threads, skip_corrupt=data["skip_corrupt"], progress=progress)
     drawn = name in DATASETS and "source" not in {f.name for f in dataclasses.fields(DATASETS[name])}
     if name in DATASETS and not drawn and not data["source"]:
-        found = sorted(p.parent for p in data_dir.glob(f"{name}-*/card.json"))
-        if len(found) == 1:
-            return found[0]
-        if found:
-            names = ", ".join(p.name for p in found)
-            raise UserError(
-                f"{data_dir} holds {len(found)} copies of {name} ({names}): remove all but one or set source."
-            )
-        raise UserError(f"There is no prepared {name} in {data_dir}: set config.data.source to its raw files.")
-    plan = from_config(data).plan()
+        return _prepared_copy(data, data_dir)
+    options = from_config(data)
+    plan = dataclasses.replace(options.plan(), options=_kept(options))
     return records.write(plan, data_dir, threads=threads, skip_corrupt=data["skip_corrupt"], progress=progress)
+
+
+def _kept(options: Any) -> dict[str, Any]:
+    """The options that decide the records, as they come back from JSON."""
+    fields = {k: v for k, v in dataclasses.asdict(options).items() if k not in ("source", "allow_incomplete")}
+    return json.loads(json.dumps(fields))
+
+
+def _prepared_copy(data: Any, data_dir: Path) -> Path:
+    """The one copy of data["name"] in data_dir that was made with the options in `data`."""
+    name = data["name"]
+    made = {p.parent: json.loads(p.read_text())["options"] for p in sorted(data_dir.glob(f"{name}[-_]*/source.json"))}
+    if not made:
+        raise UserError(f"There is no prepared {name} in {data_dir}: set config.data.source to its raw files.")
+    wanted = _kept(from_config(data))
+    fitting = [folder for folder, options in made.items() if options == wanted]
+    if len(fitting) > 1:
+        names = ", ".join(p.name for p in fitting)
+        raise UserError(
+            f"{data_dir} holds {len(fitting)} copies of {name} ({names}): remove all but one or set source."
+        )
+    if not fitting:
+        folder, options = next(iter(made.items()))
+        field = next(k for k in sorted(options.keys() | wanted.keys()) if options.get(k) != wanted.get(k))
+        raise UserError(
+            f"{folder} was prepared with {field}={options.get(field)!r}, but the config says {wanted.get(field)!r}: set "
+            f"config.data.source to the raw files, or change the config."
+        )
+    return fitting[0]
 
 
 def _literal(text: str) -> Any:

@@ -112,6 +112,7 @@ class Plan:
     measured: the split whose pixels give the statistics.
     expected: split -> number of records that is published for these options, or {}.
     look: called once when the records are made; returns further notes for the card.
+    options: what the records were made with, kept beside them so that a copy can be told from another; plain data.
     """
 
     card: DatasetCard
@@ -121,6 +122,7 @@ class Plan:
     measured: str = "train"
     expected: dict[str, int] = dataclasses.field(default_factory=dict)
     look: Callable[[], tuple[str, ...]] = tuple
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def fingerprint(
@@ -176,7 +178,8 @@ def write(plan: Plan, data_dir: Path, *, threads: int = 0, skip_corrupt: bool = 
         return final
     with staged(final) as folder:
         card = _write_records(plan, folder / "records", threads or os.cpu_count() or 1, skip_corrupt, progress)
-        (folder / "source.json").write_text(json.dumps({"fingerprint": plan.fingerprint, "format": FORMAT}))
+        source = {"fingerprint": plan.fingerprint, "format": FORMAT, "options": plan.options}
+        (folder / "source.json").write_text(json.dumps(source))
         (folder / "card.json").write_text(card.to_json())
     return final
 
