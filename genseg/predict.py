@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import logging
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from absl import logging as absl_logging
 from ml_collections import ConfigDict
 
 from genseg import checkpoints, inputs, partition, tasks, windows
@@ -26,8 +26,6 @@ from genseg.data import folder, pipeline
 from genseg.data.card import DatasetCard
 from genseg.data.rasters import Raster, write_classes
 from genseg.errors import UserError
-
-logger = logging.getLogger(__name__)
 
 
 class Measured:
@@ -144,6 +142,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """The command line; returns the exit status: 0, or 2 after a mistake that the message says how to mend."""
     arguments = parse(argv)
+    absl_logging.set_verbosity(absl_logging.ERROR)  # Orbax warns of every folder that it only reads
     try:
         out = Path(arguments.out)
         scenes = scenes_of(arguments.files, out)

@@ -247,13 +247,13 @@ def confusion_picture(confusion: np.ndarray, classes: Sequence[str], title: str)
 
 
 def text_picture(text: str, title: str) -> np.ndarray:
-    """uint8 [h, w, 3]: lines of text in letters of one width, below a title."""
+    """uint8 [h, w, 3]: a table as `text_table` makes it, columns aligned, below a title."""
     font = ImageFont.load_default(14)  # proportional: columns are placed one by one
     lines = text.splitlines()
     cells = max((len(line) for line in lines), default=1)
     advance, height = 9, 20
     head = [line for part in title.splitlines() for line in textwrap.wrap(part, max(cells, 60))]
-    picture = Image.new("RGB", (max(cells, 60) * advance + 16, (len(head) + len(lines) + 1) * height), "white")
+    picture = Image.new("RGB", (max(cells, 60) * advance + 16, (len(head) + len(lines) + 1) * height + 8), "white")
     draw = ImageDraw.Draw(picture)
     for row, line in enumerate([*head, "", *lines]):
         if row < len(head):
