@@ -3,8 +3,9 @@
 Lab note
   data      64 x 64 photographs, 20 classes, 500 + 50 a class; a stand-in for ImageNet that shows the chain at work
   network   convnext_micro (1.9 M parameters)
-  expected  not measured yet at this length
-  cost      not measured yet at this length
+  expected  top-1 of averaged weights, seed 0: CSP with 4 channels 47.6 (permuted 48.3), RGB 49.7 (permuted 27.8); chance
+            is 5 (docs/small-runs.md)
+  cost      22 minutes on one core (155 images a second); CSP and RGB run side by side on two
   commands  python -m genseg.main --config=configs/small_pretrain.py --workdir=runs/csp4 \\
                 --config.data.source=DIR
             python -m genseg.main --config=configs/small_pretrain.py:objective=rgb,channels=3 --workdir=runs/rgb \\

@@ -188,7 +188,7 @@ def picture(rows: list[Row], title: str) -> np.ndarray:
 
     name = next(iter(rows[0].scores))
     groups = list(dict.fromkeys((row.weights, row.channels) for row in rows))
-    figure = Figure(figsize=(2.5 + 1.6 * len(groups), 4), dpi=110, layout="constrained")
+    figure = Figure(figsize=(3.5 + 1.5 * len(groups), 4), dpi=110, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     width = 0.8 / len(tasks.ORDERS)
@@ -203,6 +203,6 @@ def picture(rows: list[Row], title: str) -> np.ndarray:
     axes.set_ylabel(f"{name} (%)")
     axes.set_title(title, fontsize=9)
     axes.margins(y=0.15)
-    axes.legend(fontsize=8, title="channel order", title_fontsize=8)
+    figure.legend(fontsize=8, title="channel order", title_fontsize=8, loc="outside right upper")
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
