@@ -25,7 +25,7 @@ def get_config() -> ConfigDict:
     config.data.seed = 0
     config.data.train_split = "train"
     config.data.eval_split = "val"
-    config.data.skip_corrupt = False
+    config.data.skip_corrupt = 0
     config.data.threads = 1
     config.data.workers = 0
 
@@ -105,6 +105,9 @@ def get_config() -> ConfigDict:
     config.checkpoint = ConfigDict()
     config.checkpoint.every = 0
     config.checkpoint.keep = 1
+    config.checkpoint.dir = ""  # another place than the workdir, such as gs://bucket/run
+    config.checkpoint.on_error = "stop"  # or "continue" training when a checkpoint cannot be saved
+    config.checkpoint.allow_changes = ""  # keys, separated by commas, that a run may be resumed with other values of
 
     config.report = ConfigDict()
     config.report.log_every = 25

@@ -63,7 +63,7 @@ def get_config(arguments: str = "") -> ConfigDict:
     config.data.partial = False
     config.data.train_split = "train"
     config.data.eval_split = "validation"
-    config.data.skip_corrupt = False
+    config.data.skip_corrupt = 0
     config.data.threads = 0  # decoding threads of each worker; 0 = one a core, or one a worker
     config.data.workers = 0  # decoding processes; 0 = threads alone. A host of many cores wants about one a core
 
@@ -168,6 +168,9 @@ def get_config(arguments: str = "") -> ConfigDict:
     config.checkpoint = ConfigDict()
     config.checkpoint.every = 1251 if swin else 313  # steps: one epoch; 0 = only with evaluations
     config.checkpoint.keep = 2
+    config.checkpoint.dir = ""  # another place than the workdir, such as gs://bucket/run
+    config.checkpoint.on_error = "stop"  # or "continue" training when a checkpoint cannot be saved
+    config.checkpoint.allow_changes = ""  # keys, separated by commas, that a run may be resumed with other values of
 
     config.report = ConfigDict()
     config.report.log_every = 50

@@ -81,7 +81,7 @@ def get_config(arguments: str = "") -> ConfigDict:
     config.data.allow_incomplete = False
     config.data.train_split = "train"
     config.data.eval_split = "test"
-    config.data.skip_corrupt = False
+    config.data.skip_corrupt = 0
     config.data.threads = 0  # decoding threads of each worker; 0 = one a core, or one a worker
     config.data.workers = 0  # decoding processes; 0 = threads alone
 
@@ -161,6 +161,9 @@ def get_config(arguments: str = "") -> ConfigDict:
     config.checkpoint = ConfigDict()
     config.checkpoint.every = 2000
     config.checkpoint.keep = 1
+    config.checkpoint.dir = ""  # another place than the workdir, such as gs://bucket/run
+    config.checkpoint.on_error = "stop"  # or "continue" training when a checkpoint cannot be saved
+    config.checkpoint.allow_changes = ""  # keys, separated by commas, that a run may be resumed with other values of
 
     config.report = ConfigDict()
     config.report.log_every = 50

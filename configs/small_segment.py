@@ -81,7 +81,7 @@ def get_config(name: str = "naip") -> ConfigDict:
     config.data.mask_colours = False
     config.data.patch = 0  # whole images
     config.data.stride = 0
-    config.data.skip_corrupt = False
+    config.data.skip_corrupt = 0
     config.data.threads = 1
     config.data.workers = 0
 
@@ -163,6 +163,9 @@ def get_config(name: str = "naip") -> ConfigDict:
     config.checkpoint = ConfigDict()
     config.checkpoint.every = 0
     config.checkpoint.keep = 1
+    config.checkpoint.dir = ""  # another place than the workdir, such as gs://bucket/run
+    config.checkpoint.on_error = "stop"  # or "continue" training when a checkpoint cannot be saved
+    config.checkpoint.allow_changes = ""  # keys, separated by commas, that a run may be resumed with other values of
 
     config.report = ConfigDict()
     config.report.log_every = 25

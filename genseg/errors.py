@@ -1,4 +1,4 @@
-"""The one exception for mistakes that a user can mend."""
+"""The two exceptions that are part of the interface."""
 
 
 class UserError(ValueError):
@@ -7,3 +7,15 @@ class UserError(ValueError):
     The message is one sentence that names the thing and the mend; `genseg.main` and the other command-line entry
     points print it without a traceback and exit with status 2.
     """
+
+    status = 2
+
+
+class TryAgain(Exception):
+    """Nothing is wrong with the command: the job was told to end, or lost a process.
+
+    The message is one sentence; `genseg.main` prints it and exits with status 75 (EX_TEMPFAIL of sysexits.h), on which
+    a job manager starts the same command again.
+    """
+
+    status = 75

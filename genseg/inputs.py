@@ -11,7 +11,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from genseg import partition
+from genseg import partition, processes
 from genseg.config import section
 from genseg.data import DATASETS, augment, pipeline, prepare, randaugment
 from genseg.data.card import DatasetCard
@@ -126,7 +126,9 @@ def open_inputs(config: ConfigDict) -> Inputs:
 
     Raises UserError for anything wrong with the files or the config.
     """
-    folder = prepare.ensure_prepared(config.data, config.data.data_dir or cache_dir(), threads=config.data.threads)
+    folder = processes.main_first(
+        lambda: prepare.ensure_prepared(config.data, config.data.data_dir or cache_dir(), threads=config.data.threads)
+    )
     train_split = pipeline.open_split(folder, config.data.train_split)
     eval_split = pipeline.open_split(folder, config.data.eval_split)
     card = train_split.card

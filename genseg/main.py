@@ -3,7 +3,8 @@
 --mode=train (default) trains, or goes on where the workdir stopped; --mode=dry_run compiles the step and describes it,
 with --topology=v5e:16x16 for a TPU slice that is not there; --mode=eval scores a checkpoint in fixed, permuted and
 reversed channel order.
-Exit status: 0 done, 2 a mistake that the message says how to mend.
+Exit status: 0 done, 2 a mistake that the message says how to mend, 75 told to end or a process of the job lost: the same
+command goes on where it stopped (docs/resume.md).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from absl import logging as absl_logging
 from ml_collections import config_flags
 
 from genseg import chips
-from genseg.errors import UserError
+from genseg.errors import TryAgain, UserError
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "A file in configs/.", lock_config=True)
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder for checkpoints, metrics and pictures; made if absent.")
@@ -91,9 +92,15 @@ def run(argv: list[str] | None = None) -> None:
     """Entry point: user mistakes end in one sentence and status 2, not in a traceback."""
     try:
         app.run(main, argv=argv, flags_parser=parse)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    except Exception as error:
+        from genseg import processes
+
+        if processes.several():
+            processes.fail(error)
+        if not isinstance(error, UserError | TryAgain):
+            raise
+        print(f"{'error' if isinstance(error, UserError) else 'stopped'}: {error}", file=sys.stderr)
+        sys.exit(error.status)
 
 
 if __name__ == "__main__":

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import collections
+import dataclasses
+import importlib.util
 import math
 import os
 import re
+import threading
+import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,9 +20,11 @@ import numpy as np
 from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from genseg.errors import UserError
+from genseg import processes
+from genseg.errors import TryAgain, UserError
 
 BATCH_AXES = ("data", "fsdp")
+JOIN_SECONDS = 50  # for all processes of a job to meet
 FSDP_FLOOR = 2**14  # leaves with fewer elements stay replicated: gathering them costs more latency than memory saved
 
 
@@ -168,29 +175,117 @@ def collectives(hlo: str) -> collections.Counter:
     return collections.Counter(re.findall(rf"= .*? ({names})(?:-start)?\(", hlo))
 
 
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """This process's place in a job of several. coordinator: host:port of process 0. local_devices: None = all."""
+
+    coordinator: str
+    count: int
+    index: int
+    local_devices: tuple[int, ...] | None
+
+
 def start(compiled: Path) -> None:
-    """Joins the processes of a multi-host job, and keeps compiled programs in the folder `compiled`.
+    """Joins the processes of a job, and keeps compiled programs in the folder `compiled`.
 
-    JAX_COMPILATION_CACHE_DIR, where set, names another folder.
+    Every process runs the same command. How many there are is read from the environment, never guessed:
 
-    A job of several processes is recognised by JAX_COORDINATOR_ADDRESS (with JAX_NUM_PROCESSES and JAX_PROCESS_ID), by
-    a cluster manager that jax.distributed knows (SLURM with more than one task, a TPU pod), never guessed.
+    JAX_COORDINATOR_ADDRESS (host:port of process 0), JAX_NUM_PROCESSES and JAX_PROCESS_ID (0, 1, ...), all three;
+      where set they count, whatever else is set.
+    SLURM, tasks started by srun: SLURM_NTASKS, SLURM_PROCID, SLURM_LOCALID, SLURM_STEP_NODELIST and SLURM_JOB_ID. One
+      task a node sees all its GPUs; of several tasks a node each takes one.
+    Cloud TPU: on GKE (XPK, JobSet) TPU_WORKER_HOSTNAMES, with several slices MEGASCALE_NUM_SLICES; on TPU VMs the
+      machine's metadata server (address in GCE_METADATA_IP, if set; TPU_SKIP_MDS_QUERY keeps from asking it).
+    JAX_LOCAL_DEVICE_IDS ("0,1") restricts the devices of this process. JAX_COMPILATION_CACHE_DIR, where set, replaces
+    the folder `compiled`.
+
+    A process that has not met all others after JOIN_SECONDS ends with one sentence and status 75. From then on each
+    watches the others: see `genseg.processes`. Raises UserError for variables that are missing or contradict each other.
     """
     environment = os.environ
     if "JAX_COMPILATION_CACHE_DIR" not in environment:  # a restart, or a second run of one config, compiles nothing
         jax.config.update("jax_compilation_cache_dir", str(compiled))
-    explicit = "JAX_COORDINATOR_ADDRESS" in environment
-    slurm = int(environment.get("SLURM_NTASKS", "1")) > 1 and "SLURM_PROCID" in environment
-    tpu_pod = "," in environment.get("TPU_WORKER_HOSTNAMES", "")
-    if explicit:
-        missing = [k for k in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID") if k not in environment]
-        if missing:
-            raise UserError(f"JAX_COORDINATOR_ADDRESS is set but {' and '.join(missing)} is not; set all three")
-        jax.distributed.initialize(
-            environment["JAX_COORDINATOR_ADDRESS"],
-            num_processes=int(environment["JAX_NUM_PROCESSES"]),
-            process_id=int(environment["JAX_PROCESS_ID"]),
-            initialization_timeout=60,
-        )
-    elif slurm or tpu_pod:
-        jax.distributed.initialize(initialization_timeout=60)
+    job = job_of(environment)
+    if job is not None:
+        _join(
+            f"{job.count} processes (this is process {job.index}, the coordinator {job.coordinator})",
+            coordinator_address=job.coordinator, num_processes=job.count, process_id=job.index,
+            local_device_ids=job.local_devices, cluster_detection_method="deactivate",
+        )  # fmt: skip
+    elif is_tpu_pod(environment):
+        _join("the hosts of this TPU pod")
+    if process_count() > 1:
+        processes.check_count(process_count() if job is None else job.count)
+        processes.watch()
+        atexit.register(processes.finish)  # runs before JAX's own, which waits for all processes
+
+
+def job_of(environment: Mapping[str, str]) -> Job | None:
+    """What JAX_* or SLURM_* variables say, or None. Raises UserError where they are incomplete or impossible."""
+
+    def integer(name):
+        try:
+            return int(environment[name])
+        except ValueError:
+            raise UserError(f"{name} is '{environment[name]}'; set it to a whole number") from None
+
+    devices = tuple(int(i) for i in environment.get("JAX_LOCAL_DEVICE_IDS", "").split(",") if i) or None
+    explicit = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+    slurm = ("SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_STEP_NODELIST", "SLURM_JOB_ID")
+    if explicit[0] in environment:
+        names, mend = explicit, "set all three"
+    elif int(environment.get("SLURM_NTASKS") or 1) > 1 and "SLURM_PROCID" in environment:
+        names, mend = slurm, "start the tasks with srun, or set SLURM_NTASKS=1 for a single process"
+    else:
+        return None
+    if missing := [name for name in names if name not in environment]:
+        raise UserError(f"{names[0]} is set but {' and '.join(missing)} is not; {mend}")
+    if names is explicit:
+        job = Job(environment[names[0]], integer(names[1]), integer(names[2]), devices)
+        if not re.fullmatch(r".+:\d+", job.coordinator):
+            raise UserError(f"{names[0]} is '{job.coordinator}'; give host:port of process 0")
+    else:
+        # node001 of "node001", "node001,x", "node[001-015],x" and "node[001,007-015]"; JAX's choice of a port.
+        prefix, first = re.match(r"([^,\[]+)(?:\[([^],-]+))?", environment[names[3]]).groups()
+        port = 61440 + integer(names[4]) % 4096
+        nodes = int(environment.get("SLURM_STEP_NUM_NODES") or environment.get("SLURM_NNODES") or 1)
+        shared = integer(names[0]) > nodes and len(environment.get("CUDA_VISIBLE_DEVICES", "0,1").split(",")) > 1
+        devices = devices or ((integer(names[2]),) if shared else None)
+        job = Job(f"{prefix}{first or ''}:{port}", integer(names[0]), integer(names[1]), devices)
+    if not 0 <= job.index < job.count:
+        raise UserError(f"{names[2] if names is explicit else names[1]} is {job.index} but the processes are {job.count}; "
+                        f"number them 0 to {job.count - 1}")  # fmt: skip
+    return job
+
+
+def is_tpu_pod(environment: Mapping[str, str]) -> bool:
+    """Whether this machine is one of several hosts of a TPU slice, or of several slices."""
+    if "," in environment.get("TPU_WORKER_HOSTNAMES", "") or int(environment.get("MEGASCALE_NUM_SLICES") or 1) > 1:
+        return True
+    platforms = environment.get("JAX_PLATFORMS", "")
+    if (platforms and "tpu" not in platforms) or "TPU_SKIP_MDS_QUERY" in environment:
+        return False
+    if importlib.util.find_spec("libtpu") is None:
+        return False
+    host = environment.get("GCE_METADATA_IP", "metadata.google.internal")
+    address = f"http://{host}/computeMetadata/v1/instance/attributes/worker-network-endpoints"
+    try:
+        request = urllib.request.Request(address, headers={"Metadata-Flavor": "Google"})
+        with urllib.request.urlopen(request, timeout=3) as answer:
+            return "," in answer.read().decode()
+    except OSError:  # not a Cloud TPU VM
+        return False
+
+
+def _join(whom: str, **how: Any) -> None:
+    """jax.distributed.initialize, ended by one sentence instead of an abort when it does not come about."""
+    late = f"not all of {whom} have met within {JOIN_SECONDS} s; start all of them, or correct their number"
+    timer = threading.Timer(JOIN_SECONDS, lambda: processes.leave(TryAgain(late)))
+    timer.daemon = True
+    timer.start()
+    try:
+        jax.distributed.initialize(initialization_timeout=4 * JOIN_SECONDS, **how)
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"the processes of this job do not find each other: {' '.join(str(error).split())}") from None
+    finally:
+        timer.cancel()

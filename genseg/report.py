@@ -80,8 +80,11 @@ class Writers:
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         if self._active:
-            self._lines.write(json.dumps({"step": step, **values}) + "\n")
-            self._lines.flush()
+            try:
+                self._lines.write(json.dumps({"step": step, **values}) + "\n")
+                self._lines.flush()
+            except OSError as error:  # a full disk: checkpoints say what to do about it, see config.checkpoint.on_error
+                logger.error("the metrics of step %d are not in %s: %s", step, self._path, error)
             for name, value in values.items():
                 self._board.add_scalar(name, value, step)
 
@@ -131,8 +134,17 @@ class Progress:
 
     def __init__(self, step: int, steps: int, batch_size: int):
         self._steps, self._batch_size = steps, batch_size
-        self._mark = (time.monotonic(), step)
-        self._waited = 0.0
+        self._began = time.monotonic()
+        self._mark = (self._began, step)
+        self._waited = self._saved = 0.0
+
+    def saved(self, seconds: float) -> None:
+        """Adds time that the loop stood still for saving a checkpoint."""
+        self._saved += seconds
+
+    def save_wait(self) -> float:
+        """Share of the time since the loop began that it stood still for saving."""
+        return self._saved / max(time.monotonic() - self._began, 1e-9)
 
     def waited(self, seconds: float) -> None:
         """Adds time that the loop stood still for input."""
@@ -143,13 +155,14 @@ class Progress:
         self._mark, self._waited = (time.monotonic(), step), 0.0
 
     def lap(self, step: int) -> dict[str, float]:
-        """{"images_per_second", "input_wait" (share of the time), "eta_seconds"} since the last lap."""
+        """{"images_per_second", "input_wait" (share of the time), "eta_seconds"} since the last lap, and "save_wait"."""
         now, (then, previous) = time.monotonic(), self._mark
         elapsed = max(now - then, 1e-9)
         rate = (step - previous) / elapsed
         lap = {
             "images_per_second": rate * self._batch_size,
             "input_wait": self._waited / elapsed,
+            "save_wait": self.save_wait(),
             "eta_seconds": (self._steps - step) / max(rate, 1e-9),
         }
         self._mark, self._waited = (now, step), 0.0

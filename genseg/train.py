@@ -5,7 +5,9 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
+import errno
 import itertools
+import json
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -19,11 +21,11 @@ import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from genseg import checkpoints, evaluate, inputs, optim, partition, report, tasks, transfer, tree
+from genseg import checkpoints, evaluate, inputs, optim, partition, processes, report, tasks, transfer, tree
 from genseg import state as states
 from genseg.config import differences, section, to_json
 from genseg.data.card import DatasetCard
-from genseg.errors import UserError
+from genseg.errors import TryAgain, UserError
 
 logger = logging.getLogger(__name__)
 
@@ -157,6 +159,7 @@ class Setup(Design):
             "config": to_json(self.config),
             "card": self.card.to_json(),
             "versions": checkpoints.versions(),
+            "revision": checkpoints.revision(),
         }
 
 
@@ -177,7 +180,7 @@ def design(config: ConfigDict, card: DatasetCard, mesh: Mesh) -> Design:
         task, optimizer, schedule, accumulation=the_plan.accumulation, ema_decay=config.ema.decay,
         ema_warmup=config.ema.warmup, seed=config.seed,
     )  # fmt: skip
-    jitted = jax.jit(step, out_shardings=(sharding, partition.replicated(mesh)), donate_argnums=(0, 1))
+    jitted = jax.jit(step, out_shardings=(sharding, partition.replicated(mesh)), donate_argnums=(0,))
     return Design(config, card, mesh, task, the_plan, settings, optimizer, abstract, sharding, jitted)
 
 
@@ -212,18 +215,49 @@ def initial_state(run: Setup) -> states.TrainState:
     return create(params, stats)
 
 
+# What may differ from the config that a workdir was trained with: it changes how training is watched, stored and spread
+# over devices, not what is trained. Where the data lies may change too, its card may not.
+FREE = ("report", "checkpoint", "eval", "mesh", "model.remat", "data.source", "data.data_dir", "data.threads",
+        "data.skip_corrupt")  # fmt: skip
+
+
+def check_same_run(run: Setup, meta: dict[str, Any]) -> None:
+    """Raises UserError naming the keys in which config or data differ from those that the workdir was trained with.
+
+    Keys in FREE, and those named in config.checkpoint.allow_changes, may differ; they are logged.
+    """
+
+    def card(text):
+        return {"card": {key: value for key, value in json.loads(text).items() if key != "notes"}}
+
+    lines = differences(meta["config"], to_json(run.config))
+    lines += differences(card(meta["card"]), card(run.data.card.to_json()))
+    free = (*FREE, *(key.strip() for key in run.config.checkpoint.allow_changes.split(",") if key.strip()))
+    refused = [line for line in lines if not any(f"{line.split(':')[0]}.".startswith(f"{key}.") for key in free)]
+    if refused:
+        keys = ",".join(line.split(":")[0] for line in refused)
+        raise UserError(
+            f"this workdir was trained with another config ({'; '.join(refused)}): give the old values, another "
+            f"--workdir, or, if the change is meant, --config.checkpoint.allow_changes={keys}"
+        )
+    for line in lines:
+        logger.warning("config differs from the checkpoint's: %s", line)
+
+
 def start(run: Setup, saved: checkpoints.Checkpoints) -> tuple[states.TrainState, int]:
-    """(state, batches consumed): the workdir's own newest checkpoint, else other weights, else scratch."""
+    """(state, batches consumed): the workdir's own newest checkpoint, else other weights, else scratch.
+
+    Raises UserError when the workdir was trained with another config.
+    """
     step = saved.latest()
     if step is None:
         return initial_state(run), 0
+    check_same_run(run, saved.meta(step))
     abstract = jax.tree.map(
         lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), run.abstract, run.sharding
     )
     restored = saved.restore(abstract, step)
     logger.info("start: resumed from this workdir's checkpoint at step %d", step)
-    for line in differences(restored.meta["config"], to_json(run.config)):
-        logger.warning("config differs from the checkpoint's: %s", line)
     return restored.state, restored.batches
 
 
@@ -231,22 +265,41 @@ def train(config: ConfigDict, workdir: str) -> dict[str, Any]:
     """Trains to the end of the config's schedule, or from where an earlier run in `workdir` stopped.
 
     Writes config.json, metrics.jsonl, TensorBoard events, pictures/, checkpoints/ and result.json; returns the result.
+    Raises TryAgain after a last save when the job is told to end (SIGTERM), UserError for what a user can mend.
     """
+    if "://" in workdir:
+        raise UserError(
+            f"--workdir {workdir} is an address; give a folder, and --config.checkpoint.dir={workdir} for the checkpoints"
+        )
+    try:
+        Path(workdir).mkdir(parents=True, exist_ok=True)
+        with contextlib.closing(processes.Preemption()) as told_to_end, checkpoints.sole_use(workdir):
+            return _train(config, workdir, told_to_end)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
+            raise
+        raise UserError(
+            f"{error.filename or workdir} cannot be written ({error.strerror}); free space and start the same command again"
+        ) from error
+
+
+def _train(config: ConfigDict, workdir: str, told_to_end: processes.Preemption) -> dict[str, Any]:
     began = time.monotonic()
-    Path(workdir).mkdir(parents=True, exist_ok=True)
     run = setup(config, workdir)
     logger.info("plan: %s", run.plan)
     logger.info("optimizer groups:\n%s", optim.group_table(run.optim, run.abstract.params))
     logger.info("parameters:\n%s", tree.size_table(run.abstract.params))
 
-    saved = checkpoints.Checkpoints(workdir, keep=config.checkpoint.keep)
+    saved = checkpoints.Checkpoints(
+        config.checkpoint.dir or workdir, keep=config.checkpoint.keep, on_error=config.checkpoint.on_error
+    )
     with contextlib.closing(saved), partition.use_mesh(run.mesh):  # closing waits for a save under way
         state, position = start(run, saved)  # refuses another run's workdir before anything in it is changed
         if partition.is_main_process():
             report.write_json(run.workdir / "config.json", to_json(config))
         writers = report.Writers(workdir, step=int(state.step), active=partition.is_main_process())
         with contextlib.closing(writers):
-            scores = loop(run, state, position, saved, writers)
+            scores = loop(run, state, position, saved, writers, told_to_end)
         saved.wait()
         result = {
             "task": config.task,
@@ -270,21 +323,44 @@ def train(config: ConfigDict, workdir: str) -> dict[str, Any]:
 
 
 def loop(
-    run: Setup, state: states.TrainState, position: int, saved: checkpoints.Checkpoints, writers: report.Writers
-) -> dict[str, float]:
-    """From `state` to the end of the plan; returns the final scores. `state` is consumed."""
+    run: Setup, state: states.TrainState, position: int, saved: checkpoints.Checkpoints, writers: report.Writers,
+    told_to_end: Callable[[], bool],
+) -> dict[str, float]:  # fmt: skip
+    """From `state` to the end of the plan; returns the final scores. `state` is consumed.
+
+    told_to_end: asked once a step and once a batch of evaluation, equally often in all processes. When it says yes, the
+    state is saved and TryAgain raised.
+    """
     config, first, steps = run.config, int(state.step), run.plan.steps
-    evaluator = Evaluator(run, writers)
+    evaluator = Evaluator(run, writers, told_to_end)
     progress = report.Progress(first, steps, run.plan.batch_size)
     watch = NonFiniteWatch(run)
     metrics = fresh_metrics(run.mesh)
     scores: dict[str, float] = {}
+
+    # A finished run started again is evaluated anew, and one that was told to end during an evaluation repeats that.
+    if first >= steps or (first and due(first, config.eval.every) and not saved.scored(first)):
+        try:
+            scores = evaluator(state, first, final=first >= steps)
+        except ToldToEnd:
+            raise TryAgain(f"told to end; the checkpoint is that of step {first}, the same command goes on") from None
+        if not saved.scored(first):
+            writers.scalars(first, {f"eval/{k}": v for k, v in scores.items()})
+            saved.add_score(first, scores[run.task.score])
+        progress.restart(first)
+
     batches = device_batches(run, position, progress, watch)
+    under_way: collections.deque = collections.deque()
     for step, batch in zip(range(first + 1, steps + 1), batches, strict=False):
         state, metrics = run.train_step(state, metrics, batch)
+        # At most two steps wait for the device: a queue of many would outlast the grace period of a preempted machine.
+        under_way.append(metrics.first_non_finite.step)
+        if len(under_way) > 2:
+            jax.block_until_ready(under_way.popleft())
 
-        now_eval = step == steps or due(step, config.eval.every)
-        now_save = now_eval or due(step, config.checkpoint.every)
+        last = told_to_end()
+        now_eval = not last and (step == steps or due(step, config.eval.every))
+        now_save = last or now_eval or due(step, config.checkpoint.every)
         if now_save or step == 1 or due(step, config.report.log_every):
             values = {k: float(v) for k, v in metrics.compute().items()}
             watch.check(values.pop("first_non_finite"))  # before a save: a broken state is never kept
@@ -293,14 +369,19 @@ def loop(
             report.log_step(step, steps, values)
             writers.scalars(step, {f"train/{k}": v for k, v in values.items()})
         if now_eval:
-            scores = evaluator(state, step, final=step == steps)
-            writers.scalars(step, {f"eval/{k}": v for k, v in scores.items()})
+            try:
+                scores = evaluator(state, step, final=step == steps)
+                writers.scalars(step, {f"eval/{k}": v for k, v in scores.items()})
+            except ToldToEnd:
+                last, now_eval = True, False
         if now_save:
+            began = time.monotonic()
             saved.save(state, batches=step, meta=run.meta, score=scores[run.task.score] if now_eval else None)
+            progress.saved(time.monotonic() - began)
             progress.restart(step)
-
-    if first >= steps:  # a finished run started again: its scores are computed anew, nothing is trained
-        scores = evaluator(state, steps, final=True)
+        if last:
+            saved.wait()
+            raise TryAgain(f"told to end; the last checkpoint is of step {saved.latest()}, the same command goes on there")
     return scores
 
 
@@ -334,7 +415,7 @@ class NonFiniteWatch:
     """Remembers which records the last batches held, to name those of a batch that broke the loss."""
 
     def __init__(self, run: Setup):
-        self._checkpoints = run.workdir / checkpoints.FOLDER
+        self._checkpoints = f"{run.config.checkpoint.dir or run.workdir}/{checkpoints.FOLDER}"
         # Losses are read every log_every steps at the latest; one batch more is on its way to the device.
         self._recent: collections.deque = collections.deque(maxlen=run.config.report.log_every + 2)
 
@@ -354,15 +435,26 @@ class NonFiniteWatch:
         )
 
 
+class ToldToEnd(Exception):
+    """The job was told to end during an evaluation."""
+
+
 class Evaluator:
     """Evaluates a state on the config's evaluation split; its compiled steps are kept between calls."""
 
-    def __init__(self, run: Setup, writers: report.Writers):
-        self._run, self._writers = run, writers
-        self._evaluation = evaluate.Evaluation(run.task, run.data, run.mesh)
+    def __init__(self, run: Setup, writers: report.Writers, told_to_end: Callable[[], bool]):
+        self._run, self._writers, self._told_to_end = run, writers, told_to_end
+        self._evaluation = evaluate.Evaluation(run.task, run.data, run.mesh, self._between)
+
+    def _between(self) -> None:
+        if self._told_to_end():
+            raise ToldToEnd
 
     def __call__(self, state: states.TrainState, step: int, *, final: bool) -> dict[str, float]:
-        """Scores with the weights that `config.eval.ema` names; at the end also with the others, as raw_* or ema_*."""
+        """Scores with the weights that `config.eval.ema` names; at the end also with the others, as raw_* or ema_*.
+
+        Raises ToldToEnd.
+        """
         run, config = self._run, self._run.config
         ema = config.eval.ema and bool(state.ema)
         params, stats = state.weights(ema)

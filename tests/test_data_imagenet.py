@@ -372,7 +372,7 @@ def test_undecodable_files_are_named_or_counted(tmp_path):
     options = ImageNet2012(source=str(copy), short_side=96, partial=True)
     with pytest.raises(UserError, match=r"n01440764_9\.JPEG cannot be decoded"):
         options.prepare(tmp_path / "data", progress=False)
-    small = options.prepare(tmp_path / "data", skip_corrupt=True, progress=False)
+    small = options.prepare(tmp_path / "data", skip_corrupt=1, progress=False)
     card = DatasetCard.read(small)
     assert card.splits == {"train": 3, "validation": 4}
     assert any("1 undecodable" in note and "n01440764_9" in note for note in card.notes)

@@ -164,16 +164,19 @@ def test_corrupt_records_are_replaced_in_place(photographs, caplog):
     with pytest.raises(UserError, match=r"class_0/[45]"):
         [next(b) for b in [pipeline.train_batches(broken, **options)] for _ in range(2)]
     whole = [next(b) for b in [pipeline.train_batches(split, **options)] for _ in range(2)]
-    mended = [next(b) for b in [pipeline.train_batches(broken, **options, skip_corrupt=True)] for _ in range(2)]
+    mended = [next(b) for b in [pipeline.train_batches(broken, **options, skip_corrupt=2)] for _ in range(2)]
     for a, b in zip(whole, mended, strict=True):
         lost = np.isin(a["index"], (4, 5))
         assert (b["index"][lost] == 6).all() and np.array_equal(a["index"][~lost], b["index"][~lost])
         assert np.array_equal(a["image"][~lost], b["image"][~lost])
+    again = pipeline.Split(split.card, "train", Damaged())
+    with pytest.raises(UserError, match=r"2 records of the split 'train' .* more than the 1 of config.data.skip_corrupt"):
+        [next(b) for b in [pipeline.train_batches(again, **options, skip_corrupt=1)] for _ in range(2)]
     assert sorted(broken.corrupt) == [4, 5] and bad.file_name in broken.corrupt[4]
     rows = joined(
         list(
             pipeline.eval_batches(
-                broken, transform=augment.classification_eval(12), batch_size=9, threads=1, skip_corrupt=True
+                broken, transform=augment.classification_eval(12), batch_size=9, threads=1, skip_corrupt=2
             )
         )
     )
@@ -214,7 +217,7 @@ def test_pooled_moments_equal_those_of_all_pixels(dtype):
 
 def test_preparing_twice_reuses_and_a_changed_source_does_not(tmp_path):
     root = made.photographs(tmp_path / "raw")
-    data = {"name": "folder_classification", "source": str(root), "splits": ("train", "val"), "skip_corrupt": False}
+    data = {"name": "folder_classification", "source": str(root), "splits": ("train", "val"), "skip_corrupt": 0}
     first = prepare.ensure_prepared(data, tmp_path / "prepared", progress=False)
     stamp = (first / "card.json").stat().st_mtime_ns
     assert prepare.ensure_prepared(data, tmp_path / "prepared", progress=False) == first
@@ -233,11 +236,11 @@ def test_preparing_twice_reuses_and_a_changed_source_does_not(tmp_path):
 def test_a_failed_preparation_leaves_nothing(tmp_path):
     root = made.photographs(tmp_path / "raw")
     (root / "val" / "class_2" / "0.jpg").write_bytes(b"\xff\xd8 not a photograph")
-    data = {"name": "folder_classification", "source": str(root), "splits": ("train", "val"), "skip_corrupt": False}
+    data = {"name": "folder_classification", "source": str(root), "splits": ("train", "val"), "skip_corrupt": 0}
     with pytest.raises(UserError, match=r"class_2/0\.jpg cannot be decoded"):
         prepare.ensure_prepared(data, tmp_path / "prepared", progress=False)
     assert list((tmp_path / "prepared").iterdir()) == []
-    folder = prepare.ensure_prepared({**data, "skip_corrupt": True}, tmp_path / "prepared", progress=False)
+    folder = prepare.ensure_prepared({**data, "skip_corrupt": 1}, tmp_path / "prepared", progress=False)
     card = DatasetCard.read(folder)
     assert card.splits == {"train": 18, "val": 8} and "1 undecodable file(s)" in card.describe()
 
@@ -263,7 +266,7 @@ def test_a_killed_preparation_leaves_nothing_that_looks_prepared(tmp_path):
         "val_images": 2,
         "size": 16,
         "seed": 0,
-        "skip_corrupt": False,
+        "skip_corrupt": 0,
     }
     folder = prepare.ensure_prepared(data, prepared, progress=False)
     assert len(pipeline.open_split(folder, "val")) == 2
@@ -304,7 +307,7 @@ def test_unprepared_and_unknown_are_sentences(tmp_path, tiles):
     with pytest.raises(UserError, match="no prepared folder_segmentation"):
         prepare.ensure_prepared({"name": "folder_segmentation", "source": ""}, tmp_path)
     with pytest.raises(UserError, match="lacks 'splits', which folder_classification needs"):
-        prepare.ensure_prepared({"name": "folder_classification", "source": "x", "skip_corrupt": False}, tmp_path)
+        prepare.ensure_prepared({"name": "folder_classification", "source": "x", "skip_corrupt": 0}, tmp_path)
 
 
 def test_command_line(tmp_path, capsys):

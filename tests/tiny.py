@@ -75,3 +75,32 @@ def target(name: str, source: Path, data_dir: Path, arguments: str = "") -> Conf
     config.eval.batch_size = 8
     config.report.panels = 2 if name == "isaid" else 0  # drawing compiles a program of its own
     return config
+
+
+def job(
+    arguments: list[str], processes: int, devices: int, *, port: int, spy: Path | None = None, **environment: str
+) -> list[subprocess.Popen]:
+    """A job of several processes with `devices` CPU devices each; `spy`: folder for what tests/spied.py writes."""
+    flags = [
+        f"--xla_force_host_platform_device_count={devices}", "--xla_backend_optimization_level=0",
+        "--xla_llvm_disable_expensive_passes=true",
+    ]  # fmt: skip
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("JAX_", "SLURM_", "TPU_"))}
+    started = []
+    for index in range(processes):
+        place = {
+            "JAX_COORDINATOR_ADDRESS": f"localhost:{port}",
+            "JAX_NUM_PROCESSES": str(processes),
+            "JAX_PROCESS_ID": str(index),
+        }
+        program = ["-m", "genseg.main"] if spy is None else [str(ROOT / "tests" / "spied.py"), str(spy)]
+        started.append(
+            subprocess.Popen(
+                [sys.executable, *program, *arguments], cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                env={
+                    **clean, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": " ".join(flags),
+                    **(place if processes > 1 else {}), **environment,
+                },
+            )
+        )  # fmt: skip
+    return started

@@ -63,7 +63,7 @@ class ImageNet2012:
         """The card of the whole data set: what `prepare` writes from the official archives."""
         return _card_of(COUNTS)
 
-    def prepare(self, data_dir: Path, *, threads: int = 0, skip_corrupt: bool = False, progress: bool = True) -> Path:
+    def prepare(self, data_dir: Path, *, threads: int = 0, skip_corrupt: int = 0, progress: bool = True) -> Path:
         """Returns the folder of the prepared copy, making what is missing of it.
 
         Raises: UserError: a missing, cut or foreign archive, wrong counts, no TensorFlow, nothing prepared.

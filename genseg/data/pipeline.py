@@ -113,7 +113,7 @@ def train_batches(
     process_count: int = 1,
     threads: int = 0,
     workers: int = 0,
-    skip_corrupt: bool = False,
+    skip_corrupt: int = 0,
     start: int = 0,
 ) -> Iterator[dict]:
     """Endless batches of this process's rows [p*b/P, (p+1)*b/P) of each global batch of b rows.
@@ -127,8 +127,8 @@ def train_batches(
       threads: decoding threads of each worker; 0 = one a core without workers, one with them.
       workers: decoding processes; 0 decodes in this one. Threads share Python's lock, so that from about four cores on
         workers are faster; each takes a few seconds to start and holds a copy of the data source.
-      skip_corrupt: put the next readable record in the place of an undecodable one (noted in split.corrupt, logged)
-        instead of raising.
+      skip_corrupt: how many undecodable records are put up with, in each process and worker: the next readable one takes
+        their place, they are noted in split.corrupt and logged; one more raises.
       start: number of global batches already consumed.
     Returns: an iterator of dicts: image [b/P h w c] uint8 or float32, label int32 [b/P] or [b/P h w], valid bool [b/P],
       index int64 [b/P] (place of the record in the split).
@@ -160,7 +160,7 @@ def eval_batches(
     process_count: int = 1,
     threads: int = 0,
     workers: int = 0,
-    skip_corrupt: bool = False,
+    skip_corrupt: int = 0,
 ) -> Iterator[dict]:
     """One pass over the split in stored order: every record once, the same number of batches in every process.
 
@@ -185,7 +185,7 @@ def eval_batches(
 
 
 def eval_records(
-    split: Split, *, process_index: int = 0, process_count: int = 1, threads: int = 0, skip_corrupt: bool = False
+    split: Split, *, process_index: int = 0, process_count: int = 1, threads: int = 0, skip_corrupt: int = 0
 ) -> Iterator[dict]:
     """This process's records i, i + P, ... of one pass, one by one and of any size, as `Split.decode` gives them.
 
@@ -222,7 +222,7 @@ def _read(dataset: grain.MapDataset, threads: int, workers: int) -> Iterator[dic
         iterator.close()
 
 
-def _decode(split: Split, index: int, skip_corrupt: bool) -> dict:
+def _decode(split: Split, index: int, skip_corrupt: int) -> dict:
     """split.decode(index), or of the next readable record."""
     for step in range(len(split)):
         place = (int(index) + step) % len(split)

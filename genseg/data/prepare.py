@@ -8,7 +8,7 @@ in `genseg.data.DATASETS`. Every data set shares these:
     config.data.name          key of DATASETS
     config.data.source        folder of raw files; "" if data_dir holds the prepared data set already
     config.data.data_dir      where prepared data sets are kept; "" = a folder chosen by the caller
-    config.data.skip_corrupt  leave out undecodable files, counted, instead of stopping
+    config.data.skip_corrupt  how many undecodable files are left out, counted; 0 = the first one stops
 
 A copy is used again as long as names and sizes of the raw files and all options are what it was made from; anything
 else is prepared beside it under another fingerprint, and nothing that exists is changed.
@@ -125,7 +125,7 @@ def parse_command(argv: list[str] | None, program: str, extra: Callable[[argpars
         prog=f"{program} {known.name}", description=kind.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data_dir", required=True, help="where prepared data sets are kept")
-    parser.add_argument("--skip_corrupt", action="store_true", help="leave out undecodable files, counted")
+    parser.add_argument("--skip_corrupt", type=int, default=0, help="how many undecodable files are left out, counted")
     parser.add_argument("--threads", type=int, default=0, help="0 = one a core")
     extra(parser)
     for field in dataclasses.fields(kind):

@@ -162,7 +162,7 @@ def features(card: DatasetCard) -> tfds.features.FeaturesDict:
     return tfds.features.FeaturesDict({"image": encoded, "mask": encoded, **names, **integers})
 
 
-def write(plan: Plan, data_dir: Path, *, threads: int = 0, skip_corrupt: bool = False, progress: bool = True) -> Path:
+def write(plan: Plan, data_dir: Path, *, threads: int = 0, skip_corrupt: int = 0, progress: bool = True) -> Path:
     """Makes the data set and returns its folder, `data_dir`/<name>-<fingerprint>; returns at once if it is there.
 
     All is written to a hidden folder that is renamed at the very end, so that whatever stops the preparation leaves
@@ -170,7 +170,7 @@ def write(plan: Plan, data_dir: Path, *, threads: int = 0, skip_corrupt: bool = 
 
     Args:
       threads: 0 = one a core.
-      skip_corrupt: leave out undecodable files, count them and note the count in the card.
+      skip_corrupt: how many undecodable files are left out, counted and noted in the card; one more raises.
     Raises: UserError for anything wrong with the files; CorruptFile names the first undecodable one.
     """
     final = Path(data_dir) / f"{plan.card.name}-{plan.fingerprint}"
@@ -221,7 +221,7 @@ def _remove_abandoned(data_dir: Path, name: str) -> None:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def _write_records(plan: Plan, folder: Path, threads: int, skip_corrupt: bool, progress: bool) -> DatasetCard:
+def _write_records(plan: Plan, folder: Path, threads: int, skip_corrupt: int, progress: bool) -> DatasetCard:
     folder.mkdir()
     card = plan.card
     info = tfds.core.DatasetInfo(
@@ -261,6 +261,11 @@ def _write_records(plan: Plan, folder: Path, threads: int, skip_corrupt: bool, p
                     if not skip_corrupt:
                         raise
                     skipped.append(str(error))
+                    if len(skipped) > skip_corrupt:
+                        raise UserError(
+                            f"{len(skipped)} files of {card.name} cannot be decoded, more than the {skip_corrupt} of "
+                            f"config.data.skip_corrupt; the last: {error}"
+                        ) from None
                     tqdm.write(f"Skipped: {error}")
                     bar.update()
                     continue

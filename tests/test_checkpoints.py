@@ -1,0 +1,238 @@
+"""Checkpoints on disk: what a flipped byte, a cut file or a missing one does, checksums, and what reading costs."""
+
+import json
+import logging
+import shutil
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import tensorstore
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from genseg import checkpoints, partition, state, tree
+from genseg.data.card import DatasetCard
+from genseg.data.demo import DemoClassification
+from genseg.errors import UserError
+
+
+def made_state(step: int) -> state.TrainState:
+    rng = np.random.default_rng(step)
+    params = {
+        "backbone": {"stem": {"kernel": jnp.asarray(rng.normal(size=(4, 4, 3, 8)), jnp.float32)}},
+        "head": {"kernel": jnp.asarray(rng.normal(size=(300, 500)), jnp.float32), "bias": jnp.zeros(500)},
+    }
+    stats = {"head": {"mean": jnp.asarray(rng.normal(size=8), jnp.float32)}}
+    made = state.create(params, stats, optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-3)), ema=True)
+    return made._replace(step=jnp.int32(step))
+
+
+def meta(card: DatasetCard) -> dict:
+    return {"config": {"seed": 0, "rate": 0.1}, "card": card.to_json(), "versions": {"jax": "0"}, "revision": ""}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """Checkpoints of steps 1 and 2, the first with the better score."""
+    root = tmp_path_factory.mktemp("checkpoints")
+    saved = checkpoints.Checkpoints(str(root), keep=2)
+    card = DemoClassification().plan().card
+    for step, score in ((1, 0.9), (2, 0.5)):
+        saved.save(made_state(step), batches=step, meta=meta(card), score=score)
+    saved.close()
+    return root
+
+
+def abstract() -> state.TrainState:
+    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), made_state(1))
+
+
+def restored(root: Path) -> int:
+    """Opens, restores the newest and checks it to the bit; returns its step."""
+    saved = checkpoints.Checkpoints(str(root), keep=2)
+    step = saved.latest()
+    got = saved.restore(abstract(), step)
+    assert got.batches == step and int(got.state.step) == step
+    assert saved.meta(step)["config"] == {"seed": 0, "rate": 0.1}
+    jax.tree.map(np.testing.assert_array_equal, got.state, made_state(step))
+    saved.close()
+    return step
+
+
+def flip(path: Path, place: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1 << (place % 8)
+    path.write_bytes(content)
+
+
+def damages(folder: Path) -> list:
+    """(file, what, place) of one to four flips in each file, of cutting it in half, and of losing it."""
+    rng = np.random.default_rng(0)
+    found = []
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        size, name = path.stat().st_size, str(path.relative_to(folder))
+        flips = 12 if size > 100_000 else 2
+        found += [(name, "flip", int(place)) for place in rng.integers(0, size, flips)]
+        found += [(name, "cut", size // 2), (name, "lose", 0)]
+    return found
+
+
+def test_no_damage_goes_unseen(root, tmp_path, caplog):
+    aside = 0
+    for number, (name, what, place) in enumerate(damages(root / "checkpoints" / "2")):
+        copy = tmp_path / str(number)
+        shutil.copytree(root, copy)
+        path = copy / "checkpoints" / "2" / name
+        if what == "flip":
+            flip(path, place)
+        elif what == "cut":
+            path.write_bytes(path.read_bytes()[:place])
+        else:
+            path.unlink()
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            step = restored(copy)  # the newest to the bit, or the one before it to the bit
+        if step == 1:
+            aside += 1
+            assert "checkpoint at step 2 is damaged" in caplog.text and (copy / "damaged" / "2-0" / "state").exists()
+            assert not (copy / "checkpoints" / "2").exists()
+        else:
+            assert not (copy / "damaged").exists()
+            # Bytes of the arrays and of what describes them matter; in some small files of the format a flip is harmless.
+            assert "/d/" not in name or what == "flip", (name, what)
+        shutil.rmtree(copy)
+    assert aside > 20
+
+
+def test_a_flip_in_the_largest_file_names_the_array(root, tmp_path, caplog):
+    copy = tmp_path / "copy"
+    shutil.copytree(root, copy)
+    largest = max((copy / "checkpoints" / "2" / "state").rglob("*"), key=lambda p: p.stat().st_size)
+    flip(largest, largest.stat().st_size // 2)
+    with caplog.at_level(logging.WARNING):
+        assert restored(copy) == 1
+    assert "step 2 is damaged" in caplog.text and "damaged/2-0" in caplog.text
+    with pytest.raises(UserError, match="is damaged|cannot be read"):
+        checkpoints.load_weights(str(copy / "damaged" / "2-0"), ema=False)
+
+
+def test_nothing_whole_is_left(root, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(root, copy)
+    for step in (1, 2):
+        (copy / "checkpoints" / str(step) / "meta" / "metadata").write_text("{")
+    for _ in range(2):  # the second start finds an empty folder, and does not train from scratch either
+        with pytest.raises(UserError, match=r"all checkpoints of this workdir are damaged.*damaged"):
+            checkpoints.Checkpoints(str(copy), keep=1)
+    assert sorted(p.name for p in (copy / "damaged").iterdir()) == ["1-0", "2-0"]
+
+
+def test_storage_out_of_reach_damages_nothing(root, tmp_path, monkeypatch):
+    copy = tmp_path / "copy"
+    shutil.copytree(root, copy)
+
+    def refused(*_):
+        raise ValueError("UNAVAILABLE: connection reset while reading")
+
+    monkeypatch.setattr(checkpoints, "_read_json", refused)
+    with pytest.raises(UserError, match="out of reach"):
+        checkpoints.Checkpoints(str(copy), keep=1)
+    assert sorted(p.name for p in (copy / "checkpoints").iterdir()) == ["1", "2"]
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    shape=st.sampled_from([(), (7,), (3, 5), (2, 3, 4)]), seed=st.integers(0, 99),
+    dtype=st.sampled_from(["float32", "int32", "bfloat16", "float16", "uint8", "bool"]),
+)  # fmt: skip
+def test_checksum_is_the_same_on_host_and_device_and_sees_each_bit(shape, seed, dtype):
+    rng = np.random.default_rng(seed)
+    leaf = np.asarray(jnp.asarray(rng.normal(size=shape) * 100, dtype))
+    if dtype == "bool":
+        leaf = leaf.view(np.uint8)
+    before = checkpoints.checksum_on_host(leaf)
+    assert int(checkpoints.checksum(jnp.asarray(leaf))) == before
+    raw = bytearray(leaf.tobytes())
+    raw[rng.integers(len(raw))] ^= 1 << rng.integers(8)
+    assert checkpoints.checksum_on_host(np.frombuffer(bytes(raw), leaf.dtype).reshape(shape)) != before
+
+
+def test_checksum_does_not_depend_on_the_layout(eight_devices):
+    mesh = partition.make_mesh(2, 4)
+    leaf = np.random.default_rng(0).normal(size=(128, 256)).astype(np.float32)
+    split = jax.device_put(leaf, partition.tree_sharding(mesh, leaf))
+    assert len({s.index for s in split.addressable_shards}) == 4
+    assert int(checkpoints.checksum(split)) == checkpoints.checksum_on_host(leaf)
+    text = checkpoints.checksum.lower(split).compile().as_text()
+    assert set(partition.collectives(text)) == {"all-reduce"}
+
+
+def read_bytes(root: Path, **how) -> int:
+    """Bytes that tensorstore reads from files for load_weights."""
+
+    def count():
+        found = tensorstore.experimental_collect_matching_metrics("/tensorstore/kvstore/file/bytes_read")
+        return sum(value["value"] for metric in found for value in metric["values"])
+
+    before = count()
+    checkpoints.load_weights(str(root), ema=True, **how)
+    return count() - before
+
+
+def test_only_the_backbone_is_read(root):
+    backbone = sum(leaf.nbytes for _, leaf in tree.items(made_state(1).params["backbone"]))
+    head = made_state(1).params["head"]["kernel"].nbytes
+    everything, part = read_bytes(root), read_bytes(root, only="backbone/")
+    assert everything > 0.8 * head  # compressed a little
+    assert part < 0.1 * head and part < everything - 0.7 * head
+    assert backbone < part  # the index of the file is read besides
+
+
+def test_what_is_stored_with_the_arrays(root):
+    saved = checkpoints.Checkpoints(str(root), keep=2)
+    stored = saved.meta(2)
+    assert saved.best() == 1 and saved.latest() == 2 and saved.scored(2)
+    assert set(stored) == {"config", "card", "versions", "revision", "checksums"}
+    assert DatasetCard.from_json(stored["card"]).name == "demo_classification"
+    paths = set(stored["checksums"])
+    assert {"step", "params/head/kernel", "ema/params/head/kernel", "ema/stats/head/mean"} <= paths
+    assert sum(path.startswith("opt/") for path in paths) == 7  # two moments of three parameters, and a count
+    saved.close()
+
+
+def test_revision_names_a_commit():
+    assert len(checkpoints.revision().removesuffix("-dirty")) in (0, 40)
+
+
+def test_a_score_that_comes_later(root, tmp_path):
+    card = DemoClassification().plan().card
+    saved = checkpoints.Checkpoints(str(tmp_path), keep=2)
+    saved.save(made_state(1), batches=1, meta=meta(card), score=0.3)
+    saved.save(made_state(2), batches=2, meta=meta(card), score=None)
+    saved.wait()
+    assert saved.best() == 1 and not saved.scored(2)
+    saved.add_score(2, 0.4)
+    assert saved.best() == 2 and saved.scored(2)
+    saved.close()
+    assert restored(tmp_path) == 2
+
+
+def test_addresses_pass_unchanged():
+    assert checkpoints._absolute("gs://bucket/run/") == "gs://bucket/run"
+    assert checkpoints._absolute("runs/a") == str(Path("runs/a").absolute())
+
+
+def test_checkpoint_without_checksums_is_read_with_a_warning(root, tmp_path, caplog):
+    copy = tmp_path / "copy"
+    shutil.copytree(root, copy)
+    path = copy / "checkpoints" / "2" / "meta" / "metadata"
+    old = {k: v for k, v in json.loads(path.read_text()).items() if k not in ("checksums", "crc32")}
+    path.write_text(json.dumps(old))
+    with caplog.at_level(logging.WARNING):
+        assert restored(copy) == 2
+    assert "saved without checksums" in caplog.text
