@@ -106,10 +106,14 @@ def test_checkpoints_that_do_not_fit_are_refused(pretrained, data_dir, tmp_path)
 def test_workdir_of_another_network_is_refused(pretrained, data_dir):
     config = tiny.pretrain(data_dir, "objective=csp,channels=5")
     config.ema.decay = 0.9
+    with pytest.raises(UserError, match=r"csp.channels: 4 -> 5.*allow_changes=csp.channels"):
+        train.train(config.lock(), str(pretrained / "csp"))
+    config.unlock()
+    config.checkpoint.allow_changes = "csp.channels,checkpoint"
     with pytest.raises(UserError, match=r"of another network: 1 parameters differ.*give another --workdir"):
         train.train(config.lock(), str(pretrained / "csp"))
     config = tiny.pretrain(data_dir)  # without averages
-    with pytest.raises(UserError, match="another config.ema.decay"):
+    with pytest.raises(UserError, match=r"another config \(ema.decay: 0.9 -> 0.0\)"):
         train.train(config.lock(), str(pretrained / "csp"))
     assert json.loads((pretrained / "csp" / "config.json").read_text())["ema"]["decay"] == 0.9  # nothing overwritten
 
