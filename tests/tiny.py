@@ -80,7 +80,7 @@ def target(name: str, source: Path, data_dir: Path, arguments: str = "") -> Conf
 def job(
     arguments: list[str], processes: int, devices: int, *, port: int, spy: Path | None = None, **environment: str
 ) -> list[subprocess.Popen]:
-    """A job of several processes with `devices` CPU devices each; `spy`: folder for what tests/spied.py writes."""
+    """tests/spied.py ARGUMENTS in each process of a job, with `devices` CPU devices each; `spy`: folder for what it saw."""
     flags = [
         f"--xla_force_host_platform_device_count={devices}", "--xla_backend_optimization_level=0",
         "--xla_llvm_disable_expensive_passes=true",
@@ -93,7 +93,7 @@ def job(
             "JAX_NUM_PROCESSES": str(processes),
             "JAX_PROCESS_ID": str(index),
         }
-        program = ["-m", "genseg.main"] if spy is None else [str(ROOT / "tests" / "spied.py"), str(spy)]
+        program = [str(ROOT / "tests" / "spied.py"), str(spy or "-")]
         started.append(
             subprocess.Popen(
                 [sys.executable, *program, *arguments], cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
