@@ -234,6 +234,11 @@ def _decode(split: Split, index: int, skip_corrupt: int) -> dict:
             if not skip_corrupt:
                 raise
             split.corrupt[place] = str(error)
+            if len(split.corrupt) > skip_corrupt:
+                raise UserError(
+                    f"{len(split.corrupt)} records of the split {split.name!r} of {split.card.name} cannot be decoded, "
+                    f"more than the {skip_corrupt} of config.data.skip_corrupt; the last: {error}"
+                ) from None
             logger.warning("Skipped (%d so far): %s", len(split.corrupt), error)
     raise UserError(f"No record of the split {split.name!r} of {split.card.name} can be decoded: prepare it again.")
 
