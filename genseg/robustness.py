@@ -43,7 +43,7 @@ def run(config: ConfigDict, workdir: str, *, checkpoint: str = "", permutations:
     Writes WORKDIR/robustness.json and WORKDIR/pictures/robustness.png.
 
     Args:
-      workdir: of the run that is evaluated, unless `checkpoint` names another.
+      workdir: of the run that is evaluated (its config.checkpoint.dir, if set), unless `checkpoint` names another.
       checkpoint: "" or what `checkpoints.load_weights` takes.
       permutations: draws that "permuted" is averaged over, >= 1.
     Raises: UserError: no checkpoint, one of another network, or wrong data.
@@ -59,7 +59,7 @@ def run(config: ConfigDict, workdir: str, *, checkpoint: str = "", permutations:
         task = dataclasses.replace(task, orders=tasks.ORDERS, permutations=permutations)
     source = data if isinstance(task, tasks.Pretrain) else Reordered(data)
     evaluation = evaluate.Evaluation(task, source, mesh)
-    path, rows = checkpoint or workdir, []
+    path, rows = checkpoint or config.checkpoint.dir or workdir, []
     with partition.use_mesh(mesh):
         for kind in ("raw", "ema") if config.ema.decay > 0 else ("raw",):
             weights = checkpoints.load_weights(path, ema=kind == "ema")
