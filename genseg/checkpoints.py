@@ -120,7 +120,10 @@ class Checkpoints:
         if on_error not in ON_ERROR:
             raise UserError(f"config.checkpoint.on_error is '{on_error}'; it must be one of {', '.join(ON_ERROR)}")
         self._folder, self._keep, self._on_error = f"{_absolute(root)}/{FOLDER}", keep, on_error
-        processes.main_only(lambda: set_damaged_aside(root))
+        try:
+            processes.main_only(lambda: set_damaged_aside(root))
+        except ImportError as error:  # of the package for an address such as gs://
+            raise UserError(f"checkpoints cannot be kept in {root}: {_one_line(error)}") from None
         self._manager = self._open()
 
     def _open(self) -> ocp.CheckpointManager:

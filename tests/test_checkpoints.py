@@ -1,5 +1,6 @@
 """Checkpoints on disk: what a flipped byte, a cut file or a missing one does, checksums, and what reading costs."""
 
+import importlib.util
 import json
 import logging
 import shutil
@@ -224,6 +225,12 @@ def test_a_score_that_comes_later(root, tmp_path):
 def test_addresses_pass_unchanged():
     assert checkpoints._absolute("gs://bucket/run/") == "gs://bucket/run"
     assert checkpoints._absolute("runs/a") == str(Path("runs/a").absolute())
+
+
+@pytest.mark.skipif(importlib.util.find_spec("gcsfs") is not None, reason="gcsfs is installed")
+def test_an_address_without_its_package_is_said_so():
+    with pytest.raises(UserError, match=r"gs://bucket/run.*install gcsfs"):
+        checkpoints.Checkpoints("gs://bucket/run", keep=1)
 
 
 def test_checkpoint_without_checksums_is_read_with_a_warning(root, tmp_path, caplog):
