@@ -255,6 +255,43 @@ def test_blocks_stay_whole_and_shares_are_met(seed, share):
     assert not home["train"] & home["val"]
 
 
+@pytest.mark.parametrize("colours", [False, True])
+def test_entries_without_a_name_are_ignored_pixels(colours, tmp_path):
+    """Black, or 0, for "nobody looked here", as in masks of LoveDA and of mmsegmentation's Potsdam."""
+    image, mask = made.scene(0, 3, "uint8", (12, 16), 4)
+    made.save_png(tmp_path / "train" / "images" / "a.png", image)
+    palette = [(0, 0, 0), (255, 0, 0), (0, 255, 0), (9, 9, 9)]
+    made.save_png(tmp_path / "train" / "masks" / "a.png", made.colours(mask, palette) if colours else mask)
+    (tmp_path / "classes.csv").write_text("id,name,colour\n0,,#000000\n1,roof,#ff0000\n2,tree,#00ff00\n3,,#090909\n")
+    options = FolderSegmentation(str(tmp_path), splits=("train",), class_table="classes.csv", mask_colours=colours)
+    split = pipeline.open_split(prepared(options, tmp_path), "train")
+    assert split.card.classes == ("roof", "tree") and split.card.palette == ((255, 0, 0), (0, 255, 0))
+    assert np.array_equal(split.decode(0)["label"], np.array([255, 0, 1, 255], np.uint8)[mask])
+    (tmp_path / "classes.csv").write_text("id,name,colour\n0,,\n")
+    with pytest.raises(UserError, match="names no class"):
+        options.plan()
+
+
+@needs_shared
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "pixels"), [("potsdam", 262_144), ("vaihingen", 262_144)])
+def test_isprs_crops_with_boundaries(name, pixels, tmp_path):
+    """mmsegmentation's form: 0 is the eroded boundary, classes count from 1. Pillow reads the files independently."""
+    root = SHARED / "isprs-mmseg-samples" / name
+    names = ("impervious", "building", "low vegetation", "tree", "car", "clutter")
+    table = tmp_path / "classes.csv"
+    table.write_text("id,name,colour\n0,,\n" + "".join(f"{i},{n},\n" for i, n in enumerate(names, 1)))
+    options = FolderSegmentation(
+        str(root), "img_dir/{id}.png", "ann_dir/{id}.png", splits=("train",), class_table=str(table)
+    )
+    split = pipeline.open_split(prepared(options, tmp_path), "train")
+    example = split.decode(0)
+    truth = np.asarray(Image.open(next((root / "ann_dir").iterdir())))
+    assert truth.size == pixels and (truth == 0).any()
+    assert np.array_equal(example["label"], np.where(truth == 0, 255, truth - 1))
+    assert np.array_equal(example["image"], np.asarray(Image.open(next((root / "img_dir").iterdir())).convert("RGB")))
+
+
 @needs_shared
 @pytest.mark.slow
 def test_six_band_landsat_from_single_band_files(tmp_path):

@@ -121,7 +121,8 @@ class FolderSegmentation:
         distortion changes those named red, green, blue only.
       classes: names; the id in a mask is the place in this tuple. () if there is a class table.
       palette: one (r, g, b) a class, or () for distinct colours.
-      class_table: "" or a CSV or YAML file with id, name and colour of each class; ids need not be contiguous.
+      class_table: "" or a CSV or YAML file with id, name and colour of each class; ids need not be contiguous. Entries
+        without a name are ignored pixels.
       mask_colours: True if masks hold the colours of the class table or palette instead of ids.
       ignore_label: id of pixels that do not count, 255 as a rule. Nodata and NaN in image or mask are ignored too.
       scored: class ids that are averaged, or () for all.
@@ -271,9 +272,12 @@ class FolderSegmentation:
                 f"{mask.shape[1]}: they must be of one size."
             )
         if self.mask_colours:
-            ids = colours_to_ids(mask, {c: i for i, c in enumerate(table.palette)}, name)
+            unlabelled = dict.fromkeys(table.ignored_colours, self.ignore_label)
+            ids = colours_to_ids(mask, {c: i for i, c in enumerate(table.palette)} | unlabelled, name)
         else:
-            ids = renumber(mask, table.ids, self.ignore_label, codec.nodata_of(stored_mask), name)
+            ids = renumber(
+                mask, table.ids, self.ignore_label, codec.nodata_of(stored_mask), name, table.ignored_ids
+            )
         measured = measured_pixels(image, card)
         if measured is not None:
             ids = np.where(measured.all(axis=2), ids, np.uint8(self.ignore_label))

@@ -50,18 +50,24 @@ def colours_to_ids(mask: np.ndarray, ids: dict[tuple[int, int, int], int], name:
 
 @dataclasses.dataclass(frozen=True)
 class ClassTable:
-    """What a mask's numbers or colours mean. Class k of the network is the k-th entry; `ids` are those in the files."""
+    """What a mask's numbers or colours mean. Class k of the network is the k-th entry; `ids` are those in the files.
+
+    ignored_ids, ignored_colours: of pixels that do not count.
+    """
 
     names: tuple[str, ...]
     ids: tuple[int, ...]
     palette: tuple[tuple[int, int, int], ...]
+    ignored_ids: tuple[int, ...] = ()
+    ignored_colours: tuple[tuple[int, int, int], ...] = ()
 
 
 def read_class_table(path: Path) -> ClassTable:
     """Reads a CSV with the columns id, name, colour, or a YAML list of such entries; in ascending order of ids.
 
     A colour is "#rrggbb", "r g b" or, in YAML, [r, g, b]; either all entries have one or none. Ids need not be
-    contiguous. Raises: UserError naming the file and the entry.
+    contiguous. An entry without a name is no class: its pixels are ignored. Raises: UserError naming the file and the
+    entry.
     """
     try:
         text = path.read_text()
@@ -77,14 +83,14 @@ def read_class_table(path: Path) -> ClassTable:
         try:
             colour = row.get("colour", row.get("color"))
             entries.append(
-                (int(row["id"]), str(row["name"]).strip(), None if colour in (None, "") else _colour(colour))
+                (int(row["id"]), str(row["name"] or "").strip(), None if colour in (None, "") else _colour(colour))
             )
         except (KeyError, TypeError, ValueError, AttributeError):
             raise UserError(
                 f"Entry {number} of the class table {path} is {row!r}: give id, name and colour (#rrggbb)."
             ) from None
     entries.sort(key=lambda e: e[0])
-    ids, names, colours = zip(*entries, strict=True)
+    ids, _, colours = zip(*entries, strict=True)
     if len(set(ids)) < len(ids):
         raise UserError(f"The class table {path} gives an id twice: give each class its own.")
     if any(c is None for c in colours) and any(c is not None for c in colours):
@@ -92,7 +98,13 @@ def read_class_table(path: Path) -> ClassTable:
     given = tuple(c for c in colours if c is not None)
     if len(set(given)) < len(given):
         raise UserError(f"The class table {path} gives a colour twice: give each class its own.")
-    return ClassTable(names, ids, given)
+    classes = [e for e in entries if e[1]]
+    if not classes:
+        raise UserError(f"The class table {path} names no class: entries without a name are ignored pixels.")
+    return ClassTable(
+        tuple(e[1] for e in classes), tuple(e[0] for e in classes), tuple(e[2] for e in classes if given),
+        tuple(e[0] for e in entries if not e[1]), tuple(e[2] for e in entries if not e[1] and given),
+    )  # fmt: skip
 
 
 def _colour(value: object) -> tuple[int, int, int]:
@@ -106,15 +118,19 @@ def _colour(value: object) -> tuple[int, int, int]:
     return parts[0], parts[1], parts[2]
 
 
-def renumber(mask: np.ndarray, ids: tuple[int, ...], ignore_label: int, nodata: float | None, name: str) -> np.ndarray:
-    """Numbers of a file [h w], integers of any dtype, to class ids uint8 [h w]: ids[k] -> k; ignore_label, nodata and
-    NaN -> ignore_label. Raises: UserError naming the file and the first other number."""
+def renumber(
+    mask: np.ndarray, ids: tuple[int, ...], ignore_label: int, nodata: float | None, name: str,
+    ignored_ids: tuple[int, ...] = (),
+) -> np.ndarray:  # fmt: skip
+    """Numbers of a file [h w], integers of any dtype, to class ids uint8 [h w]: ids[k] -> k; ignored_ids, ignore_label,
+    nodata and NaN -> ignore_label. Raises: UserError naming the file and the first other number."""
     table = np.array([*ids, ignore_label], np.float64)
     order = np.argsort(table)
     values, place = np.unique(mask, return_inverse=True)
     ignored = np.isnan(values.astype(np.float64))
     if nodata is not None:
         ignored |= values == nodata
+    ignored |= np.isin(values, ignored_ids)
     found = order[np.minimum(np.searchsorted(table, values, sorter=order), len(table) - 1)]
     wrong = (table[found] != values) & ~ignored
     if wrong.any():
