@@ -393,6 +393,21 @@ def test_windows_and_whole_images_agree_where_windows_are_the_images(tmp_path, f
         np.testing.assert_array_equal(slid[name], value, err_msg=name)
 
 
+def test_pieces_of_a_record_count_only_its_own_pixels(tmp_path, few):
+    """Windows smaller than the records, so that rows come in pieces; each pixel's class depends on that pixel alone."""
+
+    def apply(params, stats, image, *, train, key=None):
+        return {"logits": 8.0 * jax.nn.one_hot(image.sum(-1).astype(jnp.int32) // 7 % 16, 16)}, stats
+
+    counts = []
+    for changes in ({}, {"mode": "slide", "crop": (16, 16), "stride": (12, 16)}):
+        one = evaluation("isaid", tmp_path, **changes)
+        task = dataclasses.replace(one.task, net=dataclasses.replace(one.task.net, apply=apply))
+        counts.append(counts_of(evaluate.Evaluation(task, one._data, one._mesh)))
+    for name, value in counts[0].items():
+        np.testing.assert_array_equal(counts[1][name], value, err_msg=name)
+
+
 @pytest.mark.parametrize("mode", ["whole", "slide"])
 def test_what_is_raised_between_batches_ends_the_pass(mode, tmp_path, few):
     one, calls = evaluation("isaid", tmp_path, mode=mode, crop=(32, 32), stride=(32, 32)), []
