@@ -244,30 +244,33 @@ def load_weights(path: str, *, ema: bool, best: bool = False, only: str = "") ->
 
     path: a workdir (its latest, or with `best` its best checkpoint), its checkpoints folder, or one step's folder.
     ema: the averaged weights instead of the raw ones. only: read just parameters below this path, e.g. "backbone/"
-    (other bytes are not touched). Raises UserError when there is no checkpoint or no EMA in it.
+    (other bytes are not touched). Raises UserError when there is no checkpoint, no EMA in it, or it is damaged.
     """
     step_dir = _step_directory(path, best)
-    saved = _saved_tree(step_dir)
-    branch = saved["ema"] if ema else saved
-    if not branch:
-        raise UserError(f"checkpoint {step_dir} holds no averaged weights; set ema to False or train with config.ema")
-    chosen = dict(tree.items({"params": branch["params"], "stats": branch["stats"]}))
-    chosen = {p: leaf for p, leaf in chosen.items() if p.startswith(f"params/{only}") or (not only)}
-    if not chosen:
-        raise UserError(f"checkpoint {step_dir} holds no parameters below '{only}'")
-    prefix = "ema/" if ema else ""
-    wanted = tree.from_items({
-        prefix + p: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for p, leaf in chosen.items()
-    })
-    restore_args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-        arrays = checkpointer.restore(
-            str(step_dir / "state"),
-            args=ocp.args.PyTreeRestore(item=wanted, restore_args=restore_args, partial_restore=True),
-        )
     try:
-        meta = _read_json(step_dir, "meta")
-        _compare(meta, _leaves(arrays))
+        with _damage_named(step_dir):
+            saved = _saved_tree(step_dir)
+            branch = saved["ema"] if ema else saved
+            if not branch:
+                raise UserError(
+                    f"checkpoint {step_dir} holds no averaged weights; set ema to False or train with config.ema"
+                )
+            chosen = dict(tree.items({"params": branch["params"], "stats": branch["stats"]}))
+            chosen = {p: leaf for p, leaf in chosen.items() if p.startswith(f"params/{only}") or (not only)}
+            if not chosen:
+                raise UserError(f"checkpoint {step_dir} holds no parameters below '{only}'")
+            prefix = "ema/" if ema else ""
+            wanted = tree.from_items({
+                prefix + p: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for p, leaf in chosen.items()
+            })
+            restore_args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
+            with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+                arrays = checkpointer.restore(
+                    str(step_dir / "state"),
+                    args=ocp.args.PyTreeRestore(item=wanted, restore_args=restore_args, partial_restore=True),
+                )
+            meta = _read_json(step_dir, "meta")
+            _compare(meta, _leaves(arrays))
     except _Damaged as error:
         raise UserError(f"checkpoint {step_dir} is damaged: {error}; give another step's folder") from None
     arrays = arrays["ema"] if ema else arrays
@@ -278,6 +281,21 @@ def load_weights(path: str, *, ema: bool, best: bool = False, only: str = "") ->
 
 class _Damaged(Exception):
     """What is wrong with a checkpoint, in words that end a sentence."""
+
+
+@contextlib.contextmanager
+def _damage_named(step_dir: epath.Path) -> Iterator[None]:
+    """Turns what reading a checkpoint raises into _Damaged, or into UserError where storage is out of reach."""
+    try:
+        yield
+    except (UserError, _Damaged):
+        raise
+    except PermissionError as error:
+        raise UserError(f"checkpoint {step_dir} cannot be read: {_one_line(error)}; mend that and start again") from None
+    except Exception as error:  # whatever a parser says of bytes that are not what it expects
+        if any(word in str(error) for word in UNREACHABLE):
+            raise UserError(f"checkpoint {step_dir} is out of reach: {_one_line(error)}; mend that and start again") from None
+        raise _Damaged(_one_line(error)) from None
 
 
 @jax.jit
@@ -366,41 +384,44 @@ def set_damaged_aside(root: str) -> None:
 def _problem(step_dir: epath.Path, *, whole: bool) -> str | None:
     """What is wrong with a checkpoint. whole: read all arrays too."""
     try:
-        meta, data = _read_json(step_dir, "meta"), _read_json(step_dir, "data")
-        if not {"config", "card", "versions"} <= meta.keys() or not isinstance(data.get("batches"), int):
-            raise _Damaged("its 'meta' or 'data' lacks entries")
-        scores = step_dir / "metrics" / "metrics"
-        if scores.exists() and not isinstance(json.loads(scores.read_text())["score"], float | int):
-            raise _Damaged("its score is no number")
-        json.loads((step_dir / "state" / "_sharding").read_text())
-        if whole:
-            only_this = ocp.options.MultiprocessingOptions(
-                primary_host=jax.process_index(), active_processes={jax.process_index()}, barrier_sync_key_prefix="check"
-            )
-            handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=only_this)
-            with ocp.Checkpointer(handler, multiprocessing_options=only_this) as checkpointer:
-                index = checkpointer.metadata(step_dir / "state").item_metadata
-                if index is None:
-                    raise _Damaged("its list of arrays cannot be read")
-                as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), index.tree)
-                arrays = checkpointer.restore(step_dir / "state", args=ocp.args.PyTreeRestore(restore_args=as_numpy))
-                # Once onto a device, too: that reads files which are not needed for NumPy arrays.
-                device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-                one = {"step": jax.ShapeDtypeStruct((), jnp.int32, sharding=device)}
-                on_device = ocp.checkpoint_utils.construct_restore_args(one)
-                checkpointer.restore(
-                    step_dir / "state",
-                    args=ocp.args.PyTreeRestore(item=one, restore_args=on_device, partial_restore=True),
-                )
-            if _compare(meta, _leaves(arrays)) < len(meta.get("checksums", ())):
-                raise _Damaged("it lacks arrays")
-    except PermissionError as error:
-        raise UserError(f"checkpoint {step_dir} cannot be read: {_one_line(error)}; mend that and start again") from None
-    except Exception as error:  # whatever a parser says of bytes that are not what it expects
-        if any(word in str(error) for word in UNREACHABLE):
-            raise UserError(f"checkpoint {step_dir} is out of reach: {_one_line(error)}; mend that and start again") from None
-        return _one_line(error)
+        with _damage_named(step_dir):
+            _check(step_dir, whole=whole)
+    except _Damaged as error:
+        return str(error)
     return None
+
+
+def _check(step_dir: epath.Path, *, whole: bool) -> None:
+    """Raises whatever it meets in reading a checkpoint, _Damaged where that reads well but is not what was saved."""
+    meta, data = _read_json(step_dir, "meta"), _read_json(step_dir, "data")
+    if not {"config", "card", "versions"} <= meta.keys() or not isinstance(data.get("batches"), int):
+        raise _Damaged("its 'meta' or 'data' lacks entries")
+    scores = step_dir / "metrics" / "metrics"
+    if scores.exists() and not isinstance(json.loads(scores.read_text())["score"], float | int):
+        raise _Damaged("its score is no number")
+    json.loads((step_dir / "state" / "_sharding").read_text())
+    if not whole:
+        return
+    only_this = ocp.options.MultiprocessingOptions(
+        primary_host=jax.process_index(), active_processes={jax.process_index()}, barrier_sync_key_prefix="check"
+    )
+    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=only_this)
+    with ocp.Checkpointer(handler, multiprocessing_options=only_this) as checkpointer:
+        index = checkpointer.metadata(step_dir / "state").item_metadata
+        if index is None:
+            raise _Damaged("its list of arrays cannot be read")
+        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), index.tree)
+        arrays = checkpointer.restore(step_dir / "state", args=ocp.args.PyTreeRestore(restore_args=as_numpy))
+        # Once onto a device, too: that reads files which are not needed for NumPy arrays.
+        device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        one = {"step": jax.ShapeDtypeStruct((), jnp.int32, sharding=device)}
+        on_device = ocp.checkpoint_utils.construct_restore_args(one)
+        checkpointer.restore(
+            step_dir / "state",
+            args=ocp.args.PyTreeRestore(item=one, restore_args=on_device, partial_restore=True),
+        )
+    if _compare(meta, _leaves(arrays)) < len(meta.get("checksums", ())):
+        raise _Damaged("it lacks arrays")
 
 
 def _one_line(error: BaseException) -> str:
@@ -439,8 +460,10 @@ def _step_directory(path: str, best: bool):
 def _saved_tree(step_dir) -> dict[str, Any]:
     """Shapes and dtypes of a saved state as nested dicts; empty branches are {}."""
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-        metadata = checkpointer.metadata(str(step_dir / "state"))
-    return dict(metadata.item_metadata.tree)
+        index = checkpointer.metadata(str(step_dir / "state")).item_metadata
+    if index is None:
+        raise _Damaged("its list of arrays cannot be read")
+    return dict(index.tree)
 
 
 def _check_structure(saved: dict[str, Any], abstract: TrainState, step: int) -> None:
