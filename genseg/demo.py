@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import logging
 import sys
 import time
 from pathlib import Path
@@ -17,9 +16,8 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image, ImageDraw
 
-from genseg import inputs, partition, report, train
+from genseg import cli, inputs, partition, report, train
 from genseg.errors import UserError
-from genseg.main import start_log
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 PRETRAIN = {"csp": ("objective=csp,channels=4", "CSP, 4 channels"), "rgb": ("objective=rgb,channels=3", "RGB")}
@@ -104,16 +102,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", default="demo", help="folder for everything the demo writes")
     parser.add_argument("--steps", type=int, default=0, help="shorten each run to so many steps; 0 = full length")
     arguments = parser.parse_args(argv)
-    partition.start(inputs.cache_dir() / "xla")
-    start_log(logging.INFO)
-    out, began = Path(arguments.out).absolute(), time.monotonic()
-    try:
+
+    def command() -> None:
+        partition.start(inputs.cache_dir() / "xla")
+        out, began = Path(arguments.out).absolute(), time.monotonic()
         table = run(out, arguments.steps)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(f"\n{table}\n\nTook {report.duration(time.monotonic() - began)}. Picture: {out / 'demo.png'}")
-    return 0
+        print(f"\n{table}\n\nTook {report.duration(time.monotonic() - began)}. Picture: {out / 'demo.png'}")
+
+    return cli.run(command)
 
 
 if __name__ == "__main__":

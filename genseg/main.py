@@ -14,10 +14,9 @@ import os
 import sys
 
 from absl import app, flags
-from absl import logging as absl_logging
 from ml_collections import config_flags
 
-from genseg import chips
+from genseg import chips, cli
 from genseg.errors import TryAgain, UserError
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "A file in configs/.", lock_config=True)
@@ -45,7 +44,7 @@ def main(argv: list[str]) -> None:
     from genseg import dry_run, inputs, partition, robustness, train
 
     partition.start(inputs.cache_dir() / "xla")
-    start_log(logging.INFO if partition.is_main_process() else logging.WARNING)
+    cli.start_log(logging.INFO if partition.is_main_process() else logging.WARNING)
     logging.getLogger("genseg").info("config:\n%s", CONFIG.value)
     if MODE.value == "dry_run":
         print(dry_run.dry_run(CONFIG.value, WORKDIR.value))
@@ -53,17 +52,6 @@ def main(argv: list[str]) -> None:
         robustness.run(CONFIG.value, WORKDIR.value, checkpoint=CHECKPOINT.value, permutations=PERMUTATIONS.value)
     else:
         train.train(CONFIG.value, WORKDIR.value)
-
-
-def start_log(level: int) -> None:
-    """genseg's own lines on standard error; of the libraries only errors (Orbax writes 20 lines a save, and warns of
-    every checkpoint that it opens for reading)."""
-    absl_logging.set_verbosity(absl_logging.ERROR)
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-    log = logging.getLogger("genseg")
-    log.handlers, log.propagate = [handler], False
-    log.setLevel(level)
 
 
 def parse(argv: list[str]) -> list[str]:
@@ -99,8 +87,7 @@ def run(argv: list[str] | None = None) -> None:
             processes.fail(error)
         if not isinstance(error, UserError | TryAgain):
             raise
-        print(f"{'error' if isinstance(error, UserError) else 'stopped'}: {error}", file=sys.stderr)
-        sys.exit(error.status)
+        sys.exit(cli.tell(error))
 
 
 if __name__ == "__main__":

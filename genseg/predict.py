@@ -18,10 +18,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from absl import logging as absl_logging
 from ml_collections import ConfigDict
 
-from genseg import checkpoints, inputs, partition, tasks, windows
+from genseg import checkpoints, cli, inputs, partition, tasks, windows
 from genseg.data import folder, pipeline
 from genseg.data.card import DatasetCard
 from genseg.data.rasters import Raster, write_classes
@@ -142,8 +141,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """The command line; returns the exit status: 0, or 2 after a mistake that the message says how to mend."""
     arguments = parse(argv)
-    absl_logging.set_verbosity(absl_logging.ERROR)  # Orbax warns of every folder that it only reads
-    try:
+
+    def command() -> None:
         out = Path(arguments.out)
         scenes = scenes_of(arguments.files, out)
         partition.start(inputs.cache_dir() / "xla")
@@ -160,10 +159,8 @@ def main(argv: list[str] | None = None) -> int:
             began = time.monotonic()
             predictor.write(paths, target)
             print(f"{target}  {time.monotonic() - began:.1f} s", flush=True)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+
+    return cli.run(command)
 
 
 if __name__ == "__main__":

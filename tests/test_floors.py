@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = [
     {"errors"},
-    {"chips", "flops", "hlo", "processes"},
+    {"cli", "chips", "flops", "hlo", "processes"},
     {"tree", "partition", "config"},
     {"nets", "data"},
     {"csp", "mixing", "losses", "metrics", "optim", "windows"},

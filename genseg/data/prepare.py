@@ -23,6 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from genseg import cli
 from genseg.data import DATASETS, records
 from genseg.data.card import DatasetCard
 from genseg.errors import UserError
@@ -144,14 +145,13 @@ def parse_command(argv: list[str] | None, program: str, extra: Callable[[argpars
 def main(argv: list[str] | None = None) -> int:
     """The command line; returns the exit status: 0, or 2 after a mistake that the message says how to mend."""
     data, others = parse_command(argv, "python -m genseg.data.prepare", lambda parser: None)
-    try:
+
+    def command() -> None:
         folder = ensure_prepared(data, others.data_dir, threads=others.threads)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    print(DatasetCard.read(folder).describe())
-    print(f"Prepared   {folder}")
-    return 0
+        print(DatasetCard.read(folder).describe())
+        print(f"Prepared   {folder}")
+
+    return cli.run(command)
 
 
 if __name__ == "__main__":

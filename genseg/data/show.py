@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from genseg import cli
 from genseg.data import pipeline, prepare
 from genseg.data.augment import resize, visible_bands
 from genseg.data.card import DatasetCard
@@ -139,19 +140,18 @@ def main(argv: list[str] | None = None) -> int:
         parser.add_argument("--count", type=int, default=6, help="records, or records a class")
 
     data, others = prepare.parse_command(argv, "python -m genseg.data.show", extra)
-    try:
+
+    def command() -> None:
         folder = prepare.ensure_prepared(data, others.data_dir, threads=others.threads)
         split = pipeline.open_split(folder, others.show_split)
         if others.count < 1:
             raise UserError(f"--count is {others.count}: show at least one record.")
         Path(others.output).parent.mkdir(parents=True, exist_ok=True)
         sheet(split, others.count).save(others.output, format="PNG")
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    print(split.card.describe())
-    print(f"Look at    {others.output}")
-    return 0
+        print(split.card.describe())
+        print(f"Look at    {others.output}")
+
+    return cli.run(command)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from genseg import checkpoints, exchange, nets, state
+from genseg import checkpoints, cli, exchange, nets, state
 from genseg.data.card import Band, DatasetCard
 from genseg.errors import UserError
 from genseg.exchange import names, programs
@@ -137,12 +137,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
-    try:
-        args.run(args)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return cli.run(lambda: args.run(args))
 
 
 if __name__ == "__main__":
