@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 
 from absl import app, flags
@@ -63,17 +64,25 @@ def parse(argv: list[str]) -> list[str]:
         _ = CONFIG.value.task  # ml_collections reports a file that did not load at the first access
         return argv
     except (KeyError, AttributeError) as error:
-        # ml_collections names only the last part of the key; the command line has all of it.
-        reason = str(error.args[0]).splitlines()[0]
-        names = [a.split("=")[0].lstrip("-") for a in argv if a.startswith("--config.")]
-        full = next((name for name in names if name.split(".")[-1] == reason.strip("'\"")), "")
-        what = f"unknown config key {full}; the config file has all keys there are" if full else f"config: {reason}"
-        raise UserError(what) from error
+        raise UserError(_unknown_key(str(error), argv)) from error
     except OSError as error:
-        raise UserError(f"the config file does not load: {' '.join(str(error).split())}") from error
+        reason = " ".join(str(error).split()).rpartition("[Errno ")[2].rpartition("] ")[2]
+        raise UserError(f"the config file does not load: {reason}; name one of those in configs/") from error
     except flags.Error as error:
         # A config file's own UserError arrives as the last line of a traceback in text.
         raise UserError(str(error).rpartition("genseg.errors.UserError: ")[2].strip()) from error
+
+
+def _unknown_key(reason: str, argv: list[str]) -> str:
+    """ml_collections names one part of the key, within quotes that are escaped or not; the command line has all of it."""
+    reason = reason.replace("\\n", " ").replace("\\", "")
+    quoted, meant = re.search(r"['\"](\w+)['\"]", reason), re.search(r'Did you mean "(\w+)"', reason)
+    names = [a.split("=")[0].lstrip("-") for a in argv if a.startswith("--config.")]
+    full = next((name for name in names if quoted and quoted[1] in name.split(".")), "")
+    if not full:
+        return f"config: {' '.join(reason.split())}"
+    hint = f"did you mean '{meant[1]}'?" if meant else "the config file has all keys there are"
+    return f"unknown config key {full}; {hint}"
 
 
 def run(argv: list[str] | None = None) -> None:
