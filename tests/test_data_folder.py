@@ -129,9 +129,38 @@ def test_several_files_a_scene(tiles, tmp_path):
     assert image.dtype == np.uint16 and image.shape == (24, 24, 5)
     assert np.array_equal(image[..., :4], made.scene(2, 4, "uint8", (24, 24), 3)[0])
     assert np.array_equal(image[..., 4:], made.scene(2, 1, "uint16", (24, 24), 3)[0])
+    for number in range(3):  # the first scene now holds 8 bits, which 16 bits of a later one must not be squeezed into
+        pixels = made.scene(number, 1, "uint8" if number == 0 else "uint16", (24, 24), 3)[0]
+        made.save_png(tiles / "train" / "thermal" / f"t{number}.png", pixels)
+    with pytest.raises(UserError, match=r"t1\.png holds uint16, but the first scene uint8"):
+        records.write(FolderSegmentation(str(tiles), **options).plan(), tmp_path / "narrow", progress=False)
+    image = made.scene(0, 1, "uint16", (24, 24), 3)[0]
+    made.save_png(tiles / "train" / "thermal" / "t0.png", image)
     tifffile.imwrite(tiles / "val" / "thermal" / "t1.png", np.zeros((9, 9), np.uint16))
     with pytest.raises(UserError, match="'1' differ in size"):
         records.write(FolderSegmentation(str(tiles), **options).plan(), tmp_path / "again", progress=False)
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "int16", "float32"])
+def test_stacks_in_npy_files(dtype, tmp_path):
+    for split in ("train", "val"):
+        for kind in ("img", "mask"):
+            (tmp_path / split / kind).mkdir(parents=True)
+        for i in range(2):
+            image, mask = made.scene(i, 6, dtype, (20, 28), 3)
+            np.save(tmp_path / split / "img" / f"{i}.npy", image)
+            np.save(tmp_path / split / "mask" / f"{i}.npy", mask.astype(np.int64))
+    options = {
+        "image_pattern": "{split}/img/{id}.npy", "mask_pattern": "{split}/mask/{id}.npy",
+        "bands": tuple("abcdef"), "classes": ("a", "b", "c"),
+    }  # fmt: skip
+    split = pipeline.open_split(prepared(FolderSegmentation(str(tmp_path), **options), tmp_path), "train")
+    image, mask = made.scene(1, 6, dtype, (20, 28), 3)
+    assert np.array_equal(split.decode(1)["image"], image) and np.array_equal(split.decode(1)["label"], mask)
+    assert split.decode(1)["image"].dtype == dtype
+    np.save(tmp_path / "val" / "img" / "1.npy", np.moveaxis(image, 2, 0))
+    with pytest.raises(UserError, match=r"1\.npy has 28 band\(s\), but bands names 6"):
+        prepared(FolderSegmentation(str(tmp_path), **options), tmp_path / "again")
 
 
 def test_lonely_files(tiles):
@@ -163,7 +192,7 @@ def test_wrong_bands_sizes_and_dtypes(tiles, tmp_path):
     for image, message in (
         (np.zeros((24, 24, 5), np.uint8), r"tile_2\.tif has 5 band\(s\), but bands names 4"),
         (np.zeros((24, 20, 4), np.uint8), r"tile_2\.tif has 24 x 20 pixels, its mask .*mask_2\.tif 24 x 24"),
-        (np.zeros((24, 24, 4), np.uint16), r"tile_2\.tif holds uint16, but the first image uint8"),
+        (np.zeros((24, 24, 4), np.uint16), r"tile_2\.tif holds uint16, but the first scene uint8"),
     ):
         place.write_bytes(codec.encode_tiff(image))
         with pytest.raises(UserError, match=message):

@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import tiny
 from PIL import Image
 
+from genseg import nets, train
 from genseg.data import codec, isaid, mfnet, official, pipeline, potsdam, prepare, pst900, records, scenes
 from genseg.data.card import DatasetCard
 from genseg.data.masks import colours_to_ids
@@ -61,16 +63,36 @@ def test_strides_that_leave_gaps_are_refused():
 
 
 @needs_shared
-@pytest.mark.parametrize("protocol", ["mmseg", "rsp"])
-def test_patch_counts_of_all_official_scenes_are_the_published_ones(protocol):
+@pytest.mark.parametrize(
+    ("protocol", "patch", "stride", "expected"),
+    [
+        ("mmseg", 896, 512, {"train": 33_978, "val": 11_644}),
+        ("rsp", 896, 512, {"train": 33_620, "val": 11_533}),
+        ("rsp", 800, 600, {"train": 28_029, "val": 9_512}),  # the devkit's default
+    ],
+)
+def test_patch_counts_of_all_official_scenes_are_the_published_ones(protocol, patch, stride, expected):
     for split in ("train", "val"):
         count = 0
         with open(SHARED / "isaid-sample" / "splits" / f"{split}.csv") as file:
             for row in csv.DictReader(file):
                 h, w = int(row["height"]), int(row["width"])
-                whole = protocol == "rsp" and min(h, w) <= 896
-                count += 1 if whole else len(scenes.windows(h, w, 896, 512))
-        assert count == isaid.PATCHES[protocol][split]
+                whole = protocol == "rsp" and min(h, w) <= patch
+                count += 1 if whole else len(scenes.windows(h, w, patch, stride))
+        assert count == expected[split]
+    assert patch != 896 or isaid.PATCHES[protocol] == expected
+
+
+@pytest.mark.parametrize(
+    ("patch", "stride", "train", "test"),
+    [
+        (512, 512, 3_456, 2_016), (512, 384, 6_144, 3_584), (512, 256, 12_696, 7_406), (1024, 1024, 864, 504),
+        (512, 312, 361 * 24, 361 * 14),
+    ],
+)  # fmt: skip
+def test_tile_counts_of_potsdam_are_the_published_ones(patch, stride, train, test):
+    each = len(scenes.windows(potsdam.SIZE, potsdam.SIZE, patch, stride))
+    assert {s: each * len(tiles) for s, tiles in potsdam.SPLITS["official"].items()} == {"train": train, "test": test}
 
 
 @needs_shared
@@ -85,12 +107,17 @@ def test_official_name_lists():
 
 def test_official_counts():
     assert {s: len(set(n)) for s, n in official.ISAID.items()} == {"train": 1411, "val": 458}
+    # Splitters of the devkit and PFSegNets skip these two: they are test scenes.
+    assert not {"P1527", "P1530"} & {*official.ISAID["train"], *official.ISAID["val"]}
     assert {s: len(set(n)) for s, n in official.PST900.items()} == {"train": 597, "test": 288}
     assert {s: len(set(n)) for s, n in potsdam.SPLITS["official"].items()} == {"train": 24, "test": 14}
     for name in ("18_6", "audebert"):
         split = potsdam.SPLITS[name]
         assert len(split["train"]) == 18 and len(split["test"]) == 6
         assert set(split["train"]) | set(split["test"]) == set(potsdam.SPLITS["official"]["train"])
+    geoseg = potsdam.SPLITS["geoseg"]
+    assert (len(geoseg["train"]), geoseg["val"], geoseg["test"]) == (22, ("2_10",), potsdam.SPLITS["official"]["test"])
+    assert set(potsdam.SPLITS["official"]["train"]) - set(geoseg["train"]) == {"2_10", "7_10"}
     assert sum(mfnet.COUNTS.values()) == 1569
 
 
@@ -207,6 +234,7 @@ def test_official_isaid_scenes(tmp_path, monkeypatch):
 @pytest.fixture
 def few_pairs(monkeypatch):
     monkeypatch.setattr(mfnet, "COUNTS", {"train": 3, "val": 2, "test": 3})
+    monkeypatch.setattr(mfnet, "SIZE", (24, 32))
 
 
 @pytest.mark.parametrize("layout", ["official", "separated", "cmx", "sigma", "cmnext"])
@@ -242,6 +270,7 @@ def test_mfnet_protocols_and_training_on_val(tmp_path, few_pairs):
     root = str(made.mfnet(tmp_path / "raw"))
     assert mfnet.MFNet(root).plan().card.scored == tuple(range(9))
     assert mfnet.MFNet(root, protocol="foreground").plan().card.scored == tuple(range(1, 9))
+    assert [mfnet.MFNet(root, protocol=p).plan().card.absent for p in mfnet.PROTOCOLS] == ["skip", "zero", "skip"]
     plan = mfnet.MFNet(root, train_on="train+val").plan()
     assert len(plan.items["train"]) == 5 and "Trained on train + val" in plan.card.describe()
     for options in ({"protocol": "x"}, {"train_on": "test"}):
@@ -262,6 +291,22 @@ def test_a_prepared_copy_of_other_options_is_not_taken(tmp_path, few_pairs):
     other = prepare.ensure_prepared(raw | {"protocol": "foreground"}, data_dir, progress=False)
     assert prepare.ensure_prepared(copy | {"protocol": "foreground"}, data_dir) == other != usual
     assert prepare.ensure_prepared(copy, data_dir) == usual
+
+
+def test_resized_and_16_bit_copies_are_refused(tmp_path, few_pairs, few_frames, monkeypatch):
+    """Scores of resized labels belong to no protocol, and 16-bit thermal would wrap around in 8 bits."""
+    flat = made.mfnet(tmp_path / "mfnet", "cmx")
+    monkeypatch.setattr(mfnet, "SIZE", (480, 640))
+    with pytest.raises(UserError, match=r"00001D\.png has 24 x 32 pixels, the official images 480 x 640"):
+        prepared(mfnet.MFNet(str(flat)), tmp_path)
+    root = made.pst900(tmp_path / "pst900")
+    thermal = root / "test" / "thermal" / f"{official.PST900['test'][0]}.png"
+    made.save_png(thermal, np.full((18, 32), 300, np.uint16))
+    with pytest.raises(UserError, match=rf"{thermal.name} holds uint16 values: uint8 is expected"):
+        prepared(pst900.PST900(str(root)), tmp_path)
+    monkeypatch.setattr(pst900, "SIZE", (720, 1280))
+    with pytest.raises(UserError, match="18 x 32 pixels, the official images 720 x 1280"):
+        prepared(pst900.PST900(str(root), thermal="thermal_raw"), tmp_path)
 
 
 def test_mfnet_mistakes(tmp_path, few_pairs, monkeypatch):
@@ -306,6 +351,7 @@ def test_real_mfnet_images(tmp_path):
 @pytest.fixture
 def few_frames(monkeypatch):
     monkeypatch.setattr(official, "PST900", {s: n[: 2 if s == "train" else 1] for s, n in official.PST900.items()})
+    monkeypatch.setattr(pst900, "SIZE", (18, 32))
 
 
 @pytest.mark.parametrize("three", [False, True])
@@ -338,6 +384,9 @@ def test_pst900_mistakes(tmp_path, few_frames):
     with pytest.raises(UserError, match=f"1 of 2 train thermal are missing, the first is train/thermal/{name}.png"):
         pst900.PST900(str(root)).plan()
     assert len(pst900.PST900(str(root), allow_incomplete=True).plan().items["train"]) == 1
+    (root / "train" / "labels" / f"{official.PST900['train'][0]}.png").unlink()
+    card = DatasetCard.read(prepared(pst900.PST900(str(root), allow_incomplete=True), tmp_path / "without"))
+    assert "no training images: mean, std and range of the bands are those of 'test'" in card.describe()
     with pytest.raises(UserError, match="hole is 'inpaint'"):
         pst900.PST900(str(root), hole="inpaint").plan()
     test = root / "test" / "labels" / f"{official.PST900['test'][0]}.png"
@@ -387,6 +436,30 @@ def test_potsdam_default_bands_and_labels(tmp_path, few_tiles):
     assert len(train.card.classes) == 5 and train.card.scored == (0, 1, 2, 3, 4)
 
 
+@pytest.mark.parametrize("flat", [False, True])
+def test_potsdam_archives(flat, tmp_path, few_tiles):
+    """As downloaded: image archives hold a folder of their own name, those of labels do not."""
+    root = made.potsdam(tmp_path / "raw" / "Potsdam", SIZE)
+    expected = prepared(small(root), tmp_path / "folders")
+    for folder in sorted(root.iterdir()):
+        made.zipped(folder, root / f"{folder.name}.zip", flat)
+    folder = prepared(small(tmp_path / "raw"), tmp_path / "archives")
+    for name in ("train", "test"):
+        here, there = pipeline.open_split(folder, name), pipeline.open_split(expected, name)
+        assert [here.source[i] for i in range(len(here))] == [there.source[i] for i in range(len(there))]
+
+
+def test_archives_in_an_archive_are_said(tmp_path, few_tiles, caplog):
+    """The whole download is one archive of archives."""
+    root = made.potsdam(tmp_path / "raw" / "Potsdam", SIZE)
+    for folder in sorted(root.iterdir()):
+        made.zipped(folder, root / f"{folder.name}.zip")
+    made.zipped(root, tmp_path / "raw" / "Potsdam.zip")
+    with pytest.raises(UserError, match="3 of 3 train images are missing"):
+        small(tmp_path / "raw").plan()
+    assert "Potsdam.zip holds archives such as Potsdam/1_DSM.zip" in caplog.text and "unpack it" in caplog.text
+
+
 def test_exact_colours_would_lose_the_lossy_tiles(tmp_path, few_tiles):
     """What the threshold is for: without it 4_12 cannot be read, and 6_7 has no cars."""
     root = made.potsdam(tmp_path / "raw", SIZE)
@@ -399,16 +472,21 @@ def test_exact_colours_would_lose_the_lossy_tiles(tmp_path, few_tiles):
 
 def test_potsdam_label_sets_and_protocols(tmp_path, few_tiles):
     root = made.potsdam(tmp_path / "raw", SIZE)
-    for protocol, rows in (("geoseg", (False, True)), ("mmseg", (True, True)), ("rsp", (False, False))):
+    for protocol, rows in (
+        ("geoseg", (False, True)), ("mmseg", (True, True)), ("rsp", (False, False)), ("aerialformer", (True, True)),
+    ):  # fmt: skip
         folder = prepared(small(root, protocol=protocol), tmp_path)
-        card = DatasetCard.read(folder)
-        for name, tile, number, eroded in (("train", "2_10", 0, rows[0]), ("test", "3_13", 3, rows[1])):
+        card, five = DatasetCard.read(folder), protocol in ("rsp", "aerialformer")
+        # 4_12 went through lossy coding, its black borders too.
+        for name, tile, number, eroded in (
+            ("train", "2_10", 0, rows[0]), ("train", "4_12", 1, rows[0]), ("test", "3_13", 3, rows[1]),
+        ):  # fmt: skip
             mask = made.scene(number, 4, "uint8", (SIZE, SIZE), 6)[1]
-            expected = np.where(mask == 5, 255, mask) if protocol == "rsp" else mask.copy()
+            expected = np.where(mask == 5, 255, mask) if five else mask.copy()
             if eroded:
                 expected[::4] = 255
-            assert np.array_equal(stitched(pipeline.open_split(folder, name), tile)[1], expected)
-        assert len(card.classes) == (5 if protocol == "rsp" else 6)
+            assert np.array_equal(stitched(pipeline.open_split(folder, name), tile)[1], expected), (protocol, tile)
+        assert len(card.classes) == (5 if five else 6)
         assert card.scored == tuple(range(6 if protocol == "mmseg" else 5))
 
 
@@ -448,8 +526,11 @@ def test_potsdam_mistakes(tmp_path, few_tiles):
     with pytest.raises(UserError, match=message):
         small(root).plan()
     assert "INCOMPLETE" in small(root, allow_incomplete=True).plan().card.describe()
-    height.write_bytes(b"")
-    with pytest.raises(UserError, match=r"dsm_potsdam_04_12.*cannot be decoded.*empty"):
+    # `ownapproach` heights, some of which are empty, are read only where they are asked for.
+    with pytest.raises(UserError, match=r"normalized_ownapproach\.jpg cannot be decoded \(it is empty\)"):
+        prepared(small(root, bands=("red", "ndsm_own")), tmp_path)
+    made.save_png(height, np.zeros((SIZE, SIZE), np.uint16))
+    with pytest.raises(UserError, match=r"dsm_potsdam_04_12_normalized_lastools\.jpg holds uint16 values: uint8"):
         prepared(small(root), tmp_path)
     for options, message in (
         ({"split": "x"}, "no split 'x'"), ({"protocol": "x"}, "no protocol 'x'"),
@@ -460,6 +541,24 @@ def test_potsdam_mistakes(tmp_path, few_tiles):
     tifffile.imwrite(root / "1_DSM" / "dsm_potsdam_02_10.tif", np.zeros((SIZE, SIZE - 2), np.float32))
     with pytest.raises(UserError, match="40 x 38 pixels: 40 x 40 are expected"):
         prepared(small(root, bands=("red", "dsm")), tmp_path)
+
+
+def test_incomplete_sets_are_said_at_every_start(tmp_path, few_pairs, caplog, monkeypatch):
+    """By each run, from raw files and from the prepared copy alone; and only complete sets need no flag."""
+    monkeypatch.setitem(nets.BACKBONES, "convnext_tiny", tiny.narrow)
+    config = tiny.target("mfnet", made.mfnet(tmp_path / "raw"), tmp_path / "data")
+    whole = prepare.ensure_prepared(config.data, tmp_path / "data", progress=False)
+    config.data.allow_incomplete = True
+    assert prepare.ensure_prepared(config.data, tmp_path / "data", progress=False) == whole
+    monkeypatch.setattr(mfnet, "COUNTS", {"train": 784, "val": 392, "test": 393})
+    (tmp_path / "raw" / "labels" / "00003D.png").unlink()
+    for source in (str(tmp_path / "raw"), ""):
+        config.data.source, config.data.data_dir = source, str(tmp_path / "partly")
+        caplog.clear()
+        with caplog.at_level("INFO"):
+            train.setup(config, str(tmp_path / "run"))
+        said = [r.getMessage() for r in caplog.records if r.name == "genseg.train"]
+        assert "INCOMPLETE: 782 of 784 train pairs are missing" in said[0]
 
 
 def test_incomplete_sets_are_said_at_the_command_line(tmp_path, few_tiles, capsys):

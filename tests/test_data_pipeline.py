@@ -1,5 +1,6 @@
 """Batches: the same for any number of processes and threads, seekable, complete; preparation: atomic and repeatable."""
 
+import json
 import os
 import signal
 import subprocess
@@ -170,7 +171,9 @@ def test_corrupt_records_are_replaced_in_place(photographs, caplog):
         assert (b["index"][lost] == 6).all() and np.array_equal(a["index"][~lost], b["index"][~lost])
         assert np.array_equal(a["image"][~lost], b["image"][~lost])
     again = pipeline.Split(split.card, "train", Damaged())
-    with pytest.raises(UserError, match=r"2 records of the split 'train' .* more than the 1 of config.data.skip_corrupt"):
+    with pytest.raises(
+        UserError, match=r"2 records of the split 'train' .* more than the 1 of config.data.skip_corrupt"
+    ):
         [next(b) for b in [pipeline.train_batches(again, **options, skip_corrupt=1)] for _ in range(2)]
     assert sorted(broken.corrupt) == [4, 5] and bad.file_name in broken.corrupt[4]
     rows = joined(
@@ -231,6 +234,42 @@ def test_preparing_twice_reuses_and_a_changed_source_does_not(tmp_path):
     assert second != first and first.is_dir() and DatasetCard.read(second).splits["train"] == 19
     with pytest.raises(UserError, match="holds 2 copies"):
         prepare.ensure_prepared({**data, "source": ""}, tmp_path / "prepared")
+
+
+def test_copies_of_another_version_are_named(tmp_path):
+    """What an earlier genseg has written, without keys of today, ends in one sentence that says what to do."""
+    root, prepared = made.photographs(tmp_path / "raw"), tmp_path / "prepared"
+    data = {"name": "folder_classification", "source": str(root), "splits": ("train", "val"), "skip_corrupt": 0}
+    copy, folder = {**data, "source": ""}, prepare.ensure_prepared(data, prepared, progress=False)
+    good = {name: (folder / name).read_text() for name in ("source.json", "card.json")}
+    source = json.loads(good["source.json"])
+    del source["options"]
+    for text in (json.dumps(source), json.dumps({**source, "options": {"colours": 3}}), "[]", "{"):
+        (folder / "source.json").write_text(text)
+        with pytest.raises(
+            UserError, match=f"{folder.name} was prepared by another version of genseg.*prepare the data"
+        ):
+            prepare.ensure_prepared(copy, prepared)
+    (folder / "source.json").write_text(good["source.json"])
+    old = prepared / "folder_classification-00000000"
+    old.mkdir()
+    (old / "source.json").write_text(json.dumps(source))
+    assert prepare.ensure_prepared(copy, prepared) == folder  # an old copy beside one that fits does no harm
+    with pytest.raises(
+        UserError, match=r"was prepared with splits=\['train', 'val'\], but the config says \['train'\]"
+    ):
+        prepare.ensure_prepared({**copy, "splits": ("train",)}, prepared)
+    card = json.loads(good["card.json"])
+    for text, reason in (
+        (json.dumps({k: v for k, v in card.items() if k != "bands"}), "it lacks 'bands'"),
+        (json.dumps({k: v for k, v in card.items() if k != "protocol"}), "'protocol'"),
+        (json.dumps({**card, "author": "x"}), "'author'"), ("[]", "list"), ("", "Expecting value"),
+    ):  # fmt: skip
+        (folder / "card.json").write_text(text)
+        with pytest.raises(
+            UserError, match=f"of this version .*{reason}.*: remove {folder} and prepare the data again"
+        ):
+            pipeline.open_split(folder, "train")
 
 
 def test_a_failed_preparation_leaves_nothing(tmp_path):

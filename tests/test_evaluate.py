@@ -226,6 +226,7 @@ def value_net(classes: int) -> Net:
 def few(monkeypatch):
     monkeypatch.setattr(official, "ISAID", {"train": ["P0000", "P0001", "P0002"], "val": ["P0003"]})
     monkeypatch.setattr(mfnet, "COUNTS", {"train": 3, "val": 2, "test": 3})
+    monkeypatch.setattr(mfnet, "SIZE", (24, 32))
 
 
 def evaluation(name: str, tmp_path, mesh=None, split="train", **changes) -> evaluate.Evaluation:

@@ -114,8 +114,8 @@ class DatasetCard:
         return json.dumps(dataclasses.asdict(self), indent=1)
 
     @classmethod
-    def from_json(cls, text: str) -> "DatasetCard":
-        """Raises: UserError if the text is not a card of this version."""
+    def from_json(cls, text: str, mend: str = "prepare the data again") -> "DatasetCard":
+        """mend: what to do about a text that is not a card of this version, for the UserError that is then raised."""
         try:
             raw = json.loads(text)
             raw["bands"] = tuple(Band(**b) for b in raw["bands"])
@@ -124,18 +124,17 @@ class DatasetCard:
             for key in ("classes", "scored", "notes"):
                 raw[key] = tuple(raw[key])
             return cls(**raw)
-        except (KeyError, TypeError, json.JSONDecodeError) as error:
-            raise UserError(
-                f"This is not a data set card of this version ({error!r}): prepare the data again."
-            ) from None
+        except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+            reason = f"it lacks {error}" if isinstance(error, KeyError) else error
+            raise UserError(f"This is not a data set card of this version ({reason}): {mend}.") from None
 
     @classmethod
     def read(cls, folder: Path) -> "DatasetCard":
-        """Reads `folder`/card.json. Raises: UserError if there is none."""
+        """Reads `folder`/card.json. Raises: UserError if there is none, or one of another version of genseg."""
         path = Path(folder) / "card.json"
         if not path.is_file():
             raise UserError(f"There is no prepared data set at {folder}: run `python -m genseg.data.prepare`.")
-        return cls.from_json(path.read_text())
+        return cls.from_json(path.read_text(), f"remove {folder} and prepare the data again")
 
     def describe(self) -> str:
         """A table for people."""
@@ -170,11 +169,13 @@ class DatasetCard:
 
 
 def distinct_colours(count: int) -> tuple[tuple[int, int, int], ...]:
-    """A palette for class tables without one: black, then hues a golden angle apart in three brightnesses."""
+    """A palette for class tables without one: black, then hues a golden angle apart in three brightnesses.
+
+    From red to violet: magenta is how pictures show ignored pixels."""
     import colorsys
 
     colours = [(0, 0, 0)]
     for i in range(count - 1):
-        rgb = colorsys.hsv_to_rgb((0.02 + i * 0.618034) % 1.0, (0.9, 0.65, 0.75)[i % 3], (1.0, 0.9, 0.65)[i % 3])
+        rgb = colorsys.hsv_to_rgb((0.02 + i * 0.618034) % 1.0 * 0.78, (0.9, 0.65, 0.75)[i % 3], (1.0, 0.9, 0.65)[i % 3])
         colours.append(tuple(round(255 * v) for v in rgb))
     return tuple(colours[:count])

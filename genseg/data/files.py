@@ -66,6 +66,11 @@ def listing(root: Path) -> list[File]:
             members = _archive(place).infolist()
         except (OSError, zipfile.BadZipFile) as error:
             raise UserError(f"The archive {place} cannot be opened ({error}): download it again.") from None
+        inner = [m.filename for m in members if m.filename.lower().endswith(".zip")]
+        if inner:
+            logger.warning(
+                "%s holds archives such as %s, which are not read inside it: unpack it once.", place, inner[0]
+            )
         for member in members:
             parts = member.filename.split("/")
             if not member.is_dir() and not any(p.startswith((".", "__MACOSX")) for p in parts):

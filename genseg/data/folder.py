@@ -255,11 +255,14 @@ class FolderSegmentation:
             )
         if sum(p.shape[2] for p in parts) != card.channels:
             raise _wrong_bands(pair, sum(p.shape[2] for p in parts), tuple(b.name for b in card.bands))
+        for path, part in zip(pair.images, parts, strict=True):
+            # One file is stored as it is. Bands of several are widened to a common type, never narrowed: 16 bits would
+            # wrap around in 8.
+            if part.dtype != card.dtype and (len(parts) == 1 or not np.can_cast(part.dtype, card.dtype)):
+                raise UserError(
+                    f"{path} holds {part.dtype}, but the first scene {card.dtype}: give all files of a kind one type."
+                )
         image = parts[0] if len(parts) == 1 else np.concatenate([p.astype(card.dtype) for p in parts], axis=2)
-        if image.dtype != card.dtype:
-            raise UserError(
-                f"{pair.images[0]} holds {image.dtype}, but the first image {card.dtype}: give all files one type."
-            )
         name, stored_mask = str(pair.mask), codec.read(pair.mask)
         mask = codec.decode_image(stored_mask, name) if self.mask_colours else codec.decode_mask(stored_mask, name)
         if mask.ndim == 3 and not self.mask_colours:
@@ -275,9 +278,7 @@ class FolderSegmentation:
             unlabelled = dict.fromkeys(table.ignored_colours, self.ignore_label)
             ids = colours_to_ids(mask, {c: i for i, c in enumerate(table.palette)} | unlabelled, name)
         else:
-            ids = renumber(
-                mask, table.ids, self.ignore_label, codec.nodata_of(stored_mask), name, table.ignored_ids
-            )
+            ids = renumber(mask, table.ids, self.ignore_label, codec.nodata_of(stored_mask), name, table.ignored_ids)
         measured = measured_pixels(image, card)
         if measured is not None:
             ids = np.where(measured.all(axis=2), ids, np.uint8(self.ignore_label))

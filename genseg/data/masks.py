@@ -10,6 +10,8 @@ import yaml
 from genseg.data.card import DatasetCard
 from genseg.errors import UserError
 
+_STRIP = 1 << 20  # pixels whose colours are looked up at a time
+
 
 def check_labels(mask: np.ndarray, card: DatasetCard, name: str) -> None:
     """Raises: UserError naming the file and the first value that is neither a class id nor the ignore label."""
@@ -32,20 +34,26 @@ def colours_to_ids(mask: np.ndarray, ids: dict[tuple[int, int, int], int], name:
     if mask.ndim != 3 or mask.shape[2] not in (3, 4) or mask.dtype != np.uint8:
         shape = "one band" if mask.ndim == 2 else f"{mask.shape[2]} bands"
         raise UserError(f"The mask {name} has {shape} of {mask.dtype}: 8-bit RGB colours are expected.")
-    codes = (mask[..., 0].astype(np.int32) << 16) | (mask[..., 1].astype(np.int32) << 8) | mask[..., 2]
     known = np.array([(r << 16) | (g << 8) | b for r, g, b in ids], np.int32)
     order = np.argsort(known)
-    place = np.minimum(np.searchsorted(known, codes, sorter=order), len(known) - 1)
-    found = order[place]
-    wrong = known[found] != codes
-    if wrong.any():
-        y, x = (int(v) for v in np.argwhere(wrong)[0])
-        r, g, b = (int(v) for v in mask[y, x, :3])
-        raise UserError(
-            f"The mask {name} holds the colour ({r}, {g}, {b}) at row {y}, column {x}, which no class has: correct the "
-            "mask or the class table."
-        )
-    return np.array(list(ids.values()), np.uint8)[found]
+    values = np.array(list(ids.values()), np.uint8)
+    out = np.empty(mask.shape[:2], np.uint8)
+    height = max(1, _STRIP // mask.shape[1])
+    for top in range(0, len(mask), height):  # in strips: codes and places take 20 bytes a pixel
+        strip = mask[top : top + height].astype(np.int32)
+        codes = (strip[..., 0] << 16) | (strip[..., 1] << 8) | strip[..., 2]
+        place = np.minimum(np.searchsorted(known, codes, sorter=order), len(known) - 1)
+        found = order[place]
+        wrong = known[found] != codes
+        if wrong.any():
+            y, x = (int(v) for v in np.argwhere(wrong)[0])
+            r, g, b = (int(v) for v in strip[y, x, :3])
+            raise UserError(
+                f"The mask {name} holds the colour ({r}, {g}, {b}) at row {top + y}, column {x}, which no class has: "
+                "correct the mask or the class table."
+            )
+        out[top : top + height] = values[found]
+    return out
 
 
 @dataclasses.dataclass(frozen=True)

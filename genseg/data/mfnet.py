@@ -28,9 +28,12 @@ CLASSES = {
 }  # fmt: skip
 # RTFNet, doc/RAL2019_RTFNet.pdf: half of each of 820 day and 749 night pairs, a quarter, the rest.
 COUNTS = {"train": 784, "val": 392, "test": 393}
+SIZE = (480, 640)  # pixels, height and width of every image
 PROTOCOLS = {
     "rtfnet": "MFNet test, mIoU over 9 classes incl. unlabelled, whole 480 x 640 images, single scale, one "
     "confusion matrix",
+    "crm": "MFNet test, mIoU over 9 classes incl. unlabelled, a class absent from truth and prediction scores 0, whole "
+    "480 x 640 images, single scale, one confusion matrix",
     "foreground": "MFNet test, mIoU over the 8 labelled classes (unlabelled left out of the mean), whole images",
 }
 
@@ -46,7 +49,8 @@ class MFNet:
 
     source: folder with images, labels and lists, see the module's text.
     train_on: "train", or "train+val" as Sigma and a fork of CMX do (1,176 images; then val is not apart from it).
-    protocol: "rtfnet" (9 classes, the usual one) or "foreground" (8 classes).
+    protocol: "rtfnet" (9 classes, the usual one), "crm" (as that, but a class that is neither in truth nor in prediction
+      scores 0, which matters by day or by night only) or "foreground" (8 classes).
     allow_incomplete: go on with missing files or other list lengths; said at every start.
     """
 
@@ -109,14 +113,15 @@ class MFNet:
             classes=tuple(CLASSES),
             palette=tuple(CLASSES.values()),
             ignore_label=255,
-            scored=tuple(range(9)) if self.protocol == "rtfnet" else tuple(range(1, 9)),
+            scored=tuple(range(1, 9)) if self.protocol == "foreground" else tuple(range(9)),
             splits={},
             protocol=PROTOCOLS[self.protocol],
             synthetic=False,
+            absent="zero" if self.protocol == "crm" else "skip",
             notes=notes,
             groups=_DAY_NIGHT,
         )
-        return rgbt.plan(self, card, items)
+        return rgbt.plan(self, card, items, SIZE)
 
 
 def _folder(file: files.File) -> str:

@@ -41,9 +41,11 @@ def _without(tiles: str, left_out: str) -> tuple[str, ...]:
     return tuple(t for t in tiles.split() if t not in left_out.split())
 
 
-# "official": mmsegmentation, torchgeo, RSP. "18_6": CMFNet and FTransUNet. "audebert": DeepNetsForEO, legacy/README.md.
+# "official": mmsegmentation, torchgeo, RSP. "geoseg": UNetFormer, which keeps 2_10 for validation and leaves 7_10 out for
+# errors in its labels. "18_6": CMFNet and FTransUNet. "audebert": DeepNetsForEO, legacy/README.md.
 SPLITS = {
     "official": {"train": tuple(_TRAIN.split()), "test": tuple(_TEST.split())},
+    "geoseg": {"train": _without(_TRAIN, "2_10 7_10"), "val": ("2_10",), "test": tuple(_TEST.split())},
     "18_6": {
         "train": _without(_TRAIN, "4_10 5_11 2_11 3_10 6_11 7_12"),
         "test": ("4_10", "5_11", "2_11", "3_10", "6_11", "7_12"),
@@ -78,6 +80,10 @@ PROTOCOLS = {
         "in test",
     ),
     "mmseg": Protocol("eroded", "eroded", (), (0, 1, 2, 3, 4, 5), "mF1 and mIoU over all 6 classes, eroded labels"),
+    "aerialformer": Protocol(
+        "eroded", "eroded", ("clutter",), (0, 1, 2, 3, 4),
+        "mF1 and mIoU over 5 classes, clutter ignored in loss and score, eroded labels",
+    ),
 }  # fmt: skip
 
 
@@ -88,8 +94,9 @@ class Potsdam:
     source: folder of the downloads, see the module's text.
     bands: any of red, green, blue, ir and one height: "ndsm" (lastools, decimetres), "ndsm_own", "dsm" (metres; all
       bands are then stored as float32) or "dsm_minmax" (each tile's range to 0 .. 255; not comparable between tiles).
-    split: "official" (24 / 14), "18_6" or "audebert" (18 / 6 of the 24).
-    protocol: "rsp" (5 classes, full labels), "geoseg" or "mmseg" (6 classes, eroded labels); see PROTOCOLS.
+    split: "official" (24 / 14), "geoseg" (22 / 1 val / 14), "18_6" or "audebert" (18 / 6 of the 24).
+    protocol: "rsp" (5 classes, full labels), "aerialformer" (5 classes, eroded labels), "geoseg" or "mmseg" (6 classes,
+      eroded labels); see PROTOCOLS.
     patch, stride: of training and test patches, 512 and 384 pixels.
     allow_incomplete: go on with missing files; said at every start.
     """
@@ -146,8 +153,8 @@ class Potsdam:
         if "train" not in items:
             raise UserError(f"{root} holds no training tile of Potsdam: the first would be top_potsdam_2_10_RGBIR.tif.")
         names = {
-            "train": "train",
             "official": "14 test tiles",
+            "geoseg": "14 test tiles (trained on 22)",
             "18_6": "6 test tiles",
             "audebert": "6 validation tiles",
         }
@@ -176,6 +183,9 @@ class Potsdam:
         bands = {}
         for kind, file in images.items():
             pixels = codec.decode_image(file.read(), str(file))
+            expected = np.float32 if kind == "dsm" else np.uint8
+            if not np.can_cast(pixels.dtype, expected):
+                raise UserError(f"{file} holds {pixels.dtype} values: {np.dtype(expected)} is expected.")
             for place, name in enumerate(_CONTENT[kind]):
                 if place >= pixels.shape[2]:
                     raise UserError(f"{file} has {pixels.shape[2]} bands: {len(_CONTENT[kind])} are expected.")
@@ -202,7 +212,7 @@ _CONTENT = {
 def label_ids(colours: np.ndarray, card: DatasetCard, name: str) -> np.ndarray:
     """Colours [h w 3] to ids uint8 [h w], thresholded at 127; black and classes that the card lacks are ignored."""
     ids = {colour: card.classes.index(c) if c in card.classes else 255 for c, colour in CLASSES.items()}
-    sharp = ((colours > 127) * np.uint8(255)).astype(np.uint8)
+    sharp = (colours > 127).view(np.uint8) * np.uint8(255)
     return colours_to_ids(sharp, {**ids, (0, 0, 0): 255}, name)
 
 

@@ -78,26 +78,42 @@ def ensure_prepared(data: Any, data_dir: Path | str, *, threads: int = 0, progre
 
 def _kept(options: Any) -> dict[str, Any]:
     """The options that decide the records, as they come back from JSON."""
-    fields = {k: v for k, v in dataclasses.asdict(options).items() if k not in ("source", "allow_incomplete")}
+    fields = {k: v for k, v in dataclasses.asdict(options).items() if k not in records.UNCOUNTED}
     return json.loads(json.dumps(fields))
+
+
+def _options_of(folder: Path) -> dict[str, Any] | None:
+    """The options that a prepared copy was made with; None if it does not say."""
+    try:
+        options = json.loads((folder / "source.json").read_text())["options"]
+    except (KeyError, TypeError, ValueError):
+        return None
+    return options if isinstance(options, dict) else None
 
 
 def _prepared_copy(data: Any, data_dir: Path) -> Path:
     """The one copy of data["name"] in data_dir that was made with the options in `data`."""
     name = data["name"]
-    made = {p.parent: json.loads(p.read_text())["options"] for p in sorted(data_dir.glob(f"{name}[-_]*/source.json"))}
+    made = {p.parent: _options_of(p.parent) for p in sorted(data_dir.glob(f"{name}[-_]*/source.json"))}
     if not made:
         raise UserError(f"There is no prepared {name} in {data_dir}: set config.data.source to its raw files.")
     wanted = _kept(from_config(data))
     fitting = [folder for folder, options in made.items() if options == wanted]
+    # Options come and go with versions: a copy that has others says nothing about those of today.
+    old = [folder for folder, options in made.items() if options is None or options.keys() != wanted.keys()]
     if len(fitting) > 1:
         names = ", ".join(p.name for p in fitting)
         raise UserError(
             f"{data_dir} holds {len(fitting)} copies of {name} ({names}): remove all but one or set source."
         )
+    if not fitting and len(old) == len(made):
+        raise UserError(
+            f"{old[0]} was prepared by another version of genseg, with other options: set config.data.source to the "
+            "raw files, to prepare the data again."
+        )
     if not fitting:
-        folder, options = next(iter(made.items()))
-        field = next(k for k in sorted(options.keys() | wanted.keys()) if options.get(k) != wanted.get(k))
+        folder, options = next((f, o) for f, o in made.items() if f not in old)
+        field = next(k for k in sorted(wanted) if options[k] != wanted[k])
         raise UserError(
             f"{folder} was prepared with {field}={options.get(field)!r}, but the config says {wanted.get(field)!r}: set "
             f"config.data.source to the raw files, or change the config."

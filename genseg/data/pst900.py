@@ -22,6 +22,7 @@ CLASSES = {
     "background": (0, 0, 0), "fire extinguisher": (255, 0, 0), "backpack": (0, 255, 0), "hand drill": (0, 0, 255),
     "survivor": (255, 255, 255),
 }  # fmt: skip
+SIZE = (720, 1280)  # pixels, height and width of every image
 PROTOCOL = "PST900 test, mIoU over 5 classes incl. background, whole 720 x 1280 images, labels at full size"
 
 
@@ -78,7 +79,7 @@ class PST900:
             dtype="uint8" if self.thermal == "thermal" else "uint16",
             notes=notes,
         )
-        return rgbt.plan(self, card, items)
+        return rgbt.plan(self, card, items, SIZE)
 
 
 def _inside(split: str, kind: str):

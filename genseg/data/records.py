@@ -20,8 +20,10 @@ import collections
 import concurrent.futures
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
+import operator
 import os
 import shutil
 import socket
@@ -39,7 +41,9 @@ from genseg.data.codec import CorruptFile
 from genseg.errors import UserError
 
 FORMAT = 1  # of the stored records; part of every fingerprint
+UNCOUNTED = ("source", "allow_incomplete")  # options that records do not depend on, beyond the files that are there
 _SHARD_BYTES = 256 << 20
+_STRIP = 1 << 20  # pixels that are counted at a time
 _CHUNK = 64  # records handed to the writer at a time: it rewrites its metadata at each call
 
 
@@ -69,7 +73,16 @@ class Moments:
 
     @classmethod
     def of(cls, image: np.ndarray, measured: np.ndarray | None = None) -> "Moments":
-        """Of an image [h w c]; `measured` bool [h w c] leaves out pixels without a value."""
+        """Of an image [h w c]; `measured` bool [h w c] leaves out pixels without a value.
+
+        Taken in strips: counting widens values to 64 bits, eight times the memory of a scene."""
+        height = max(1, _STRIP // image.shape[1])
+        strips = [slice(top, top + height) for top in range(0, image.shape[0], height)]
+        parts = (cls._of(image[s], None if measured is None else measured[s]) for s in strips)
+        return functools.reduce(operator.add, parts)
+
+    @classmethod
+    def _of(cls, image: np.ndarray, measured: np.ndarray | None) -> "Moments":
         rows = []
         for band in range(image.shape[2]):
             values = image[..., band] if measured is None else image[..., band][measured[..., band]]
@@ -134,10 +147,10 @@ def fingerprint(
 ) -> str:
     """8 hex digits over what decides the records.
 
-    That is the options (a dataclass; its `source` does not count, so that a folder may move), names below root and
+    That is the options (a dataclass; those in UNCOUNTED do not count, so that a folder may move), names below root and
     sizes of the files, or those in `listed` (contents are not read), and the version of the code that makes them.
     """
-    fields = {f.name: getattr(options, f.name) for f in dataclasses.fields(options) if f.name != "source"}
+    fields = {f.name: getattr(options, f.name) for f in dataclasses.fields(options) if f.name not in UNCOUNTED}
     digest = hashlib.sha256(f"{FORMAT} {version} {type(options).__name__} {fields!r}\n".encode())
     for path in files:
         digest.update(f"{path.relative_to(root).as_posix()} {path.stat().st_size}\n".encode())

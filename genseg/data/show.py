@@ -41,17 +41,18 @@ def colour_mask(ids: np.ndarray, card: DatasetCard) -> np.ndarray:
 def pictures(example: dict, card: DatasetCard) -> list[tuple[str, np.ndarray]]:
     """(title, uint8 [h w 3]) of a segmentation example: colours, other bands, mask, mask over the first picture."""
     image, out = example["image"], []
+    # Three standard deviations: a few hot pixels must not hide the rest.
+    ranges = [(max(b.low, b.mean - 3 * b.std), min(b.high, b.mean + 3 * b.std)) for b in card.bands]
     visible = visible_bands(card)
     if len(visible) == 3:
-        low, high = min(card.bands[i].low for i in visible), max(card.bands[i].high for i in visible)
+        # One range of all three keeps the colours.
+        low, high = min(ranges[i][0] for i in visible), max(ranges[i][1] for i in visible)
         out.append(("red green blue", stretch(image[..., list(visible)], low, high)))
     else:
         visible = ()
     for i, band in enumerate(card.bands):
         if i not in visible:
-            # Three standard deviations: a few hot pixels must not hide the rest.
-            low, high = max(band.low, band.mean - 3 * band.std), min(band.high, band.mean + 3 * band.std)
-            out.append((band.name, np.repeat(stretch(image[..., i : i + 1], low, high), 3, axis=2)))
+            out.append((band.name, np.repeat(stretch(image[..., i : i + 1], *ranges[i]), 3, axis=2)))
     mask = colour_mask(example["label"], card)
     out.append(("mask", mask))
     out.append(("mask on image", cv2.addWeighted(out[0][1], 0.5, mask, 0.5, 0)))

@@ -63,12 +63,12 @@ def save_png(path: Path, pixels: np.ndarray) -> None:
     path.write_bytes(codec.encode_png(pixels))
 
 
-def zipped(folder: Path, archive: Path) -> None:
-    """Packs a folder and removes it."""
+def zipped(folder: Path, archive: Path, flat: bool = False) -> None:
+    """Packs a folder, or flat what is in it, and removes it."""
     with zipfile.ZipFile(archive, "w") as out:
         for path in sorted(folder.rglob("*")):
             if path.is_file():
-                out.write(path, path.relative_to(folder.parent))
+                out.write(path, path.relative_to(folder if flat else folder.parent))
     shutil.rmtree(folder)
 
 
@@ -93,7 +93,8 @@ def isaid(root: Path, layout: str = "devkit") -> Path:
 
 
 def mfnet(root: Path, layout: str = "official") -> Path:
-    """8 pairs by day and night with lists, whose train.txt also names a mirrored copy that is not there."""
+    """8 pairs by day and night with lists, whose train.txt also names a mirrored copy that is not there. The official
+    archive also holds coloured labels and further lists."""
     lists = {"train": ["00001D", "00002N", "00001D_flip", "00003D"], "val": ["00004N", "00005D"], "test": ["00006D"]}
     lists["test"] += ["00007N", "00008D"]
     root.mkdir(parents=True)
@@ -106,6 +107,8 @@ def mfnet(root: Path, layout: str = "official") -> Path:
             image[..., 3] = 255 - image[..., 3]
             if layout == "official":
                 save_png(root / "images" / f"{name}.png", image)
+                save_png(root / "visual" / f"{name}.png", np.full_like(image[..., :3], 9))
+                (root / "black_list.txt").write_text("00099D\n")
             elif layout == "separated":
                 save_png(root / "seperated_images" / f"{name}_rgb.png", image[..., :3])
                 save_png(root / "seperated_images" / f"{name}_th.png", image[..., 3])
@@ -120,7 +123,8 @@ def mfnet(root: Path, layout: str = "official") -> Path:
 
 
 def pst900(root: Path, three: bool = False) -> Path:
-    """Two training images and one test image with names of the official lists; thermal has a hole of zeros."""
+    """Two training images and one test image with names of the official lists; thermal has a hole of zeros, and depth
+    files lie beside."""
     from genseg.data import official
 
     for split, count in (("train", 2), ("test", 1)):
@@ -132,13 +136,15 @@ def pst900(root: Path, three: bool = False) -> Path:
                 root / split / "thermal" / f"{name}.png", np.repeat(image[..., 3:], 3, 2) if three else image[..., 3]
             )
             save_png(root / split / "thermal_raw" / f"{name}.png", image[..., 3].astype(np.uint16) * 100)
+            save_png(root / split / "depth" / f"{name}.png", np.full((18, 32), 2560, np.uint16))
             save_png(root / split / "labels" / f"{name}.png", mask)
     return root
 
 
 def potsdam(root: Path, size: int, tiles: tuple[str, ...] = ("2_10", "4_12", "6_7", "3_13")) -> Path:
     """Tiles in the official folders. 4_12's labels went through lossy coding, 6_7's cars are (252, 255, 0), the heights
-    of 3_13 are a column short, heights are zero-padded in name and JPEG in form."""
+    of 3_13 are a column short, heights are zero-padded in name and JPEG in form, one of them in colour; `ownapproach`
+    heights are empty, and point clouds lie beside them."""
     from genseg.data.potsdam import CLASSES
 
     palette = list(CLASSES.values())
@@ -154,20 +160,23 @@ def potsdam(root: Path, size: int, tiles: tuple[str, ...] = ("2_10", "4_12", "6_
             height, above = height[:, :-1], above[:, :-1]
         tifffile.imwrite(root / folders[0] / f"dsm_potsdam_{padded}.tif", height)
         name = root / folders[1] / f"dsm_potsdam_{padded}_normalized_lastools.jpg"
-        name.write_bytes(simplejpeg.encode_jpeg(above[..., None], 95, "GRAY"))
+        coded = above[..., None] if tile != "4_12" else np.repeat(above[..., None], 3, axis=2)
+        name.write_bytes(simplejpeg.encode_jpeg(coded, 95, "GRAY" if tile != "4_12" else "RGB"))
+        name.with_suffix(".laz").write_bytes(b"LASF")
+        (root / folders[1] / f"dsm_potsdam_{padded}_normalized_ownapproach.jpg").write_bytes(b"")
         tifffile.imwrite(
             root / folders[2] / f"top_potsdam_{tile}_RGBIR.tif", image, photometric="rgb", extrasamples=["unassalpha"]
         )
         label = colours(mask, palette)
-        if tile == "4_12":
-            noise = np.random.default_rng(0).integers(0, 40, label.shape, dtype=np.uint8)
-            label = np.where(label > 127, label - noise, label + noise)
         if tile == "6_7":
             label[(label == (255, 255, 0)).all(2)] = (252, 255, 0)
-        tifffile.imwrite(root / folders[3] / f"top_potsdam_{tile}_label.tif", label, photometric="rgb")
-        label = label.copy()
-        label[::4] = 0
-        tifffile.imwrite(root / folders[4] / f"top_potsdam_{tile}_label_noBoundary.tif", label, photometric="rgb")
+        eroded = label.copy()
+        eroded[::4] = 0
+        for folder, suffix, colour in ((folders[3], "label", label), (folders[4], "label_noBoundary", eroded)):
+            if tile == "4_12":
+                noise = np.random.default_rng(0).integers(0, 40, label.shape, dtype=np.uint8)
+                colour = np.where(colour > 127, colour - noise, colour + noise)
+            tifffile.imwrite(root / folder / f"top_potsdam_{tile}_{suffix}.tif", colour, photometric="rgb")
     return root
 
 
