@@ -8,9 +8,7 @@ scores = task.summarize(counts)
 from __future__ import annotations
 
 import logging
-import struct
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,29 +48,23 @@ class Parts:
 
     @classmethod
     def of(cls, split: pipeline.Split) -> Parts:
-        """Reads every record of the split once, for its name and place."""
-
-        def look(index: int) -> tuple:
-            record = split.record(index)
-            width, height = struct.unpack(">II", record.label[16:24])  # masks are stored as PNG
-            return record.file_name, record.scene, record.row, record.column, height, width
-
-        with ThreadPoolExecutor(8) as pool:
-            looks = list(pool.map(look, range(len(split))))
         starts: dict[str, tuple[set, set]] = {}
-        for _, scene, row, column, _, _ in looks:
-            rows, columns = starts.setdefault(scene, (set(), set()))
-            rows.add(row)
-            columns.add(column)
+        for place in split.places:
+            rows, columns = starts.setdefault(place.scene, (set(), set()))
+            rows.add(place.row)
+            columns.add(place.column)
         own = np.array(
             [
-                (*scenes.central(starts[scene][0], row, height), *scenes.central(starts[scene][1], column, width))
-                for _, scene, row, column, height, width in looks
+                (
+                    *scenes.central(starts[place.scene][0], place.row, place.height),
+                    *scenes.central(starts[place.scene][1], place.column, place.width),
+                )
+                for place in split.places
             ],
             np.int32,
         )
-        names = [name for name, *_ in looks]
-        return cls(split.card.members(names), tuple(look[1] for look in looks), own, len(starts) < len(looks))
+        names = [place.file_name for place in split.places]
+        return cls(split.card.members(names), tuple(place.scene for place in split.places), own, len(starts) < len(own))
 
 
 class _Tally:
@@ -246,22 +238,22 @@ def write_details(task: Task, counts: Counts, pictures: Path, writers: report.Wr
     table = report.text_table(rows)
     protocol = f"{task.card.protocol}; {task.inference.describe()}"
     logger.info("%s, protocol: %s\n%s", split, protocol, table)
-    writers.text(step, f"{split}/classes", table)
-    report.write_atomically(pictures / f"{split}_classes.csv", report.csv_text(rows))
+    writers.text(step, f"{split}/classes", f"{protocol}\n\n{table}")
+    report.write_atomically(pictures / f"{split}_classes.csv", report.csv_text(rows, protocol))
     parts = {name.removeprefix("confusion_"): name for name in counts if name.startswith("confusion_")}
     whole_scenes = {name.removeprefix("scene:"): name for name in counts if name.startswith("scene:")}
     for kind, names in (("parts", {"all": "confusion", **parts} if parts else {}), ("scenes", whole_scenes)):
         if names:
             scored = {part: (task.detail(counts[name]), counts[name]) for part, name in names.items()}
             part_rows = report.part_rows(scored)
-            report.write_atomically(pictures / f"{split}_{kind}.csv", report.csv_text(part_rows))
+            report.write_atomically(pictures / f"{split}_{kind}.csv", report.csv_text(part_rows, protocol))
             if kind == "parts":
                 logger.info("%s, parts:\n%s", split, report.text_table(part_rows))
-                writers.text(step, f"{split}/parts", report.text_table(part_rows))
-    title = f"{task.card.name} {split}, step {step}{synthetic}\n{report.score_line(scores)}"
+                writers.text(step, f"{split}/parts", f"{protocol}\n\n{report.text_table(part_rows)}")
+    title = f"{task.card.name} {split}, step {step}{synthetic}\n{report.score_line(scores)}\n{protocol}"
     drawn = {
         "confusion": report.confusion_picture(counts["confusion"], task.card.classes, title),
-        "classes": report.text_picture(table, f"{title}\n{protocol}"),
+        "classes": report.text_picture(table, title),
     }
     for name, picture in drawn.items():
         writers.image(step, f"{split}/{name}", picture)

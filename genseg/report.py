@@ -227,9 +227,11 @@ def text_table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([lines[0], "  ".join("-" * w for w in widths), *lines[1:]])
 
 
-def csv_text(rows: Sequence[Sequence[str]]) -> str:
+def csv_text(rows: Sequence[Sequence[str]], protocol: str) -> str:
+    """A last column says in every row what the scores are scores of."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
+    header, *others = rows
+    csv.writer(text, lineterminator="\n").writerows([[*header, "protocol"], *([*row, protocol] for row in others)])
     return text.getvalue()
 
 
@@ -249,7 +251,7 @@ def confusion_picture(confusion: np.ndarray, classes: Sequence[str], title: str)
     axes.set_yticks(range(n), classes)
     axes.set_xlabel("prediction")
     axes.set_ylabel("truth")
-    axes.set_title(title, fontsize=9)
+    axes.set_title("\n".join(part for line in title.splitlines() for part in textwrap.wrap(line, int(13 * side))), fontsize=9)
     for i in range(n):
         for j in range(n):
             if confusion[i].sum() and shares[i, j] >= 0.5:

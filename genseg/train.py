@@ -308,6 +308,7 @@ def _train(config: ConfigDict, workdir: str, told_to_end: processes.Preemption) 
             "protocol": run.data.card.protocol,
             "inference": run.task.inference.describe() if isinstance(run.task, tasks.Segment) else "",
             "split": config.data.eval_split,
+            "notes": list(run.data.card.notes),
             "step": run.plan.steps,
             "scores": scores,
             "best_step": saved.best(),

@@ -39,6 +39,7 @@ def test_two_steps_and_an_evaluation(name, fixture, tmp_path, monkeypatch):
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert np.isfinite([line["train/loss"] for line in lines if "train/loss" in line]).all()
     assert result["step"] == 2 and 0 <= result["scores"]["miou"] <= 1 and result["protocol"]
+    assert result["inference"] == "whole images, no flips, single scale" and result["notes"] == []
     table = (tmp_path / "run" / "pictures" / f"{config.data.eval_split}_classes.csv").read_text().splitlines()
     assert len(table) == 1 + classes
     card = json.loads((next((tmp_path / "data").glob("*/card.json"))).read_text())

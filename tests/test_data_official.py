@@ -140,6 +140,11 @@ def test_isaid_layouts(layout, tmp_path, few_scenes, capsys):
         assert np.array_equal(ids, mask)  # the class map, not the instance map
         assert np.array_equal(image, np.repeat(expected[..., :1], 3, 2) if name == "P0001" else expected)
     assert split.card.scored == tuple(range(16)) and "INCOMPLETE" not in split.card.describe()
+    found = [split.record(i) for i in range(len(split))]
+    assert [(p.file_name, p.scene, p.row, p.column) for p in split.places] == [
+        (r.file_name, r.scene, r.row, r.column) for r in found
+    ]
+    assert {(p.height, p.width) for p in split.places} == {(32, 32)}
     assert len(split) == 2 * 3 + 5 * 2 + 1 * 4 and "found expected" in capsys.readouterr().out
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -244,7 +245,10 @@ def test_copies_of_another_version_are_named(tmp_path):
     good = {name: (folder / name).read_text() for name in ("source.json", "card.json")}
     source = json.loads(good["source.json"])
     del source["options"]
-    for text in (json.dumps(source), json.dumps({**source, "options": {"colours": 3}}), "[]", "{"):
+    whole = json.loads(good["source.json"])
+    for text in (
+        json.dumps(source), json.dumps({**whole, "options": {"colours": 3}}), json.dumps({**whole, "format": 1}), "[]", "{"
+    ):  # fmt: skip
         (folder / "source.json").write_text(text)
         with pytest.raises(
             UserError, match=f"{folder.name} was prepared by another version of genseg.*prepare the data"
@@ -334,6 +338,16 @@ def test_reading_needs_no_tensorflow(tiles):
         "assert 'tensorflow' not in sys.modules and 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code, str(tiles)], check=True, env={**os.environ})
+
+
+def test_places_are_known_without_reading_records(tiles, tmp_path):
+    split = pipeline.open_split(tiles, "val")
+    assert split.places[1] == records.Place("val/tile_1.tif", "1", 0, 0, 24, 24) and len(split.places) == 3
+    old = tmp_path / tiles.name
+    shutil.copytree(tiles, old)
+    (old / "places.json").unlink()
+    with pytest.raises(UserError, match=f"{old} was prepared by another version of genseg: remove it and prepare"):
+        pipeline.open_split(old, "val")
 
 
 def test_unprepared_and_unknown_are_sentences(tmp_path, tiles):

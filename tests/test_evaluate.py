@@ -437,6 +437,7 @@ def test_what_an_evaluation_writes(tmp_path, few, caplog):
     classes = list(csv.DictReader((out / "train_classes.csv").open()))
     confusion = counts["confusion"]
     outside = confusion.sum() - confusion[3].sum() - confusion[:, 3].sum() + 2 * confusion[3, 3]
+    assert {row["protocol"] for row in classes} == {f"{one.task.card.protocol}; {one.task.inference.describe()}"}
     assert float(classes[3]["accuracy"]) == pytest.approx(100 * outside / confusion.sum(), abs=0.006)
     parts = {row["part"]: row for row in csv.DictReader((out / "train_parts.csv").open())}
     assert list(parts) == ["all", "stitched"] and int(parts["stitched"]["pixels"]) == 40 * 72 + 100 * 36 + 20 * 90

@@ -34,13 +34,11 @@ CLASSES = {
 }  # fmt: skip
 # Published numbers of 896-pixel patches at stride 512; both variants were recounted from the image sizes.
 PATCHES = {"mmseg": {"train": 33_978, "val": 11_644}, "rsp": {"train": 33_620, "val": 11_533}}
-_WORDS = "iSAID val, mIoU over 16 classes incl. background, "
+_WORDS = "iSAID, mIoU over 16 classes incl. background, "
+_ENDS = "scored by itself, so that overlaps count again; published scores are of val"
 PROTOCOLS = {
-    "mmseg": _WORDS
-    + "every 896 patch (stride 512, small scenes padded) scored by itself, so that overlaps count again",
-    "rsp": _WORDS
-    + "every 896 patch (stride 512, scenes with a side of at most 896 resized whole to 896 x 896) scored by "
-    "itself, so that overlaps count again",
+    "mmseg": f"{_WORDS}every 896 patch (stride 512, small scenes padded) {_ENDS}",
+    "rsp": f"{_WORDS}every 896 patch (stride 512, scenes with a side of at most 896 resized whole to 896 x 896) {_ENDS}",
 }
 
 

@@ -29,12 +29,11 @@ CLASSES = {
 # RTFNet, doc/RAL2019_RTFNet.pdf: half of each of 820 day and 749 night pairs, a quarter, the rest.
 COUNTS = {"train": 784, "val": 392, "test": 393}
 SIZE = (480, 640)  # pixels, height and width of every image
+_WORDS = "whole 480 x 640 images, single scale, one confusion matrix; published scores are of test"
 PROTOCOLS = {
-    "rtfnet": "MFNet test, mIoU over 9 classes incl. unlabelled, whole 480 x 640 images, single scale, one "
-    "confusion matrix",
-    "crm": "MFNet test, mIoU over 9 classes incl. unlabelled, a class absent from truth and prediction scores 0, whole "
-    "480 x 640 images, single scale, one confusion matrix",
-    "foreground": "MFNet test, mIoU over the 8 labelled classes (unlabelled left out of the mean), whole images",
+    "rtfnet": f"MFNet, mIoU over 9 classes incl. unlabelled, {_WORDS}",
+    "crm": f"MFNet, mIoU over 9 classes incl. unlabelled, absent ones as 0, {_WORDS}",
+    "foreground": f"MFNet, mIoU over the 8 labelled classes (unlabelled left out of the mean), {_WORDS}",
 }
 
 _DAY_NIGHT = (("day", r"D(\.\w+)?$"), ("night", r"N(\.\w+)?$"))

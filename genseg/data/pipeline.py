@@ -35,12 +35,14 @@ _ENDLESS = 2**50
 class Split:
     """One split of a prepared data set.
 
-    source: random access to serialised records. corrupt: index -> message of undecodable records met so far.
+    source: random access to serialised records. places: of each record, for segmentation. corrupt: index -> message of
+    undecodable records met so far.
     """
 
     card: DatasetCard
     name: str
     source: Sequence[bytes] = dataclasses.field(repr=False)
+    places: Sequence[records.Place] = dataclasses.field(default=(), repr=False)
     corrupt: dict[int, str] = dataclasses.field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
@@ -100,7 +102,7 @@ def open_split(folder: Path | str, split: str) -> Split:
         raise UserError(
             f"{folder} holds {len(source)} {split} records, its card says {card.splits[split]}: prepare it again."
         )
-    return Split(card, split, source)
+    return Split(card, split, source, records.read_places(Path(folder), split) if card.task == "segmentation" else ())
 
 
 def train_batches(

@@ -55,6 +55,10 @@ SPLITS = {
         "test": ("2_11", "7_12", "3_11", "5_12", "7_10", "4_12"),
     },
 }
+SPLIT_WORDS = {
+    "official": "24 training and 14 test tiles", "geoseg": "22 training, 1 validation and 14 test tiles",
+    "18_6": "18 training and 6 test tiles of CMFNet", "audebert": "18 training and 6 test tiles of DeepNetsForEO",
+}  # fmt: skip
 HEIGHTS = ("ndsm", "ndsm_own", "dsm", "dsm_minmax")
 
 
@@ -152,12 +156,6 @@ class Potsdam:
         items = {s: tiles for s, tiles in items.items() if tiles}
         if "train" not in items:
             raise UserError(f"{root} holds no training tile of Potsdam: the first would be top_potsdam_2_10_RGBIR.tif.")
-        names = {
-            "official": "14 test tiles",
-            "geoseg": "14 test tiles (trained on 22)",
-            "18_6": "6 test tiles",
-            "audebert": "6 validation tiles",
-        }
         classes = [c for c in CLASSES if c not in protocol.ignored]
         card = DatasetCard(
             name="potsdam",
@@ -168,8 +166,8 @@ class Potsdam:
             ignore_label=255,
             scored=protocol.scored,
             splits={},
-            protocol=f"ISPRS Potsdam, {names[self.split]}, {protocol.words}, one confusion matrix over patches of "
-            f"{self.patch} at stride {self.stride}",
+            protocol=f"ISPRS Potsdam, {SPLIT_WORDS[self.split]}, {protocol.words}, one confusion matrix over patches of "
+            f"{self.patch} at stride {self.stride}; published scores are of test",
             synthetic=False,
             dtype="float32" if "dsm" in self.bands else "uint8",
             notes=notes,

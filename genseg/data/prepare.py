@@ -83,9 +83,10 @@ def _kept(options: Any) -> dict[str, Any]:
 
 
 def _options_of(folder: Path) -> dict[str, Any] | None:
-    """The options that a prepared copy was made with; None if it does not say."""
+    """The options that a prepared copy was made with; None if it is of another version and does not say."""
     try:
-        options = json.loads((folder / "source.json").read_text())["options"]
+        source = json.loads((folder / "source.json").read_text())
+        options = source["options"] if source["format"] == records.FORMAT else None
     except (KeyError, TypeError, ValueError):
         return None
     return options if isinstance(options, dict) else None

@@ -23,7 +23,10 @@ CLASSES = {
     "survivor": (255, 255, 255),
 }  # fmt: skip
 SIZE = (720, 1280)  # pixels, height and width of every image
-PROTOCOL = "PST900 test, mIoU over 5 classes incl. background, whole 720 x 1280 images, labels at full size"
+PROTOCOL = (
+    "PST900, mIoU over 5 classes incl. background, whole 720 x 1280 images, labels at full size; published scores are of "
+    "test"
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,6 +4,7 @@ A prepared data set is one folder:
 
     <data_dir>/<name>-<fingerprint>/card.json       the DatasetCard, with statistics
                                     source.json     what it was made from
+                                    places.json     segmentation: names, scenes and places of all records
                                     records/        a TFDS data set (`tfds.builder_from_directory` opens it)
 
 A record is a tf.Example with encoded bytes, never pixels:
@@ -27,9 +28,10 @@ import operator
 import os
 import shutil
 import socket
+import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -40,7 +42,7 @@ from genseg.data.card import DatasetCard
 from genseg.data.codec import CorruptFile
 from genseg.errors import UserError
 
-FORMAT = 1  # of the stored records; part of every fingerprint
+FORMAT = 2  # of the stored records; part of every fingerprint
 UNCOUNTED = ("source", "allow_incomplete")  # options that records do not depend on, beyond the files that are there
 _SHARD_BYTES = 256 << 20
 _STRIP = 1 << 20  # pixels that are counted at a time
@@ -59,6 +61,17 @@ class Record:
     column: int = 0
     scene_height: int = 0
     scene_width: int = 0
+
+
+class Place(NamedTuple):
+    """Which pixels of which scene a record holds, known without reading it. height, width: of its mask."""
+
+    file_name: str
+    scene: str
+    row: int
+    column: int
+    height: int
+    width: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,7 +203,9 @@ def write(plan: Plan, data_dir: Path, *, threads: int = 0, skip_corrupt: int = 0
     if (final / "card.json").is_file():
         return final
     with staged(final) as folder:
-        card = _write_records(plan, folder / "records", threads or os.cpu_count() or 1, skip_corrupt, progress)
+        card, places = _write_records(plan, folder / "records", threads or os.cpu_count() or 1, skip_corrupt, progress)
+        if card.task == "segmentation":
+            (folder / "places.json").write_text(json.dumps(places))
         source = {"fingerprint": plan.fingerprint, "format": FORMAT, "options": plan.options}
         (folder / "source.json").write_text(json.dumps(source))
         (folder / "card.json").write_text(card.to_json())
@@ -234,7 +249,17 @@ def _remove_abandoned(data_dir: Path, name: str) -> None:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def _write_records(plan: Plan, folder: Path, threads: int, skip_corrupt: int, progress: bool) -> DatasetCard:
+def read_places(folder: Path, split: str) -> tuple[Place, ...]:
+    """Of all records of a segmentation split, in stored order. Raises: UserError if they were not stored."""
+    path = Path(folder) / "places.json"
+    if not path.is_file():
+        raise UserError(f"{folder} was prepared by another version of genseg: remove it and prepare the data again.")
+    return tuple(Place(*place) for place in json.loads(path.read_text())[split])
+
+
+def _write_records(
+    plan: Plan, folder: Path, threads: int, skip_corrupt: int, progress: bool
+) -> tuple[DatasetCard, dict[str, list[Place]]]:
     folder.mkdir()
     card = plan.card
     info = tfds.core.DatasetInfo(
@@ -246,11 +271,12 @@ def _write_records(plan: Plan, folder: Path, threads: int, skip_corrupt: int, pr
         disable_shuffling=True,
     )
     counts: dict[str, int] = {}
+    places: dict[str, list[Place]] = {}
     skipped: list[str] = []
     total: Moments | None = None
     writer = None
     for split, items in plan.items.items():
-        counts[split] = 0
+        counts[split], places[split] = 0, []
         chunk: list[Record] = []
 
         def flush(split: str = split, chunk: list[Record] = chunk) -> None:
@@ -287,6 +313,10 @@ def _write_records(plan: Plan, folder: Path, threads: int, skip_corrupt: int, pr
                 for record in records:
                     chunk.append(record)
                     counts[split] += 1
+                    if card.task == "segmentation":
+                        width, height = struct.unpack(">II", record.label[16:24])  # masks are stored as PNG
+                        scene = record.scene or record.file_name
+                        places[split].append(Place(record.file_name, scene, record.row, record.column, height, width))
                     if len(chunk) == _CHUNK:
                         flush()
                 bar.update()
@@ -301,7 +331,7 @@ def _write_records(plan: Plan, folder: Path, threads: int, skip_corrupt: int, pr
             )
     writer.close_all()
     notes = card.notes + _skipped_note(skipped) + plan.look()
-    return dataclasses.replace(card, splits=counts, bands=_bands(card, total), notes=notes)
+    return dataclasses.replace(card, splits=counts, bands=_bands(card, total), notes=notes), places
 
 
 def _skipped_note(skipped: list[str]) -> tuple[str, ...]:
