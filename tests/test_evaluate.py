@@ -273,8 +273,18 @@ def test_counts_equal_scikit_learn_and_every_record_counts_once(name, tmp_path, 
     counts, found = counts_of(one), every_record(one)
     assert len(found) % 8 and counts["confusion"].dtype == np.int64  # a last batch that is not full
     truth, said = (np.concatenate([f[i].ravel() for f in found]) for i in (1, 2))
-    expected = sk.confusion_matrix(truth[truth != 255], said[truth != 255], labels=range(len(one.task.card.classes)))
-    np.testing.assert_array_equal(counts["confusion"], expected)
+    truth, said, classes = truth[truth != 255], said[truth != 255], range(len(one.task.card.classes))
+    np.testing.assert_array_equal(counts["confusion"], sk.confusion_matrix(truth, said, labels=classes))
+    scores, options = one.task.detail(counts["confusion"]), {"labels": classes, "average": None, "zero_division": 0}
+    for ours, theirs in (
+        (scores.iou, sk.jaccard_score), (scores.f1, sk.f1_score), (scores.precision, sk.precision_score),
+        (scores.recall, sk.recall_score),
+    ):  # fmt: skip
+        np.testing.assert_allclose(np.nan_to_num(ours), theirs(truth, said, **options), rtol=1e-12)
+    assert scores.oa == pytest.approx(sk.accuracy_score(truth, said))
+    seen = np.union1d(truth, said)  # absent from both: left out of the mean
+    assert scores.mf1 == pytest.approx(sk.f1_score(truth, said, labels=seen, average="macro", zero_division=0))
+    assert scores.miou == pytest.approx(sk.jaccard_score(truth, said, labels=seen, average="macro", zero_division=0))
 
 
 def test_day_and_night_are_scored_apart(tmp_path, few):

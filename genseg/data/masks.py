@@ -10,7 +10,7 @@ import yaml
 from genseg.data.card import DatasetCard
 from genseg.errors import UserError
 
-_STRIP = 1 << 20  # pixels whose colours are looked up at a time
+_STRIP = 1 << 20  # pixels whose colours or numbers are looked up at a time
 
 
 def check_labels(mask: np.ndarray, card: DatasetCard, name: str) -> None:
@@ -132,6 +132,19 @@ def renumber(
 ) -> np.ndarray:  # fmt: skip
     """Numbers of a file [h w], integers of any dtype, to class ids uint8 [h w]: ids[k] -> k; ignored_ids, ignore_label,
     nodata and NaN -> ignore_label. Raises: UserError naming the file and the first other number."""
+    height = max(1, _STRIP // mask.shape[1])
+    strips = (mask[top : top + height] for top in range(0, len(mask), height))
+    return np.concatenate([_renumber(strip, ids, ignore_label, nodata, name, ignored_ids) for strip in strips])
+
+
+def _renumber(
+    mask: np.ndarray,
+    ids: tuple[int, ...],
+    ignore_label: int,
+    nodata: float | None,
+    name: str,
+    ignored_ids: tuple[int, ...],
+) -> np.ndarray:
     table = np.array([*ids, ignore_label], np.float64)
     order = np.argsort(table)
     values, place = np.unique(mask, return_inverse=True)
