@@ -121,6 +121,21 @@ def test_official_counts():
     assert sum(mfnet.COUNTS.values()) == 1569
 
 
+def test_classes_palettes_and_averaged_classes_are_those_of_the_authors():
+    """MFNet: RTFNet util/util.py. PST900: toolkit, whose table is in OpenCV's order. Potsdam: DeepNetsForEO, with clutter
+    last (torchgeo has it first). iSAID's table: test_colour_order_matters."""
+    assert list(mfnet.CLASSES.values()) == [
+        (0, 0, 0), (64, 0, 128), (64, 64, 0), (0, 128, 192), (0, 0, 192), (128, 128, 0), (64, 64, 128), (192, 128, 128),
+        (192, 64, 0),
+    ]  # fmt: skip
+    toolkit = [(0, 0, 0), (0, 0, 255), (0, 255, 0), (255, 0, 0), (255, 255, 255)]
+    assert list(pst900.CLASSES.values()) == [c[::-1] for c in toolkit]
+    assert list(potsdam.CLASSES.items()) == [
+        ("impervious", (255, 255, 255)), ("building", (0, 0, 255)), ("low vegetation", (0, 255, 255)),
+        ("tree", (0, 255, 0)), ("car", (255, 255, 0)), ("clutter", (255, 0, 0)),
+    ]  # fmt: skip
+
+
 # ----------------------------------------------------------------------------------------------------------- iSAID
 
 
@@ -262,6 +277,21 @@ def test_mfnet_in_an_archive(tmp_path, few_pairs):
     assert np.array_equal(split.decode(1)["label"], made.scene(7, 4, "uint8", (24, 32), 9)[1])
 
 
+def test_archives_without_a_folder_of_their_name(tmp_path, few_pairs, few_frames):
+    """images.zip may hold images/00001D.png or 00001D.png alone."""
+    for made_here, options, folders in (
+        (made.mfnet, mfnet.MFNet, ("images", "labels")), (made.pst900, pst900.PST900, ("train", "test")),
+    ):  # fmt: skip
+        root = made_here(tmp_path / options.__name__)
+        expected = prepared(options(str(root)), tmp_path / "folders")
+        for folder in folders:
+            made.zipped(root / folder, root / f"{folder}.zip", flat=True)
+        folder = prepared(options(str(root)), tmp_path / "archives")
+        here, there = pipeline.open_split(folder, "test"), pipeline.open_split(expected, "test")
+        assert here.places == there.places and [*here.source] == [*there.source]
+        assert folder.name == expected.name  # packing changes nothing
+
+
 def test_mfnet_day_and_night_groups(tmp_path, few_pairs):
     import re
 
@@ -367,6 +397,7 @@ def test_pst900_one_or_three_thermal_channels(three, tmp_path, few_frames):
     example = split.decode(1)
     assert np.array_equal(example["image"], image) and np.array_equal(example["label"], mask)
     assert split.card.splits == {"train": 2, "test": 1} and split.card.bands[3].low == 0
+    assert split.card.scored == (0, 1, 2, 3, 4) and split.card.absent == "skip"
     assert split.card.palette[1] == (255, 0, 0)  # the toolkit's table is blue, green, red
 
 

@@ -16,7 +16,8 @@ _open_archives = threading.local()  # a ZipFile handle cannot be shared by threa
 
 @dataclasses.dataclass(frozen=True)
 class File:
-    """A file in a folder, or a member of a zip archive. path: below the source, archives as folders, with "/"."""
+    """A file in a folder, or a member of a zip archive. path: below the source, with "/"; an archive counts as a folder of
+    its name without ".zip", since some archives hold a folder of that name and some only what is in it."""
 
     path: str
     size: int
@@ -74,7 +75,7 @@ def listing(root: Path) -> list[File]:
         for member in members:
             parts = member.filename.split("/")
             if not member.is_dir() and not any(p.startswith((".", "__MACOSX")) for p in parts):
-                found.append(File(f"{path}/{member.filename}", member.file_size, place, member.filename))
+                found.append(File(f"{path[:-4]}/{member.filename}", member.file_size, place, member.filename))
     return sorted(found, key=lambda f: f.path)
 
 
