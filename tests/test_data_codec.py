@@ -80,8 +80,16 @@ def test_gdal_overview_pages_are_left_out():
 def test_nodata_tag():
     buffer = io.BytesIO()
     tifffile.imwrite(buffer, np.zeros((4, 4), np.float32), extratags=[(42113, "s", 0, "-99999", True)])
-    assert codec.nodata_of(buffer.getvalue()) == -99999
-    assert codec.nodata_of(codec.encode_tiff(np.zeros((4, 4, 1), np.uint8))) is None
+    assert codec.nodata_of(buffer.getvalue(), "x") == -99999
+    assert codec.nodata_of(codec.encode_tiff(np.zeros((4, 4, 1), np.uint8)), "x") is None
+    for text in ("nan", "n/a"):
+        buffer = io.BytesIO()
+        tifffile.imwrite(buffer, np.zeros((4, 4), np.float32), extratags=[(42113, "s", 0, text, True)])
+        if text == "nan":  # NaN is never a measurement, and equals nothing
+            assert codec.nodata_of(buffer.getvalue(), "x") is None
+        else:
+            with pytest.raises(UserError, match=r"x\.tif states the nodata value 'n/a', which is no number"):
+                codec.nodata_of(buffer.getvalue(), "x.tif")
 
 
 def test_npy_and_other_dtypes():

@@ -229,6 +229,13 @@ def test_nodata_and_nan_are_ignored(tmp_path):
     assert (example["image"][:, :3, 1] == split.card.fill[1]).all()
     assert (example["label"][:4] == 255).all() and (example["label"][:, :3] == 255).all()
     assert (example["label"][4:, 3:] != 255).all()
+    image = made.scene(1, 2, "float32", (24, 24), 3)[0]
+    tifffile.imwrite(
+        root / "val" / "img" / "tile_1.tif", image, photometric="minisblack", planarconfig="contig",
+        extratags=[(42113, "s", 0, "-1", True)],
+    )  # fmt: skip
+    with pytest.raises(UserError, match=r"tile_1\.tif states the nodata value -1, but the first scene -99999"):
+        prepared(FolderSegmentation(str(root), **{**TILES, "bands": ("a", "b")}), tmp_path / "again")
 
 
 def test_patterns_need_an_id(tiles):

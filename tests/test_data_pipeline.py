@@ -363,6 +363,37 @@ def test_unprepared_and_unknown_are_sentences(tmp_path, tiles):
         prepare.ensure_prepared({"name": "folder_classification", "source": "x", "skip_corrupt": 0}, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("field", "text", "message"),
+    [
+        ("splits", "train", r"config.data.splits is 'train': give a tuple such as"),
+        ("split_blocks", "all", "split_blocks is 'all': give a mapping such as"),
+        ("ignore_label", "none", "ignore_label is 'none': give a whole number"),
+        ("patch", "64.0", "patch is 64.0: give a whole number"), ("scored", "3", "scored is 3: give a tuple"),
+    ],
+)  # fmt: skip
+def test_values_of_another_kind_are_refused(field, text, message, tmp_path, capsys):
+    root = made.tiles(tmp_path / "raw")
+    argv = ["folder_segmentation", "--source", str(root), "--data_dir", str(tmp_path / "p"), f"--{field}", text]
+    assert prepare.main(argv) == 2
+    error = capsys.readouterr().err.strip().splitlines()
+    assert len(error) == 1 and message in error[0]
+
+
+def test_several_files_a_scene_at_the_command_line(tmp_path):
+    for i in range(2):
+        image, mask = made.scene(i, 4, "uint8", (12, 16), 3)
+        made.save_png(tmp_path / "raw" / "rgb" / f"{i}.png", image[..., :3])
+        made.save_png(tmp_path / "raw" / "heat" / f"{i}.png", image[..., 3])
+        made.save_png(tmp_path / "raw" / "mask" / f"{i}.png", mask)
+    argv = ["folder_segmentation", "--source", str(tmp_path / "raw"), "--data_dir", str(tmp_path / "p")]
+    argv += ["--image_pattern", '("rgb/{id}.png", "heat/{id}.png")', "--mask_pattern", "mask/{id}.png"]
+    argv += ["--splits", '("train",)', "--bands", '("red", "green", "blue", "heat")', "--classes", '("a", "b", "c")']
+    assert prepare.main(argv) == 0
+    split = pipeline.open_split(next((tmp_path / "p").iterdir()), "train")
+    assert np.array_equal(split.decode(1)["image"], made.scene(1, 4, "uint8", (12, 16), 3)[0])
+
+
 def test_command_line(tmp_path, capsys):
     root = made.photographs(tmp_path / "raw")
     argv = ["folder_classification", "--source", str(root), "--data_dir", str(tmp_path / "p")]

@@ -55,6 +55,19 @@ def test_rows_of_every_tiff_equal_a_whole_decoding(
         np.testing.assert_array_equal(raster[a:b, c:d], image[a:b, c:d])
 
 
+@pytest.mark.parametrize("nodata", ["-7", "nan"])
+def test_tiles_that_were_never_written_hold_nodata(tmp_path, nodata):
+    tile = np.ones((16, 16), np.float32)
+    tifffile.imwrite(
+        tmp_path / "x.tif", iter([tile, None, None, 2 * tile]), shape=(32, 32), dtype=np.float32, tile=(16, 16),
+        photometric="minisblack", extratags=[(codec.NODATA_TAG, "s", 0, nodata, True)],
+    )  # fmt: skip
+    expected = np.full((32, 32, 1), float(nodata), np.float32)
+    expected[:16, :16], expected[16:, 16:] = 1, 2
+    np.testing.assert_array_equal(rasters.Raster([tmp_path / "x.tif"])[0:32, 0:32], expected)
+    np.testing.assert_array_equal(codec.decode_image((tmp_path / "x.tif").read_bytes(), "x"), expected)
+
+
 def test_bands_of_several_files_and_formats(tmp_path):
     image = made.scene(0, 4, "uint8", (20, 24), 3)[0]
     made.save_png(tmp_path / "rgb.png", image[..., :3])
@@ -95,7 +108,7 @@ def test_class_maps_hold_ids_and_show_the_palette(tmp_path, suffix, size):
     if suffix == ".tif":
         with tifffile.TiffFile(path) as file:
             assert file.pages[0].tags[33922].value == (0, 0, 0, 7e5, 4e6, 0)
-            assert codec.nodata_of(path.read_bytes()) == 255
+            assert codec.nodata_of(path.read_bytes(), "x") == 255
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 

@@ -21,6 +21,7 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8"
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _NPY = b"\x93NUMPY"
+NODATA_TAG = 42113  # GDAL's
 
 cv2.setNumThreads(0)  # images are decoded and resized in several threads already
 
@@ -88,13 +89,27 @@ def decode_mask(data: bytes, name: str) -> np.ndarray:
     return pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
 
 
-def nodata_of(data: bytes) -> float | None:
-    """The nodata value that a GeoTIFF states (GDAL's tag 42113), or None."""
+def nodata_of(data: bytes, name: str) -> float | None:
+    """The nodata value that a GeoTIFF states, or None. Raises: UserError, naming `name`, if it is no number."""
     if data[:4] not in _TIFF:
         return None
     with tifffile.TiffFile(io.BytesIO(data)) as tiff:
-        tag = tiff.pages[0].tags.get(42113)
-        return None if tag is None else float(str(tag.value).strip().strip("\0"))
+        return page_nodata(tiff.pages[0], name)
+
+
+def page_nodata(page: tifffile.TiffPage, name: str) -> float | None:
+    """As `nodata_of`. None for NaN too, which is no measurement in any file, and which no comparison finds."""
+    tag = page.tags.get(NODATA_TAG)
+    if tag is None:
+        return None
+    text = str(tag.value).strip("\0 ")
+    try:
+        value = float(text)
+    except ValueError:
+        raise UserError(
+            f"{name} states the nodata value {text!r}, which is no number: correct it (gdal_edit.py -a_nodata)."
+        ) from None
+    return None if np.isnan(value) else value
 
 
 def encode_png(pixels: np.ndarray) -> bytes:

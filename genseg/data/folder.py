@@ -163,7 +163,8 @@ class FolderSegmentation:
         channels = sum(s.shape[2] for s in sample)
         if channels != len(self.bands):
             raise _wrong_bands(first, channels, self.bands)
-        nodata = [n for n, s in zip(map(codec.nodata_of, heads), sample, strict=True) for _ in range(s.shape[2])]
+        stated = [codec.nodata_of(data, str(path)) for data, path in zip(heads, first.images, strict=True)]
+        nodata = [n for n, s in zip(stated, sample, strict=True) for _ in range(s.shape[2])]
         dtype = str(np.result_type(*sample))
         scored = tuple(self.scored) or tuple(range(len(table.names)))
         over = f"patches of {self.patch} at stride {self.stride}" if self.patch else "whole images"
@@ -262,6 +263,16 @@ class FolderSegmentation:
                 raise UserError(
                     f"{path} holds {part.dtype}, but the first scene {card.dtype}: give all files of a kind one type."
                 )
+        first_band = 0
+        for path, stored, part in zip(pair.images, data, parts, strict=True):
+            assumed, stated = card.bands[first_band].nodata, codec.nodata_of(stored, str(path))
+            first_band += part.shape[2]
+            if stated not in (None, assumed):
+                raise UserError(
+                    f"{path} states the nodata value {stated:g}, but the first scene "
+                    f"{'none' if assumed is None else f'{assumed:g}'}: give all files of a kind one (gdal_edit.py "
+                    "-a_nodata)."
+                )
         image = parts[0] if len(parts) == 1 else np.concatenate([p.astype(card.dtype) for p in parts], axis=2)
         name, stored_mask = str(pair.mask), codec.read(pair.mask)
         mask = codec.decode_image(stored_mask, name) if self.mask_colours else codec.decode_mask(stored_mask, name)
@@ -278,7 +289,9 @@ class FolderSegmentation:
             unlabelled = dict.fromkeys(table.ignored_colours, self.ignore_label)
             ids = colours_to_ids(mask, {c: i for i, c in enumerate(table.palette)} | unlabelled, name)
         else:
-            ids = renumber(mask, table.ids, self.ignore_label, codec.nodata_of(stored_mask), name, table.ignored_ids)
+            ids = renumber(
+                mask, table.ids, self.ignore_label, codec.nodata_of(stored_mask, name), name, table.ignored_ids
+            )
         measured = measured_pixels(image, card)
         if measured is not None:
             ids = np.where(measured.all(axis=2), ids, np.uint8(self.ignore_label))

@@ -19,6 +19,8 @@ import ast
 import dataclasses
 import json
 import sys
+import types
+import typing
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,18 +34,40 @@ from genseg.errors import UserError
 def from_config(data: Any) -> Any:
     """The options dataclass of DATASETS[data["name"]], filled from the entries of `data`.
 
-    Raises: UserError if the name is unknown or a field is missing.
+    Raises: UserError if the name is unknown, a field is missing or its value is of another kind than the field.
     """
     name = data["name"]
     if name not in DATASETS:
         raise UserError(f"There is no data set {name!r}: config.data.name is one of {', '.join(sorted(DATASETS))}.")
     kind = DATASETS[name]
     values = {}
-    for field in dataclasses.fields(kind):
-        if field.name not in data:
-            raise UserError(f"config.data lacks {field.name!r}, which {name} needs: see {kind.__name__}.")
-        values[field.name] = _frozen(data[field.name])
+    for field, allowed in _kinds(kind).items():
+        if field not in data:
+            raise UserError(f"config.data lacks {field!r}, which {name} needs: see {kind.__name__}.")
+        values[field] = value = _frozen(data[field])
+        # A text where several are expected would be taken for its letters.
+        if not isinstance(value, (*allowed, int) if float in allowed else allowed):
+            raise UserError(f"config.data.{field} is {value!r}: give {' or '.join(_WORDS[k] for k in allowed)}.")
     return kind(**values)
+
+
+_WORDS = {
+    tuple: "a tuple such as ('a', 'b') or ('a',)", dict: "a mapping such as {'a': 1}", str: "a text",
+    int: "a whole number", float: "a number", bool: "True or False",
+}  # fmt: skip
+
+
+def _kinds(options: type) -> dict[str, tuple[type, ...]]:
+    """Field -> the types that its annotation allows: `str | tuple[str, ...]` -> (str, tuple)."""
+    hints = typing.get_type_hints(options)
+    return {
+        field.name: tuple(
+            typing.get_origin(part) or part
+            for part in (typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,))
+        )
+        for field in dataclasses.fields(options)
+        for hint in (hints[field.name],)
+    }
 
 
 def _frozen(value: Any) -> Any:
@@ -130,6 +154,11 @@ def _literal(text: str) -> Any:
         return text
 
 
+def _text_or_tuple(text: str) -> str | tuple:
+    value = _literal(text)
+    return tuple(value) if isinstance(value, tuple | list) else text
+
+
 def parse_command(argv: list[str] | None, program: str, extra: Callable[[argparse.ArgumentParser], None]) -> tuple:
     """Arguments `NAME --data_dir DIR [--FIELD VALUE ...]` and what `extra` adds.
 
@@ -146,12 +175,14 @@ def parse_command(argv: list[str] | None, program: str, extra: Callable[[argpars
     parser.add_argument("--skip_corrupt", type=int, default=0, help="how many undecodable files are left out, counted")
     parser.add_argument("--threads", type=int, default=0, help="0 = one a core")
     extra(parser)
+    allowed = _kinds(kind)
     for field in dataclasses.fields(kind):
         default = field.default if field.default is not dataclasses.MISSING else field.default_factory()
         if isinstance(default, bool):
             parser.add_argument(f"--{field.name}", action=argparse.BooleanOptionalAction, default=default)
-        elif isinstance(default, str):
-            parser.add_argument(f"--{field.name}", default=default, help=f"default {default!r}")
+        elif str in allowed[field.name]:
+            read = _text_or_tuple if tuple in allowed[field.name] else str
+            parser.add_argument(f"--{field.name}", type=read, default=default, help=f"default {default!r}")
         else:
             parser.add_argument(f"--{field.name}", type=_literal, default=default, help=f"default {default!r}")
     others = parser.parse_args(rest)

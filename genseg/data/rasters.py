@@ -17,7 +17,6 @@ from genseg.errors import UserError
 # What GeoTIFF says of place and projection: ModelPixelScale, ModelTiepoint, ModelTransformation, GeoKeyDirectory,
 # GeoDoubleParams, GeoAsciiParams (GeoTIFF 1.1, OGC 19-008r4).
 GEOGRAPHIC_TAGS = (33550, 33922, 34264, 34735, 34736, 34737)
-NODATA_TAG = 42113  # GDAL's
 _TILE = 256
 
 
@@ -78,8 +77,7 @@ class _Tiff:
                 self._pages = [self._file.pages.get(i) if i else first for i in alike]
         except Exception as error:  # damaged bytes can raise any of tifffile's and the codecs' exceptions
             raise codec.CorruptFile(f"The image {path} cannot be decoded ({error}): repair or remove it.") from None
-        nodata = first.tags.get(NODATA_TAG)
-        self.nodata = None if nodata is None else float(str(nodata.value).strip().strip("\0"))
+        self.nodata = codec.page_nodata(first, str(path))
         self._path, self._apart = path, first.planarconfig == 2 and len(first.shape) == 3
         height, width = first.imagelength, first.imagewidth
         self.shape = (height, width, first.samplesperpixel if len(self._pages) == 1 else len(self._pages))
@@ -92,7 +90,8 @@ class _Tiff:
 
     def rows(self, first: int, end: int) -> np.ndarray:
         """[end - first, width, bands]. Raises: CorruptFile."""
-        out = np.full((end - first, *self.shape[1:]), 0 if self.nodata is None else self.nodata, self.dtype)
+        # What tiles that were never written hold: the nodata value, NaN included.
+        out = np.full((end - first, *self.shape[1:]), self._pages[0].nodata, self.dtype)
         for band, page in enumerate(self._pages):
             target = out if len(self._pages) == 1 else out[..., band : band + 1]
             try:
@@ -142,7 +141,7 @@ def write_classes(
     temporary = path.with_name(f".{path.name}.part")
     try:
         if path.suffix.lower() in (".tif", ".tiff"):
-            marks = [(NODATA_TAG, "s", 0, str(nodata), True)]
+            marks = [(codec.NODATA_TAG, "s", 0, str(nodata), True)]
             tifffile.imwrite(
                 temporary, _tiles(rows, shape), shape=shape, dtype=np.uint8, tile=(_TILE, _TILE), compression="deflate",
                 photometric="palette", colormap=palette.T.astype(np.uint16) * 257, extratags=[*tags, *marks],
