@@ -239,14 +239,18 @@ def write_details(task: Task, counts: Counts, pictures: Path, writers: report.Wr
     protocol = f"{task.card.protocol}; {task.inference.describe()}"
     logger.info("%s, protocol: %s\n%s", split, protocol, table)
     writers.text(step, f"{split}/classes", f"{protocol}\n\n{table}")
-    report.write_atomically(pictures / f"{split}_classes.csv", report.csv_text(rows, protocol))
+    report.write_atomically(
+        pictures / f"{split}_classes.csv", report.csv_text(rows, [protocol] * len(task.card.classes))
+    )
     parts = {name.removeprefix("confusion_"): name for name in counts if name.startswith("confusion_")}
     whole_scenes = {name.removeprefix("scene:"): name for name in counts if name.startswith("scene:")}
     for kind, names in (("parts", {"all": "confusion", **parts} if parts else {}), ("scenes", whole_scenes)):
         if names:
             scored = {part: (task.detail(counts[name]), counts[name]) for part, name in names.items()}
             part_rows = report.part_rows(scored)
-            report.write_atomically(pictures / f"{split}_{kind}.csv", report.csv_text(part_rows, protocol))
+            once = [kind == "scenes" or part == "stitched" for part in names]
+            protocols = [f"{protocol}; here each pixel of a scene counts once" if o else protocol for o in once]
+            report.write_atomically(pictures / f"{split}_{kind}.csv", report.csv_text(part_rows, protocols))
             if kind == "parts":
                 logger.info("%s, parts:\n%s", split, report.text_table(part_rows))
                 writers.text(step, f"{split}/parts", f"{protocol}\n\n{report.text_table(part_rows)}")

@@ -227,11 +227,11 @@ def text_table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([lines[0], "  ".join("-" * w for w in widths), *lines[1:]])
 
 
-def csv_text(rows: Sequence[Sequence[str]], protocol: str) -> str:
-    """A last column says in every row what the scores are scores of."""
+def csv_text(rows: Sequence[Sequence[str]], protocols: Sequence[str]) -> str:
+    """A last column says of every row below the header what its scores are scores of."""
     text = io.StringIO()
-    header, *others = rows
-    csv.writer(text, lineterminator="\n").writerows([[*header, "protocol"], *([*row, protocol] for row in others)])
+    lines = zip(rows, ["protocol", *protocols], strict=True)
+    csv.writer(text, lineterminator="\n").writerows([*row, protocol] for row, protocol in lines)
     return text.getvalue()
 
 

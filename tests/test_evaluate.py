@@ -451,6 +451,7 @@ def test_what_an_evaluation_writes(tmp_path, few, caplog):
     assert float(classes[3]["accuracy"]) == pytest.approx(100 * outside / confusion.sum(), abs=0.006)
     parts = {row["part"]: row for row in csv.DictReader((out / "train_parts.csv").open())}
     assert list(parts) == ["all", "stitched"] and int(parts["stitched"]["pixels"]) == 40 * 72 + 100 * 36 + 20 * 90
+    assert [parts[p]["protocol"].endswith("counts once") for p in parts] == [False, True]
     each = {row["part"]: row for row in csv.DictReader((out / "train_scenes.csv").open())}
     assert list(each) == ["P0000", "P0001", "P0002"] and int(each["P0002"]["pixels"]) == 1800
     assert float(each["P0000"]["mIoU"]) == pytest.approx(100 * one.task.detail(counts["scene:P0000"]).miou, abs=0.006)
