@@ -1,7 +1,8 @@
 """MFNet with UperNet: 9 classes of street scenes in RGB + thermal, by day and by night.
 
 Lab note
-  data      784 + 392 + 393 images of 480 x 640, 4 bands. `:protocol=foreground` leaves unlabelled out of the mean
+  data      784 + 392 + 393 images of 480 x 640, 4 bands. `:protocol=foreground` leaves unlabelled out of the mean,
+            `:protocol=crm` counts a class that is absent from truth and prediction as 0
   recipe    500 epochs of 784 images in batches of 8, warm-up of 10 epochs, poly decay of power 0.9, random scale 0.5
             .. 1.75, crops of 480 x 640, horizontal flip: CMX and Sigma (huaaaliu/RGBX_Semantic_Segmentation,
             zifuwan/Sigma); their six scales are a range here, and Sigma trains on train + val. Rates, decay, drop

@@ -2,7 +2,8 @@
 
 Lab note
   data      24 + 14 tiles of 6,000 x 6,000 as 6,144 + 3,584 patches of 512 x 512 every 384 pixels, 5 bands (height:
-            lastools nDSM). `:protocol=geoseg` or `mmseg` takes other labels and classes, see docs/datasets.md.
+            lastools nDSM). `:protocol=aerialformer`, `geoseg` or `mmseg` takes other labels and classes, see
+            docs/datasets.md.
             Whether CSP used nDSM or DSM is not known
   recipe    80k steps of 8 images, crops of 512, warm-up of 1500 steps, poly decay of power 1: RSP's UperNet runs on
             this data (ViTAE-Transformer/RSP), the closest published protocol, on RGB there. Random scale 0.5 .. 2,
@@ -78,7 +79,7 @@ def get_config(arguments: str = "") -> ConfigDict:
     config.data.source = ""  # the downloads; "" = the prepared copy in data_dir
     config.data.data_dir = ""  # prepared records; "" = the user's cache folder
     config.data.bands = ("red", "green", "blue", "ir", "ndsm")
-    config.data.split = "official"
+    config.data.split = "official"  # or "geoseg", "18_6", "audebert"
     config.data.protocol = chosen["protocol"]
     config.data.patch = 512
     config.data.stride = 384
