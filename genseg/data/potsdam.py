@@ -192,7 +192,10 @@ class Potsdam:
             dsm = bands["dsm"].astype(np.float32)
             low, high = float(dsm.min()), float(dsm.max())
             bands["dsm_minmax"] = np.rint((dsm - low) * (255 / max(high - low, 1e-6))).astype(np.uint8)
-        image = np.stack([bands[b].astype(card.dtype) for b in self.bands], axis=2)
+        image = np.empty((SIZE, SIZE, len(self.bands)), card.dtype)
+        for place, name in enumerate(self.bands):
+            image[..., place] = bands[name]
+        del bands, pixels  # a scene takes most of the memory: hold it once
         ids = label_ids(codec.decode_mask(label.read(), str(label)), card, str(label))
         if ids.shape != image.shape[:2]:
             raise UserError(
