@@ -394,6 +394,20 @@ def test_several_files_a_scene_at_the_command_line(tmp_path):
     assert np.array_equal(split.decode(1)["image"], made.scene(1, 4, "uint8", (12, 16), 3)[0])
 
 
+def test_help_says_which_files_are_read(capsys):
+    for argv, words in (
+        (["--help"], ("NAME --data_dir DIR", "folder_segmentation", "isaid")),
+        (["potsdam", "--help"], ("top_potsdam_2_10_RGBIR.tif", "patch, stride: of training", "--allow_incomplete")),
+    ):  # fmt: skip
+        with pytest.raises(SystemExit) as end:
+            prepare.main(argv)
+        out = capsys.readouterr().out
+        assert end.value.code == 0 and all(word in out for word in words)
+    with pytest.raises(SystemExit) as end:
+        prepare.main(["coco"])
+    assert end.value.code == 2 and "choose from" in capsys.readouterr().err
+
+
 def test_command_line(tmp_path, capsys):
     root = made.photographs(tmp_path / "raw")
     argv = ["folder_classification", "--source", str(root), "--data_dir", str(tmp_path / "p")]

@@ -17,6 +17,7 @@ else is prepared beside it under another fingerprint, and nothing that exists is
 import argparse
 import ast
 import dataclasses
+import inspect
 import json
 import sys
 import types
@@ -164,13 +165,19 @@ def parse_command(argv: list[str] | None, program: str, extra: Callable[[argpars
 
     Returns: (data, others): a mapping for `ensure_prepared`, and a namespace with data_dir, threads and the extras.
     """
-    first = argparse.ArgumentParser(prog=program, description=(__doc__ or "").split("\n")[0], add_help=False)
-    first.add_argument("name", choices=sorted(DATASETS))
+    argv = sys.argv[1:] if argv is None else argv
+    named = bool(argv) and not argv[0].startswith("-")
+    first = argparse.ArgumentParser(
+        prog=program, add_help=not named, usage=f"{program} NAME --data_dir DIR [--source DIR] [--FIELD VALUE ...]",
+        epilog=f"{program} NAME --help says which files the data set is read from, and lists its fields.",
+    )  # fmt: skip
+    first.add_argument("name", choices=sorted(DATASETS), metavar="NAME", help=", ".join(sorted(DATASETS)))
     known, rest = first.parse_known_args(argv)
     kind = DATASETS[known.name]
     parser = argparse.ArgumentParser(
-        prog=f"{program} {known.name}", description=kind.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+        prog=f"{program} {known.name}", formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=f"{inspect.getmodule(kind).__doc__}\n{inspect.cleandoc(kind.__doc__)}",
+    )  # fmt: skip
     parser.add_argument("--data_dir", required=True, help="where prepared data sets are kept")
     parser.add_argument("--skip_corrupt", type=int, default=0, help="how many undecodable files are left out, counted")
     parser.add_argument("--threads", type=int, default=0, help="0 = one a core")
