@@ -2,6 +2,8 @@
 
 import csv
 import io
+import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -275,6 +277,26 @@ def test_mfnet_in_an_archive(tmp_path, few_pairs):
     made.zipped(tmp_path / "raw" / "ir_seg_dataset", tmp_path / "raw" / "ir_seg_dataset.zip")
     split = pipeline.open_split(prepared(mfnet.MFNet(str(tmp_path / "raw")), tmp_path), "test")
     assert np.array_equal(split.decode(1)["label"], made.scene(7, 4, "uint8", (24, 32), 9)[1])
+
+
+@pytest.mark.parametrize("first", [60, 41])  # a wrong checksum; a block of no known kind
+def test_damaged_archives_are_named(first, tmp_path, few_pairs):
+    """Damage to what is stored, which the archive's list of names does not show."""
+    root = made.mfnet(tmp_path / "raw")
+    noise = np.random.default_rng(0).integers(0, 256, (24, 32, 4), np.uint8)
+    made.save_png(root / "images" / "00007N.png", noise)
+    archive = root / "images.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as out:
+        for path in sorted((root / "images").iterdir()):
+            out.write(path, path.name)
+        start = out.getinfo("00007N.png").header_offset
+    shutil.rmtree(root / "images")
+    data = bytearray(archive.read_bytes())
+    data[start + first : start + first + 900] = b"\xff" * 900
+    archive.write_bytes(data)
+    with pytest.raises(UserError, match=r"Cannot read .*images\.zip/00007N\.png .*: download the archive again"):
+        prepared(mfnet.MFNet(str(root)), tmp_path)
+    assert not list((tmp_path / "prepared").iterdir())
 
 
 def test_archives_without_a_folder_of_their_name(tmp_path, few_pairs, few_frames):

@@ -4,6 +4,7 @@ import dataclasses
 import logging
 import threading
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -36,8 +37,9 @@ class File:
         """Raises: UserError if it cannot be read."""
         try:
             return _archive(self.place).read(self.member) if self.member else self.place.read_bytes()
-        except (OSError, zipfile.BadZipFile) as error:
-            raise UserError(f"Cannot read {self}: {error}.") from None
+        except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:  # RuntimeError: encrypted
+            again = ": download the archive again" if self.member else ""
+            raise UserError(f"Cannot read {self} ({error}){again}.") from None
 
     def __str__(self) -> str:
         return f"{self.place}/{self.member}" if self.member else str(self.place)
