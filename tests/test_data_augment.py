@@ -134,6 +134,16 @@ def test_crop_avoids_a_ruling_class_and_gives_up_after_ten():
     assert augment.random_crop(same[..., None], same, rng, 8, 8, 0.75, 255)[1].shape == (8, 8)
 
 
+def test_ignored_pixels_are_no_class_that_rules_a_crop():
+    """80 % ignored, the rest half and half: the first try is taken."""
+    mask = np.full((40, 40), 255, np.uint8)
+    mask[:, ::10], mask[:, 5::10] = 0, 1
+    rng, once = np.random.default_rng(3), np.random.default_rng(3)
+    augment.random_crop(mask[..., None], mask, rng, 20, 20, 0.75, 255)
+    once.integers(21), once.integers(21)
+    assert rng.integers(1 << 30) == once.integers(1 << 30)
+
+
 def plain_distortion(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """mmsegmentation's PhotoMetricDistortion written out a pixel at a time, for RGB uint8, with OpenCV's HSV."""
     does = rng.random(4) < 0.5

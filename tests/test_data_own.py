@@ -95,6 +95,25 @@ def test_renumbering_equals_a_plain_loop(ids, seed):
         assert masks.renumber(mask.astype(dtype), tuple(ids), ignore, -9999, "x").tolist() == plain
 
 
+def test_large_masks_and_scenes_are_taken_in_strips(monkeypatch):
+    rng = np.random.default_rng(0)
+    ids, palette = rng.integers(0, 3, (23, 7)).astype(np.uint8), [(1, 2, 3), (4, 5, 6), (7, 8, 9)]
+    image = rng.random((23, 7, 2)).astype(np.float32)
+    expected = records.Moments.of(image, image > 0.3)
+    monkeypatch.setattr(masks, "_STRIP", 30)
+    monkeypatch.setattr(records, "_STRIP", 30)
+    table = {c: i for i, c in enumerate(palette)}
+    colours = made.colours(ids, palette)
+    assert np.array_equal(masks.colours_to_ids(colours, table, "x"), ids)
+    assert np.array_equal(masks.renumber(ids * np.int32(50), (0, 50, 100), 255, None, "x"), ids)
+    for name in ("count", "mean", "squares", "low", "high"):
+        found = getattr(records.Moments.of(image, image > 0.3), name)
+        np.testing.assert_allclose(found, getattr(expected, name), rtol=1e-12)
+    colours[21, 5] = 200
+    with pytest.raises(UserError, match=r"the colour \(200, 200, 200\) at row 21, column 5"):
+        masks.colours_to_ids(colours, table, "x")
+
+
 def test_colour_masks(tmp_path):
     root = made.tiles(tmp_path / "raw")
     palette = ((10, 20, 30), (200, 0, 0), (0, 200, 0))
