@@ -3,7 +3,7 @@
     python -m genseg.predict --checkpoint=WORKDIR --out=DIR scene.tif other.tif rgb.png+thermal.png ...
 
 Each file (or several files of one scene, joined by "+") must hold the bands that the network was trained on, in that
-order and in the same units. FILE_classes.tif or .png is an indexed picture: values are class ids, viewers show the
+order and in the same units; FILE:4,3,2 takes these bands of a file, counted from 1, as in rgb.png+thermal.png:1. FILE_classes.tif or .png is an indexed picture: values are class ids, viewers show the
 palette; pixels without a measurement get the ignore label. GeoTIFFs keep their place and projection. A scene is seen
 through a sliding window; memory holds one row of windows, so its size does not matter.
 """
@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,7 @@ class Measured:
         if raster.shape[2] != card.channels:
             raise UserError(
                 f"{name} has {raster.shape[2]} band(s), but the network takes {card.channels} "
-                f"({', '.join(b.name for b in card.bands)}): give files with these bands, or join them by '+'."
+                f"({', '.join(b.name for b in card.bands)}): join files by '+', or pick bands by FILE:1,2,3."
             )
         if not np.can_cast(raster.dtype, card.dtype, "safe"):
             raise UserError(
@@ -86,9 +87,9 @@ class Predictor:
             measured = image.measured(row, row + len(ids))
             yield ids if measured is None else np.where(measured, ids, np.uint8(self.nodata))
 
-    def write(self, paths: list[Path], target: Path) -> None:
-        """The class map of the scene in `paths` as the file `target`."""
-        raster = Raster(paths)
+    def write(self, scene: Sequence[tuple[Path, tuple[int, ...]]], target: Path) -> None:
+        """The class map of a scene, given as (file, bands; see `Raster`), as the file `target`."""
+        raster = Raster(*zip(*scene, strict=True))
         write_classes(target, self.rows(raster), raster.shape[:2], self.card, nodata=self.nodata, tags=raster.tags)
 
 
@@ -102,21 +103,30 @@ def inference_of(arguments: argparse.Namespace, config: dict) -> windows.Inferen
     )  # fmt: skip
 
 
-def scenes_of(files: list[str], out: Path) -> dict[Path, list[Path]]:
-    """Target -> files of its scene. Raises: UserError for files that are not there, and for two scenes of one name."""
-    found: dict[Path, list[Path]] = {}
+def scenes_of(files: list[str], out: Path) -> dict[Path, list[tuple[Path, tuple[int, ...]]]]:
+    """Target -> (file, bands from 1 or () for all) of its scene. Raises: UserError for files that are not there, and for
+    two scenes of one name."""
+    found: dict[Path, list[tuple[Path, tuple[int, ...]]]] = {}
     for text in files:
-        paths = [Path(text)] if Path(text).is_file() else [Path(part) for part in text.split("+")]
-        for path in paths:
-            if not path.is_file():
-                raise UserError(f"There is no file {path}: give rasters that exist.")
-        first = paths[0]
+        scene = [_file_and_bands(part) for part in ([text] if Path(text).is_file() else text.split("+"))]
+        first = scene[0][0]
         suffix = ".tif" if first.suffix.lower() in (".tif", ".tiff") else ".png"
         target = out / f"{first.stem}_classes{suffix}"
         if target in found:
-            raise UserError(f"{found[target][0]} and {first} would both be written to {target}: predict them apart.")
-        found[target] = paths
+            raise UserError(f"{found[target][0][0]} and {first} would both be written to {target}: predict them apart.")
+        found[target] = scene
     return found
+
+
+def _file_and_bands(text: str) -> tuple[Path, tuple[int, ...]]:
+    """ "scene.tif:4,3,2" -> (scene.tif, (4, 3, 2)), unless a file has that very name."""
+    match = re.fullmatch(r"(.+):(\d+(?:,\d+)*)", text)
+    path, bands = (Path(match[1]), tuple(map(int, match[2].split(",")))) if match else (Path(text), ())
+    if Path(text).is_file():
+        path, bands = Path(text), ()
+    if not path.is_file():
+        raise UserError(f"There is no file {path}: give rasters that exist.")
+    return path, bands
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -134,7 +144,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--flip", action="store_true", help="also see each window mirrored")
     parser.add_argument("--scales", type=float, nargs="+", default=[1.0], help="see each window at these scales")
     parser.add_argument("--batch", type=int, default=0, help="windows at a time; 0 = 4 a device")
-    parser.add_argument("files", nargs="+", metavar="FILE", help="rasters; FILE+FILE stacks the bands of one scene")
+    parser.add_argument(
+        "files", nargs="+", metavar="FILE", help="rasters; FILE+FILE stacks bands, FILE:4,3,2 picks them"
+    )
     return parser.parse_args(argv)
 
 
@@ -155,9 +167,9 @@ def main(argv: list[str] | None = None) -> int:
         print(f"Network    {weights.path}\nBands      {', '.join(b.name for b in weights.card.bands)}")
         print(f"Seen       {predictor.inference.describe()}")
         out.mkdir(parents=True, exist_ok=True)
-        for target, paths in scenes.items():
+        for target, scene in scenes.items():
             began = time.monotonic()
-            predictor.write(paths, target)
+            predictor.write(scene, target)
             print(f"{target}  {time.monotonic() - began:.1f} s", flush=True)
 
     return cli.run(command)

@@ -74,6 +74,11 @@ def test_bands_of_several_files_and_formats(tmp_path):
     np.save(tmp_path / "heat.npy", image[..., 3])
     raster = rasters.Raster([tmp_path / "rgb.png", tmp_path / "heat.npy"])
     np.testing.assert_array_equal(raster[3:9, 2:24], image[3:9, 2:])
+    picked = rasters.Raster([tmp_path / "rgb.png", tmp_path / "heat.npy"], [(3, 1), ()])
+    assert picked.shape == (20, 24, 3)
+    np.testing.assert_array_equal(picked[3:9, 2:24], image[3:9, 2:, [2, 0, 3]])
+    with pytest.raises(UserError, match=r"heat\.npy has 1 band\(s\): there is no band 2"):
+        rasters.Raster([tmp_path / "rgb.png", tmp_path / "heat.npy"], [(), (2,)])
     np.save(tmp_path / "heat.npy", image[1:, :, 3])
     with pytest.raises(UserError, match="differ in size"):
         rasters.Raster([tmp_path / "rgb.png", tmp_path / "heat.npy"])
@@ -176,6 +181,14 @@ def test_files_joined_by_plus_and_pixels_without_measurement(trained, tmp_path):
     assert predict.main([*argv, f"{tmp_path / 'rgb.png'}+{tmp_path / 'heat.tif'}"]) == 0
     ids = np.asarray(Image.open(tmp_path / "out" / "rgb_classes.png"))
     assert (ids[:9, :5] == 255).all() and (ids == 255).sum() == 45 and ids.max() == 255
+    # A thermal image that repeats its one channel, as repackaged copies do; other bands of a file can be picked alike.
+    made.save_png(tmp_path / "bgr.png", image[..., [2, 1, 0]])
+    made.save_png(tmp_path / "heat3.png", np.repeat(image[..., 3:], 3, axis=2))
+    assert predict.main([*argv, f"{tmp_path / 'bgr.png'}:3,2,1+{tmp_path / 'heat3.png'}:1"]) == 0
+    picked = np.asarray(Image.open(tmp_path / "out" / "bgr_classes.png"))
+    made.save_png(tmp_path / "four.png", image)
+    assert predict.main([*argv, str(tmp_path / "four.png")]) == 0
+    np.testing.assert_array_equal(picked, np.asarray(Image.open(tmp_path / "out" / "four_classes.png")))
 
 
 def test_mistakes_end_in_one_sentence(trained, tmp_path, capsys):
@@ -186,6 +199,7 @@ def test_mistakes_end_in_one_sentence(trained, tmp_path, capsys):
     common = [f"--checkpoint={trained}", f"--out={tmp_path / 'out'}"]
     for argv, message in (
         ([*common, str(tmp_path / "no.tif")], "There is no file"),
+        ([*common, f"{tmp_path / 'deep.png'}:5"], "has 4 band(s): there is no band 5"),
         ([*common, str(tmp_path / "three.png")], "has 3 band(s), but the network takes 4 (red, green, blue, thermal)"),
         ([*common, str(tmp_path / "deep.png")], "holds uint16, but the network was trained on uint8"),
         ([*common, str(tmp_path / "three.png"), str(tmp_path / "b" / "three.png")], "would both be written to"),

@@ -27,22 +27,29 @@ class Raster:
     NPY are decoded whole. `raster[a:b, c:d]` is an array [b - a, d - c, bands] of the files' common type.
     """
 
-    def __init__(self, paths: Sequence[Path]):
-        """Raises: UserError if a file cannot be read or the files differ in size."""
+    def __init__(self, paths: Sequence[Path], bands: Sequence[Sequence[int]] = ()):
+        """bands: of each file, the ones to take, in that order, counted from 1; () = all, for one file or for all.
+
+        Raises: UserError if a file cannot be read, lacks a band, or the files differ in size."""
         self.paths = tuple(Path(p) for p in paths)
         self._parts = [_Tiff(p) if p.suffix.lower() in (".tif", ".tiff") else _Decoded(p) for p in self.paths]
+        chosen = zip(self.paths, self._parts, bands or [()] * len(self.paths), strict=True)
+        self._bands = [_places(path, part.shape[2], wanted) for path, part, wanted in chosen]
         sizes = {part.shape[:2] for part in self._parts}
         if len(sizes) > 1:
             raise UserError(f"{' + '.join(map(str, self.paths))} differ in size: {sorted(sizes)} pixels.")
-        self.shape = (*sizes.pop(), sum(part.shape[2] for part in self._parts))
+        self.shape = (*sizes.pop(), sum(map(len, self._bands)))
         self.dtype = np.result_type(*(part.dtype for part in self._parts))
-        self.nodata = tuple(part.nodata for part in self._parts for _ in range(part.shape[2]))
+        self.nodata = tuple(part.nodata for part, bands in zip(self._parts, self._bands, strict=True) for _ in bands)
         self._rows, self._held = None, np.empty(0)
 
     def __getitem__(self, place: tuple[slice, slice]) -> np.ndarray:
         rows, columns = (range(*part.indices(size)) for part, size in zip(place, self.shape[:2], strict=True))
         if rows != self._rows:
-            parts = [part.rows(rows.start, rows.stop).astype(self.dtype, copy=False) for part in self._parts]
+            parts = [
+                _picked(part.rows(rows.start, rows.stop), bands).astype(self.dtype, copy=False)
+                for part, bands in zip(self._parts, self._bands, strict=True)
+            ]
             self._rows, self._held = rows, parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
         return self._held[:, columns.start : columns.stop]
 
@@ -50,6 +57,18 @@ class Raster:
     def tags(self) -> list[tuple]:
         """Place and projection of the first file, as tifffile's `extratags`; [] if it says nothing."""
         return self._parts[0].tags
+
+
+def _places(path: Path, count: int, wanted: Sequence[int]) -> list[int]:
+    """Indices of the wanted bands of a file."""
+    absent = [band for band in wanted if not 1 <= band <= count]
+    if absent:
+        raise UserError(f"{path} has {count} band(s): there is no band {absent[0]}.")
+    return [band - 1 for band in wanted] or list(range(count))
+
+
+def _picked(pixels: np.ndarray, bands: list[int]) -> np.ndarray:
+    return pixels if bands == [*range(pixels.shape[2])] else pixels[..., bands]
 
 
 class _Decoded:
