@@ -134,7 +134,7 @@ def _prepared_copy(data: Any, data_dir: Path) -> Path:
         )
     if not fitting and len(old) == len(made):
         raise UserError(
-            f"{old[0]} was prepared by another version of genseg, with other options: set config.data.source to the "
+            f"{old[0]} was prepared by another version of genseg: set config.data.source to the "
             "raw files, to prepare the data again."
         )
     if not fitting:
