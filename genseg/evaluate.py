@@ -242,6 +242,10 @@ def write_details(task: Task, counts: Counts, pictures: Path, writers: report.Wr
     report.write_atomically(
         pictures / f"{split}_classes.csv", report.csv_text(rows, [protocol] * len(task.card.classes))
     )
+    matrix = report.confusion_rows(counts["confusion"], task.card.classes)
+    report.write_atomically(
+        pictures / f"{split}_confusion.csv", report.csv_text(matrix, [protocol] * (len(matrix) - 1))
+    )
     parts = {name.removeprefix("confusion_"): name for name in counts if name.startswith("confusion_")}
     whole_scenes = {name.removeprefix("scene:"): name for name in counts if name.startswith("scene:")}
     for kind, names in (("parts", {"all": "confusion", **parts} if parts else {}), ("scenes", whole_scenes)):

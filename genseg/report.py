@@ -215,6 +215,12 @@ def part_rows(parts: Mapping[str, tuple[SegmentationScores, np.ndarray]]) -> lis
     return rows
 
 
+def confusion_rows(confusion: np.ndarray, classes: Sequence[str]) -> list[list[str]]:
+    """Rows (header first) of counts: a row a true class, a column a predicted one."""
+    counts = ([name, *map(str, row)] for name, row in zip(classes, confusion.tolist(), strict=True))
+    return [["truth", *classes], *counts]
+
+
 def percent(share: float) -> str:
     """0.5 -> '50.00'; '-' for NaN."""
     return "-" if np.isnan(share) else f"{100 * share:.2f}"

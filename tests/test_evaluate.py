@@ -444,9 +444,11 @@ def test_what_an_evaluation_writes(tmp_path, few, caplog):
     writers.close()
     for name in ("confusion", "classes", "samples"):
         assert (out / f"train_{name}.png").stat().st_size > 500
-    classes = list(csv.DictReader((out / "train_classes.csv").open()))
-    confusion = counts["confusion"]
+    classes, confusion = list(csv.DictReader((out / "train_classes.csv").open())), counts["confusion"]
     outside = confusion.sum() - confusion[3].sum() - confusion[:, 3].sum() + 2 * confusion[3, 3]
+    matrix = list(csv.reader((out / "train_confusion.csv").open()))
+    assert matrix[0] == ["truth", *isaid.CLASSES, "protocol"] and [row[0] for row in matrix[1:]] == list(isaid.CLASSES)
+    np.testing.assert_array_equal([[int(n) for n in row[1:-1]] for row in matrix[1:]], confusion)
     assert {row["protocol"] for row in classes} == {f"{one.task.card.protocol}; {one.task.inference.describe()}"}
     assert float(classes[3]["accuracy"]) == pytest.approx(100 * outside / confusion.sum(), abs=0.006)
     parts = {row["part"]: row for row in csv.DictReader((out / "train_parts.csv").open())}
