@@ -412,8 +412,10 @@ def few_frames(monkeypatch):
 
 
 @pytest.mark.parametrize("three", [False, True])
-def test_pst900_one_or_three_thermal_channels(three, tmp_path, few_frames):
-    split = pipeline.open_split(prepared(pst900.PST900(str(made.pst900(tmp_path / "raw", three))), tmp_path), "train")
+@pytest.mark.parametrize("layout", ["official", "sigma"])
+def test_pst900_one_or_three_thermal_channels(three, layout, tmp_path, few_frames):
+    root = made.pst900(tmp_path / "raw", three, layout)
+    split = pipeline.open_split(prepared(pst900.PST900(str(root)), tmp_path), "train")
     image, mask = made.scene(1, 4, "uint8", (18, 32), 5)
     image[:5, :, 3] = 0
     example = split.decode(1)

@@ -33,6 +33,11 @@ class File:
     def stem(self) -> str:
         return self.name.rsplit(".", 1)[0]
 
+    @property
+    def folder(self) -> str:
+        """Name of the folder that holds it, in lower case; "" at the top."""
+        return "/".join(self.path.lower().split("/")[-2:-1])
+
     def read(self) -> bytes:
         """Raises: UserError if it cannot be read."""
         try:

@@ -68,10 +68,10 @@ class MFNet:
         listed = files.listing(root)
         lists = files.by_key(listed, lambda f: f.stem if f.name.endswith(".txt") else None)
         pictures = [f for f in listed if f.name.lower().endswith((".png", ".jpg", ".jpeg"))]
-        whole = files.by_key(pictures, lambda f: f.stem if _folder(f) == "images" else None)
+        whole = files.by_key(pictures, lambda f: f.stem if f.folder == "images" else None)
         colour = files.by_key(pictures, lambda f: _part(f, "_rgb", _COLOUR))
         thermal = files.by_key(pictures, lambda f: _part(f, "_th", _THERMAL))
-        labels = files.by_key(pictures, lambda f: f.stem if _folder(f) in _LABELS else None)
+        labels = files.by_key(pictures, lambda f: f.stem if f.folder in _LABELS else None)
         checks, items = [], {}
         for split, expected in COUNTS.items():
             if split not in lists:
@@ -123,13 +123,8 @@ class MFNet:
         return rgbt.plan(self, card, items, SIZE)
 
 
-def _folder(file: files.File) -> str:
-    parts = file.path.lower().split("/")
-    return parts[-2] if len(parts) > 1 else ""
-
-
 def _part(file: files.File, suffix: str, folders: tuple[str, ...]) -> str | None:
     """The id of a colour or thermal file in one of the repackaged layouts."""
-    if _folder(file) == "seperated_images":
+    if file.folder == "seperated_images":
         return file.stem.removesuffix(suffix) if file.stem.endswith(suffix) else None
-    return file.stem if _folder(file) in folders else None
+    return file.stem if file.folder in folders else None

@@ -1,9 +1,10 @@
 """PST900: colour and thermal images of a tunnel with four kinds of objects to be found by a rescue robot.
 
 Shivakumar et al., "PST900: RGB-Thermal Calibration, Dataset and Segmentation Network", ICRA 2020. 597 training and 288
-test pairs of 720 x 1280 (the README's 606 were never released). Layout, as folders or in zip archives:
+test pairs of 720 x 1280 (the README's 606 were never released). Layouts read, as folders or in zip archives:
 
-    {train,test}/{rgb,thermal,thermal_raw,labels}/<name>.png
+    {train,test}/{rgb,thermal,thermal_raw,labels}/<name>.png              official
+    RGB/ + Thermal/ or Modal/ + Label/, with or without train/ and test/   CMX, Sigma
 
 `thermal` is 8-bit with its own gain in each image, as one channel or three equal ones; `thermal_raw` keeps 16 bits.
 Where the reprojection found no thermal value, it is 0. There is no validation split.
@@ -23,6 +24,9 @@ CLASSES = {
     "survivor": (255, 255, 255),
 }  # fmt: skip
 SIZE = (720, 1280)  # pixels, height and width of every image
+_FOLDERS = {
+    "rgb": ("rgb",), "thermal": ("thermal", "modal"), "thermal_raw": ("thermal_raw",), "labels": ("labels", "label"),
+}  # fmt: skip
 PROTOCOL = (
     "PST900, mIoU over 5 classes incl. background, whole 720 x 1280 images, labels at full size; published scores are of "
     "test"
@@ -56,7 +60,7 @@ class PST900:
         for split, names in official.PST900.items():
             kinds = {}
             for kind in ("rgb", self.thermal, "labels"):
-                kinds[kind] = files.by_key(listed, _inside(split, kind))
+                kinds[kind] = files.by_key(listed, _inside(kind))
                 missing = tuple(f"{split}/{kind}/{n}.png" for n in names if n not in kinds[kind])
                 checks.append(files.Check(f"{split} {kind}", len(names), missing))
             whole = [n for n in names if all(n in found for found in kinds.values())]
@@ -85,6 +89,6 @@ class PST900:
         return rgbt.plan(self, card, items, SIZE)
 
 
-def _inside(split: str, kind: str):
-    """Name of a file in .../<split>/<kind>/, else None."""
-    return lambda file: file.stem if file.path.split("/")[-3:-1] == [split, kind] else None
+def _inside(kind: str):
+    """Name of a file in a folder of that kind, else None. Names say which split a file is of."""
+    return lambda file: file.stem if file.folder in _FOLDERS[kind] else None

@@ -122,7 +122,7 @@ def mfnet(root: Path, layout: str = "official") -> Path:
     return root
 
 
-def pst900(root: Path, three: bool = False) -> Path:
+def pst900(root: Path, three: bool = False, layout: str = "official") -> Path:
     """Two training images and one test image with names of the official lists; thermal has a hole of zeros, and depth
     files lie beside."""
     from genseg.data import official
@@ -138,6 +138,13 @@ def pst900(root: Path, three: bool = False) -> Path:
             save_png(root / split / "thermal_raw" / f"{name}.png", image[..., 3].astype(np.uint16) * 100)
             save_png(root / split / "depth" / f"{name}.png", np.full((18, 32), 2560, np.uint16))
             save_png(root / split / "labels" / f"{name}.png", mask)
+    if layout == "sigma":  # one folder a kind for both splits
+        for old, new in (("rgb", "RGB"), ("thermal", "Thermal"), ("labels", "Label")):
+            (root / new).mkdir()
+            for path in list(root.glob(f"*/{old}/*.png")):
+                path.rename(root / new / path.name)
+        for split in ("train", "test"):
+            shutil.rmtree(root / split)
     return root
 
 
