@@ -12,7 +12,7 @@ import tifffile
 import tiny
 from PIL import Image
 
-from genseg import nets, train
+from genseg import nets, predict, train
 from genseg.data import codec, isaid, mfnet, official, pipeline, potsdam, prepare, pst900, records, scenes
 from genseg.data.card import DatasetCard
 from genseg.data.masks import colours_to_ids
@@ -434,7 +434,15 @@ def test_pst900_holes_and_raw(tmp_path, few_frames):
     assert np.array_equal(example["image"][5:, :, 3], image[5:, :, 3].astype(np.uint16) * 100)
     assert (example["image"][:5, :, 3] == round(split.card.bands[3].mean)).all()
     assert split.card.bands[3].low > 0 and split.card.name == "pst900_raw"
-    assert np.array_equal(example["label"], mask)  # what lies under a hole is still scored
+    assert np.array_equal(example["label"], mask)  # what lies under a hole is still scored, and has a class in maps
+    raw = predict.Raster(
+        [
+            Path(root, "train", "rgb", f"{official.PST900['train'][0]}.png"),
+            Path(root, "train", "thermal_raw", f"{official.PST900['train'][0]}.png"),
+        ]
+    )
+    seen = predict.Measured(raw, split.card)
+    assert seen.measured(0, 18) is None and np.array_equal(seen[0:18, 0:32], example["image"])
 
 
 def test_pst900_mistakes(tmp_path, few_frames):

@@ -18,7 +18,7 @@ class Band:
 
     nodata: the stored value that means "nothing was measured here" (as GDAL's nodata tag), or None. Such pixels
     take no part in the statistics, are replaced by `mean` when decoded, and are ignored in the mask. NaN is always
-    treated so.
+    treated so. hole: pixels that lack only this band still count: they are not ignored, and have a class in maps.
     """
 
     name: str
@@ -27,6 +27,7 @@ class Band:
     low: float = 0.0
     high: float = 0.0
     nodata: float | None = None
+    hole: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -403,10 +403,10 @@ def _wrong_bands(pair: Pair, found: int, bands: tuple[str, ...]) -> UserError:
 
 
 def measured_pixels(image: np.ndarray, card: DatasetCard) -> np.ndarray | None:
-    """bool [h w c]: where a band holds a value and not nodata or NaN; None if all of them do."""
+    """bool [h w c]: where a band holds a value and not nodata or NaN, holes apart; None if all of them do."""
     measured = np.ones(image.shape, bool)
     for band, spec in enumerate(card.bands):
-        if spec.nodata is not None:
+        if spec.nodata is not None and not spec.hole:
             measured[..., band] &= image[..., band] != spec.nodata
     if image.dtype == np.float32:
         measured &= np.isfinite(image)

@@ -71,11 +71,11 @@ class PST900:
             raise UserError(
                 f"{root} holds no official PST900 image with thermal and label: expected {{train,test}}/rgb."
             )
-        hole = 0.0 if self.hole == "mean" else None
+        thermal = Band("thermal", nodata=0.0, hole=True) if self.hole == "mean" else Band("thermal")
         card = DatasetCard(
             name="pst900" if self.thermal == "thermal" else "pst900_raw",
             task="segmentation",
-            bands=(Band("red"), Band("green"), Band("blue"), Band("thermal", nodata=hole)),
+            bands=(Band("red"), Band("green"), Band("blue"), thermal),
             classes=tuple(CLASSES),
             palette=tuple(CLASSES.values()),
             ignore_label=255,
