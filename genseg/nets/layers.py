@@ -20,6 +20,9 @@ weight_init = nnx.initializers.normal(0.02)
 # Variance 1 / fan-in: for networks of our own that must learn in few steps. Published networks keep `weight_init`.
 fan_in_init = nnx.initializers.lecun_normal()
 
+# torch's default of a convolution or linear layer's weights: uniform within 1 / sqrt(fan-in).
+uniform_init = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
 
 def linear(
     inputs: int, outputs: int, *, bias: bool = True, init=weight_init, dtype: jnp.dtype, rngs: nnx.Rngs
@@ -29,12 +32,25 @@ def linear(
 
 
 def patch_conv(
-    inputs: int, outputs: int, size: int, *, init=weight_init, dtype: jnp.dtype, rngs: nnx.Rngs
+    inputs: int,
+    outputs: int,
+    size: int,
+    *,
+    init=weight_init,
+    bias_init=jax.nn.initializers.zeros,
+    dtype: jnp.dtype,
+    rngs: nnx.Rngs,
 ) -> nnx.Conv:
     """Convolution of `size` x `size` patches with stride `size`, no padding; rows and columns left over are dropped."""
     return nnx.Conv(
-        inputs, outputs, (size, size), strides=size, padding="VALID", kernel_init=init, dtype=dtype, rngs=rngs
-    )
+        inputs, outputs, (size, size), strides=size, padding="VALID", kernel_init=init, bias_init=bias_init,
+        dtype=dtype, rngs=rngs,
+    )  # fmt: skip
+
+
+def uniform_bias_init(fan_in: int):
+    """torch's default of the bias beside weights of `uniform_init`: uniform within 1 / sqrt(fan_in)."""
+    return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -1.0, 1.0) * fan_in**-0.5
 
 
 def layer_norm(features: int, epsilon: float, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> nnx.LayerNorm:

@@ -51,10 +51,16 @@ def shift_mask(sides: tuple[int, int], window: tuple[int, int], shifts: tuple[in
 
 
 class Stem(nnx.Module):
-    """4x4 convolution of stride 4, then LayerNorm; the image is padded with zeros at its end to multiples of 4."""
+    """4x4 convolution of stride 4, then LayerNorm; the image is padded with zeros at its end to multiples of 4.
+
+    The convolution starts from torch's default: the published `_init_weights` passes over convolutions.
+    """
 
     def __init__(self, channels: int, features: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
-        self.conv = layers.patch_conv(channels, features, 4, dtype=dtype, rngs=rngs)
+        bias_init = layers.uniform_bias_init(4 * 4 * channels)
+        self.conv = layers.patch_conv(
+            channels, features, 4, init=layers.uniform_init, bias_init=bias_init, dtype=dtype, rngs=rngs
+        )
         self.norm = layers.layer_norm(features, EPSILON, dtype=dtype, rngs=rngs)
 
     @jax.named_scope("stem")

@@ -144,12 +144,16 @@ def test_drop_path_rises_linearly_over_all_blocks():
 
 
 def test_initialisation_as_published():
-    """Moments: 0.02 (backbones), kaiming fan-out (ConvModule), 0.01 (segmentation logits), zeros, ones, 1e-6."""
+    """Moments: 0.02 (backbones), kaiming fan-out (ConvModule), 0.01 (segmentation logits), zeros, ones, 1e-6.
+
+    Swin's patch embedding keeps torch's default (microsoft/Swin-Transformer `_init_weights` knows linear layers and
+    norms alone): weights and bias uniform within 1 / sqrt(fan-in).
+    """
     wide = {
         "convnext": partial(ConvNeXt, depths=(1, 1, 1, 1), dims=(32, 48, 64, 96)),
         "swin": partial(Swin, embed=32, depths=(1, 1, 1, 1), heads=(1, 2, 4, 8)),
     }
-    for build in wide.values():
+    for name, build in wide.items():
 
         def whole(rngs, build=build):
             backbone = build(channels=3, drop_path=0.0, dtype=jnp.float32, remat=False, rngs=rngs)
@@ -160,7 +164,11 @@ def test_initialisation_as_published():
         params, stats = jax.jit(bind(whole).init)(jax.random.key(0))
         for path, leaf in tree.items(params):
             leaf, kind = np.asarray(leaf), path.split("/")[-1]
-            if kind == "bias":
+            if name == "swin" and "stem/conv" in path:
+                limit = (3 * 4 * 4) ** -0.5
+                assert 0.9 * limit < np.abs(leaf).max() <= limit, path
+                assert leaf.std() == pytest.approx(limit / 3**0.5, rel=2 / leaf.size**0.5 + 0.01), path
+            elif kind == "bias":
                 assert not leaf.any(), path
             elif kind == "scale":
                 assert (leaf == 1).all(), path
