@@ -2,13 +2,14 @@
 
     python benchmarks/input_pipeline.py                       # drawn images of ImageNet's usual size
     python benchmarks/input_pipeline.py --images DIR          # a folder of real JPEGs
-    pip install timm torch nvidia-dali-cuda120                # optional: the peers that are installed are timed too
+    pip install timm torchvision nvidia-dali-cuda120          # optional: the peers that are installed are timed too
 
-Every path decodes the same bytes in memory, takes a random resized crop (area 8 to 100 %) and mirrors half of the
-images; "+ RandAugment" adds `rand-m9-mstd0.5-inc1`. Each runs in one thread, and what is counted is the processor time
-of this whole process, so that a busy machine changes the figures little. Repetitions are interleaved: all paths once,
-then all again. One more path reads copies whose shorter side is limited to 320 pixels, as
-`genseg.data.prepare imagenet2012 --short_side 320` writes them.
+Every path decodes the same bytes in memory, takes a random resized crop (area 8 to 100 %) by bicubic interpolation, as
+published, and mirrors half of the images; "+ RandAugment" adds `rand-m9-mstd0.5-inc1`. "genseg, area" is
+`config.augment.interpolation="area"`. Each runs in one thread, and what is counted is the processor time of this whole
+process, so that a busy machine changes the figures little. Repetitions are interleaved: all paths once, then all again.
+"320-pixel copy" reads copies whose shorter side is limited to 320 pixels, as `genseg.data.prepare imagenet2012
+--short_side 320` writes them.
 """
 
 import argparse
@@ -30,10 +31,11 @@ from PIL import Image
 from genseg.data import codec
 from genseg.data.augment import classification_train, crop_box
 from genseg.data.imagenet import limit_short_side
-from genseg.data.randaugment import with_rand_augment
+from genseg.data.randaugment import RandAugment, with_rand_augment
 
 SIZE = 224
 BATCH = 32
+FILL = (124, 116, 104)  # ImageNet's mean colour
 
 
 def drawn_images(count: int) -> list[bytes]:
@@ -88,7 +90,7 @@ def pillow(images: list[bytes], after: Callable[[Image.Image], Image.Image] | No
 def timm_rand_augment() -> Callable[[Image.Image], Image.Image]:
     from timm.data.auto_augment import rand_augment_transform
 
-    options = {"img_mean": (124, 116, 104), "interpolation": Image.Resampling.BICUBIC, "translate_const": 100}
+    options = {"img_mean": FILL, "interpolation": Image.Resampling.BICUBIC, "translate_const": 100}
     return rand_augment_transform("rand-m9-mstd0.5-inc1", options)
 
 
@@ -137,20 +139,22 @@ def main() -> int:
     else:
         images = drawn_images(options.limit)
     small = [limit_short_side(data, "image", 320, 90) for data in images]
-    plain = classification_train(SIZE)
+    plain = classification_train(SIZE, interpolation="bicubic")
+    augmented = with_rand_augment(plain, RandAugment(), fill=FILL, interpolation="bicubic")
 
     paths: dict[str, Callable[[int], int]] = {
         "genseg": ours(images, plain),
+        "genseg, area": ours(images, classification_train(SIZE, interpolation="area")),
         "Pillow, as timm": pillow(images),
         "genseg, 320-pixel copy": ours(small, plain),
-        "genseg + RandAugment": ours(images, with_rand_augment(plain)),
-        "genseg, 320-pixel copy + RandAugment": ours(small, with_rand_augment(plain)),
+        "genseg + RandAugment": ours(images, augmented),
+        "genseg, 320-pixel copy + RandAugment": ours(small, augmented),
     }
     absent = []
-    if importlib.util.find_spec("timm"):
+    if importlib.util.find_spec("timm") and importlib.util.find_spec("torchvision"):  # timm's transforms import it
         paths["Pillow + timm's RandAugment"] = pillow(images, timm_rand_augment())
     else:
-        absent.append("timm")
+        absent.append("timm with torchvision")
     with tempfile.TemporaryDirectory() as folder:
         if importlib.util.find_spec("nvidia") and importlib.util.find_spec("nvidia.dali"):
             paths["DALI, CPU, cubic"] = dali(images, Path(folder))

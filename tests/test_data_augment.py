@@ -1,5 +1,7 @@
 """Transforms: exact where a plain version exists, image and mask together, any band count and dtype."""
 
+import math
+
 import cv2
 import numpy as np
 import pytest
@@ -71,6 +73,51 @@ def test_crop_box_follows_the_stated_distribution():
     assert abs(np.log(ratio).mean()) < 0.02  # log-uniform: symmetric about 1
     share = h * w / 12000
     assert share.min() > 0.19 and share.max() < 0.81 and abs(share.mean() - 0.5) < 0.03
+
+
+def timm_crop(height, width, rng, scale, ratio):
+    """timm/data/transforms.py RandomResizedCropAndInterpolation.get_params, which is torchvision's, with `rng` for Python's
+    random: (top, left, h, w)."""
+    draws = rng.random((10, 2))
+    log = math.log(ratio[0]), math.log(ratio[1])
+    for u, v in draws:
+        target = (scale[0] + (scale[1] - scale[0]) * u) * height * width
+        aspect = math.exp(log[0] + (log[1] - log[0]) * v)
+        w, h = int(round(math.sqrt(target * aspect))), int(round(math.sqrt(target / aspect)))
+        if w <= width and h <= height:
+            return rng.integers(0, height - h, endpoint=True), rng.integers(0, width - w, endpoint=True), h, w
+    if width / height < min(ratio):
+        w, h = width, int(round(width / min(ratio)))
+    elif width / height > max(ratio):
+        w, h = int(round(height * max(ratio))), height
+    else:
+        w, h = width, height
+    return (height - h) // 2, (width - w) // 2, h, w
+
+
+@pytest.mark.parametrize("shape", [(375, 500), (500, 375), (100, 400), (1000, 90), (333, 250), (17, 19)])
+def test_crop_boxes_are_timms(shape):
+    """Ten tries, the same box from the same draws, and the same fallback (which long images often need)."""
+    for seed in range(400):
+        args = ((0.08, 1.0), (3 / 4, 4 / 3)) if seed % 2 else ((0.8, 1.0), (3 / 4, 4 / 3))
+        found = augment.crop_box(*shape, np.random.default_rng(seed), *args)
+        assert found == timm_crop(*shape, np.random.default_rng(seed), *args)
+
+
+def test_training_crop_and_mirror_are_pillows_bit_for_bit():
+    """Cut out first, then resized (timm RandomResizedCropAndInterpolation.__call__), then mirrored in half of the cases."""
+    image = np.random.default_rng(0).integers(0, 256, (180, 240, 3), np.uint8)
+    transform = augment.classification_train(48, interpolation="bicubic")
+    mirrored = 0
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        top, left, h, w = timm_crop(180, 240, rng, (0.08, 1.0), (3 / 4, 4 / 3))
+        want = Image.fromarray(image).crop((left, top, left + w, top + h)).resize((48, 48), Image.Resampling.BICUBIC)
+        if rng.random() < 0.5:
+            want, mirrored = want.transpose(Image.Transpose.FLIP_LEFT_RIGHT), mirrored + 1
+        found = transform({"image": image, "label": 3}, np.random.default_rng(seed))
+        np.testing.assert_array_equal(found["image"], np.asarray(want))
+    assert 10 < mirrored < 30
 
 
 def test_crop_box_of_an_impossible_ratio_is_the_largest_central_one():
@@ -248,6 +295,18 @@ def torchvision_eval(picture, size, share):
     picture = picture.resize((new_w, new_h), Image.Resampling.BICUBIC)
     top, left = int(round((new_h - size) / 2.0)), int(round((new_w - size) / 2.0))
     return np.asarray(picture.crop((left, top, left + size, top + size)))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("bands", BANDS)
+def test_mirrors_of_any_bands(bands, dtype):
+    image, mask = linked((9, 14), bands, dtype)
+    image = image + np.arange(image.size, dtype=dtype).reshape(image.shape) % np.asarray(37, dtype)
+    for part in (image, image[2:, 3:]):  # a crop is a view
+        found, mirrored = augment.random_flips(part, mask[2:, 3:], np.random.default_rng(0), 1.0, 1.0)
+        np.testing.assert_array_equal(found, part[::-1, ::-1])
+        np.testing.assert_array_equal(mirrored, mask[2:, 3:][::-1, ::-1])
+        assert found.dtype == dtype and found.flags.c_contiguous
 
 
 @pytest.mark.parametrize("shape", [(375, 500), (500, 375), (333, 500), (257, 300), (60, 61), (256, 256)])

@@ -42,7 +42,7 @@ def _lookup(image: np.ndarray, table: np.ndarray) -> np.ndarray:
 
 def _histograms(image: np.ndarray) -> np.ndarray:
     """Counts of each value in each channel: int64 [3, 256]."""
-    return np.stack([np.bincount(channel.ravel(), minlength=256) for channel in cv2.split(image)])
+    return np.array(Image.fromarray(image).histogram()).reshape(3, 256)
 
 
 def _grey(image: np.ndarray) -> np.ndarray:
