@@ -32,14 +32,14 @@ from test_data_imagenet import (
 )
 
 from genseg import checkpoints, inputs, tasks, tree
-from genseg.data import codec, pipeline
+from genseg.data import pipeline
 from genseg.data.imagenet_classes import WORDNET_IDS
+from genseg.nets import classifier
 
 pytestmark = [pytest.mark.prepare, needs_tensorflow]
 
 VALIDATION = 11  # no multiple of the batch of 8
-SIZE, SHORT_SIDE = 32, 96
-STEPS = 6
+BACKBONE, SIZE, SHORT_SIDE, STEPS = "convnext_micro", 32, 96, 6
 
 
 def _pictures(count):
@@ -115,15 +115,15 @@ def data_dir(files, tmp_path_factory):
     return root / "data"
 
 
-def _shrunk(data_dir, workdir, backbone, short_side):
+def _shrunk(data_dir, workdir, arguments, short_side):
     """Arguments of genseg.main: the published file with a smaller network, images, batch and length, nothing else."""
     sizes = {
-        "model.backbone": backbone, "augment.size": SIZE, "augment.eval_size": SIZE, "train.batch_size": 8,
+        "model.backbone": BACKBONE, "augment.size": SIZE, "augment.eval_size": SIZE, "train.batch_size": 8,
         "eval.batch_size": 8, "train.epochs": 0, "train.steps": STEPS, "train.warmup_epochs": 0, "train.warmup_steps": 1,
         "eval.every": 3, "checkpoint.every": 1, "report.log_every": 1,
         "data.data_dir": data_dir, "data.short_side": short_side, "data.partial": True,
     }  # fmt: skip
-    config = f"--config={tiny.ROOT / 'configs' / 'pretrain.py'}:convnext_tiny,channels=4"
+    config = f"--config={tiny.ROOT / 'configs' / 'pretrain.py'}:{arguments}"
     return ["genseg.main", config, f"--workdir={workdir}", *(f"--config.{key}={value}" for key, value in sizes.items())]
 
 
@@ -146,7 +146,7 @@ def test_batches_hold_what_was_in_the_archives(files, data_dir, short_side):
             assert min(found["image"].shape[:2]) == short_side
             want = want.resize(found["image"].shape[1::-1], Image.Resampling.BOX)
         error = np.sqrt(np.mean((found["image"].astype(float) - np.asarray(want, float)) ** 2))
-        assert error < (8 if smaller or name in (CMYK, PNG) else 1e-9), (name, error)
+        assert error < (15 if smaller or name in (CMYK, PNG) else 1e-9), (name, error)  # swapped channels: over 40
     batch = next(data.train_batches(start=0))
     assert batch["image"].shape == (8, SIZE, SIZE, 3) and batch["valid"].all()
     # Validation: all eleven, labelled by position in the archive, resized and cropped as torchvision does it.
@@ -161,28 +161,36 @@ def test_batches_hold_what_was_in_the_archives(files, data_dir, short_side):
             np.testing.assert_array_equal(seen[name][1], torchvision_eval(_rgb(validation[name]), SIZE, 0.875))
 
 
-@pytest.mark.parametrize(("backbone", "short_side"), [("convnext_micro", 0), ("convnext_atto", SHORT_SIDE)])
-def test_train_evaluate_kill_and_resume(files, data_dir, tmp_path, backbone, short_side):
+@pytest.mark.parametrize(
+    ("arguments", "short_side"), [("convnext_tiny,channels=4", 0), ("swin_tiny,channels=(3,4,5)", SHORT_SIDE)]
+)
+def test_train_evaluate_kill_and_resume(files, data_dir, tmp_path, arguments, short_side):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    _finish(*_shrunk(data_dir, whole, backbone, short_side))
+    _finish(*_shrunk(data_dir, whole, arguments, short_side))
     lines = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
     losses = [line["train/loss"] for line in lines if "train/loss" in line]
     assert len(losses) == STEPS and np.isfinite(losses).all()
     scores = json.loads((whole / "result.json").read_text())["scores"]
-    assert all(
-        float(value * VALIDATION).is_integer() or abs(value * VALIDATION % 1 - 0.5) < 0.51 for value in scores.values()
-    )
 
-    # The table of orders, with raw and averaged weights; the fixed order is what training said.
-    _finish(*_shrunk(data_dir, whole, backbone, short_side), "--mode=eval", "--permutations=2")
+    # The table of orders, with raw and, in ConvNeXt's recipe, averaged weights; the fixed order is what training said.
+    _finish(*_shrunk(data_dir, whole, arguments, short_side), "--mode=eval", "--permutations=2")
     rows = json.loads((whole / "robustness.json").read_text())["rows"]
-    assert [(r["weights"], r["order"]) for r in rows] == [(w, o) for w in ("raw", "ema") for o in tasks.ORDERS]
-    assert rows[0]["scores"]["top5"] == [scores["raw_top5"]] and rows[3]["scores"]["top5"] == [scores["top5"]]
-    if not short_side:
-        _check_by_hand(files[1], whole, backbone, rows[0]["scores"])
+    kinds, counts = (("raw", "ema"), (4,)) if arguments.startswith("convnext") else (("raw",), (3, 4, 5))
+    assert [(r["weights"], r["order"], r["channels"]) for r in rows] == [
+        (kind, order, n) for kind in kinds for order in tasks.ORDERS for n in counts
+    ]
+    for row in rows:
+        images = np.array(row["scores"]["top5"]) * VALIDATION  # every image once: whole numbers
+        np.testing.assert_allclose(images, np.rint(images), atol=1e-9)
+        assert len(images) == (2 if row["order"] == "permuted" else 1)
+        if row["order"] == "fixed":
+            name = {"raw": "raw_top5", "ema": "top5"}[row["weights"]] if len(kinds) > 1 else f"top5_n{row['channels']}"
+            assert row["scores"]["top5"] == [scores[name]]
+    if len(kinds) > 1:
+        _check_by_hand(files[1], whole, rows[0]["scores"])
 
-    # Killed after step 3, between checkpoints and in no tidy state; the same command ends in the same parameters.
-    process = _command(*_shrunk(data_dir, killed, backbone, short_side))
+    # Killed after step 3, in the middle of an evaluation or a save; the same command ends in the same parameters.
+    process = _command(*_shrunk(data_dir, killed, arguments, short_side))
     path, deadline = killed / "metrics.jsonl", time.monotonic() + 500
     while time.monotonic() < deadline and process.poll() is None:
         if path.exists() and '"step": 3,' in path.read_text():
@@ -192,8 +200,8 @@ def test_train_evaluate_kill_and_resume(files, data_dir, tmp_path, backbone, sho
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert not (killed / "result.json").exists()
-    _finish(*_shrunk(data_dir, killed, backbone, short_side))
-    for ema in (False, True):
+    _finish(*_shrunk(data_dir, killed, arguments, short_side))
+    for ema in [kind == "ema" for kind in kinds]:
         once, twice = (dict(tree.items(checkpoints.load_weights(str(d), ema=ema).params)) for d in (whole, killed))
         assert once.keys() == twice.keys()
         for name, leaf in once.items():
@@ -201,12 +209,10 @@ def test_train_evaluate_kill_and_resume(files, data_dir, tmp_path, backbone, sho
     assert json.loads((killed / "result.json").read_text())["scores"] == scores
 
 
-def _check_by_hand(validation: dict[str, bytes], workdir: Path, backbone: str, scores: dict) -> None:
+def _check_by_hand(validation: dict[str, bytes], workdir: Path, scores: dict) -> None:
     """Top-1 and top-5 of the raw weights, image by image from the archive's bytes, with bounds for rounding to bfloat16."""
-    from genseg.nets import classifier
-
     weights = checkpoints.load_weights(str(workdir), ema=False)
-    net = classifier(backbone, channels=4, classes=1000, drop_path=0.1)
+    net = classifier(BACKBONE, channels=4, classes=1000, drop_path=0.1)
     mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
     apply = jax.jit(lambda image: net.apply(weights.params, weights.stats, image, train=False)[0])
     sure, possible = np.zeros(2), np.zeros(2)
@@ -224,16 +230,15 @@ def _check_by_hand(validation: dict[str, bytes], workdir: Path, backbone: str, s
     assert sure[1] > 0  # something was learnt, so that a wrong label or a lost image shows
 
 
-def test_bytes_are_read_without_tensorflow(data_dir):
-    """The builder needs it; what it wrote does not."""
+def test_reading_what_the_builder_wrote_imports_no_tensorflow(data_dir):
     (folder,) = data_dir.glob("imagenet2012-*")
     script = (
-        "import sys; sys.modules['tensorflow'] = None\n"
+        "import sys\n"
         "from genseg.data import pipeline\n"
-        f"print(pipeline.open_split({str(folder)!r}, 'train').decode(0)['image'].shape)"
+        f"print(pipeline.open_split({str(folder)!r}, 'train').decode(0)['name'])\n"
+        "assert 'tensorflow' not in sys.modules"
     )
     printed = subprocess.run(
         [sys.executable, "-c", script], cwd=tiny.ROOT, check=True, text=True, stdout=subprocess.PIPE
     )
-    split = pipeline.open_split(folder, "train")
-    assert printed.stdout.strip() == str(codec.decode_rgb(split.record(0).image, "x").shape)
+    assert printed.stdout.strip() == pipeline.open_split(folder, "train").record(0).file_name

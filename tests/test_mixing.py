@@ -59,7 +59,9 @@ def test_mixing_stays_on_its_device_and_does_not_depend_on_the_layout(eight_devi
     sharded = jax.device_put((image, target), sharding)
     compiled = function.lower(*sharded, jax.random.key(1)).compile()
     assert not partition.collectives(compiled.as_text())
-    for a, b in zip(function(*sharded, jax.random.key(1)), mix(image, target, jax.random.key(1), settings), strict=True):
+    for a, b in zip(
+        function(*sharded, jax.random.key(1)), mix(image, target, jax.random.key(1), settings), strict=True
+    ):
         np.testing.assert_allclose(a, b, rtol=1e-6)
 
 
@@ -90,7 +92,9 @@ def test_published_draws_are_timms():
     mask, share = np.asarray(image)[::2, :, :, 0], np.asarray(target)[::2, 0]
     cut = np.isin(mask, (0, 1)).all((1, 2))
     assert abs(cut.mean() - 0.5) < 5 * math.sqrt(0.25 / pairs)
-    _, many = mix(jnp.zeros((40_000, 1, 1, 1)), jnp.tile(jnp.eye(2), (20_000, 1)), key, mixing.Mixing(cutmix=0.0, group=2))
+    _, many = mix(
+        jnp.zeros((40_000, 1, 1, 1)), jnp.tile(jnp.eye(2), (20_000, 1)), key, mixing.Mixing(cutmix=0.0, group=2)
+    )
     for found in (share[~cut], np.asarray(many)[::2, 0]):
         assert ks_1samp(found, beta(0.8, 0.8).cdf).pvalue > 1e-4
     rng = np.random.default_rng(0)

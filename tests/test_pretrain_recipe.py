@@ -5,20 +5,25 @@ MS = microsoft/Swin-Transformer (config.py, configs/swin/swin_*_patch4_window7_2
 lr_scheduler.py); timm = timm/data/{auto_augment,mixup,random_erasing,transforms_factory}.py.
 """
 
+import dataclasses
 import json
+import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
 from test_data_imagenet import REPAIRED, VALIDATION, _tfds_copy
 
-from genseg import inputs, optim, tasks, train, tree
+from genseg import inputs, mixing, optim, tasks, train, tree
+from genseg import state as states
 from genseg.config import section
 from genseg.data import randaugment
 from genseg.data.imagenet import COUNTS, ImageNet2012
 from genseg.errors import UserError
 from genseg.nets import classifier
+from genseg.nets.functional import Net
 
 CONVNEXT = ("convnext_tiny", "convnext_small", "convnext_base")
 SWIN = ("swin_tiny", "swin_small", "swin_base")
@@ -52,6 +57,8 @@ def test_what_both_recipes_share(backbone):
     assert section(randaugment.RandAugment, a.rand_augment, "x") == randaugment.RandAugment(2, 9.0, 0.5, 0.5)
     assert c.model.head_init_scale == 1.0  # FB --head_init_scale
     assert c.train.accumulation == 1  # FB --update_freq 1
+    assert c.data.short_side == 0  # the original photographs
+    assert (c.csp.fill, c.csp.per, c.csp.objective, c.csp.channels) == ("random", "image", "csp", 4)  # arXiv 2604.27704
 
 
 @pytest.mark.parametrize("backbone", CONVNEXT)
@@ -89,6 +96,53 @@ def test_schedule_over_all_of_imagenet(backbone, steps, warmup, peak, end):
     # FB utils.cosine_scheduler; MS lr_scheduler.py with WARMUP_PREFIX: the cosine runs over the steps after the warm-up
     half = (steps + warmup) // 2
     assert float(rate(half)) == pytest.approx((peak + end) / 2, rel=1e-3)
+
+
+def convnext_schedule(base, final, steps, warmup):
+    """FB utils.cosine_scheduler, start_warmup_value 0; one value a step."""
+    cosine = [
+        final + 0.5 * (base - final) * (1 + math.cos(math.pi * i / (steps - warmup))) for i in range(steps - warmup)
+    ]
+    return np.concatenate([np.linspace(0, base, warmup), cosine])
+
+
+def swin_schedule(base, final, steps, warmup, start):
+    """timm CosineLRScheduler._get_lr as MS lr_scheduler.build_scheduler sets it: t_initial = steps - warmup, warmup_prefix."""
+    rates = [start + t * (base - start) / warmup for t in range(warmup)]
+    return np.array(
+        rates
+        + [final + 0.5 * (base - final) * (1 + math.cos(math.pi * t / (steps - warmup))) for t in range(steps - warmup)]
+    )
+
+
+@pytest.mark.parametrize("backbone", ["convnext_tiny", "swin_tiny"])
+def test_learning_rates_are_those_of_the_published_code(backbone):
+    """At every step after the warm-up. FB's warm-up reaches the peak one step earlier, since linspace has both ends."""
+    c = tiny.load("pretrain", backbone)
+    settings = optim.scaled(section(optim.OptimSettings, c.optim, "optim"), c.train.batch_size)
+    steps, warmup = 3000, 200
+    found = np.asarray(jax.vmap(optim.learning_rate(settings, steps, warmup))(jnp.arange(steps)))
+    if backbone == "convnext_tiny":
+        want, step_up = convnext_schedule(4e-3, 1e-6, steps, warmup), 4e-3 / (warmup - 1)
+    else:
+        want, step_up = swin_schedule(1e-3, 1e-5, steps, warmup, 1e-6), 1e-9
+    np.testing.assert_allclose(found[warmup:], want[warmup:], rtol=1e-4, atol=1e-9)
+    np.testing.assert_allclose(found[:warmup], want[:warmup], atol=step_up)
+
+
+def test_averages_have_a_constant_decay_from_the_first_step_on():
+    """timm ModelEma.update, as FB engine.py calls it after every optimiser step; it starts as a copy of the weights."""
+    c = tiny.load("pretrain")
+    rng = np.random.default_rng(0)
+    now = rng.normal(size=7)
+    want, ema = now, {"params": {"a": jnp.asarray(now)}, "stats": {}}
+    for step in range(5):
+        now = rng.normal(size=7)
+        want = 0.9999 * want + (1 - 0.9999) * now
+        ema = states.update_ema(
+            ema, {"a": jnp.asarray(now)}, {}, jnp.int32(step), decay=c.ema.decay, warmup=c.ema.warmup
+        )
+    np.testing.assert_allclose(ema["params"]["a"], want, rtol=1e-6)
 
 
 @pytest.mark.parametrize("backbone", ["convnext_tiny", "swin_tiny"])
@@ -159,6 +213,72 @@ def test_two_steps_evaluation_and_resume(folder, tmp_path, arguments):
         each = [result["scores"][f"top1_permuted_n{n}"] for n in (3, 4, 5)]
         assert result["scores"]["top1_permuted"] == pytest.approx(np.mean(each))
     assert train.train(c, str(tmp_path))["scores"] == result["scores"]  # found finished, evaluated again
+
+
+@pytest.fixture
+def seen(folder):
+    """seen(arguments, **changes of the task) -> the network's input [64 16 16 n] in a step on images of value 200."""
+
+    def run(arguments="", **changes):
+        c = shrunk(folder, arguments)
+        task = dataclasses.replace(tasks.build(c.lock(), inputs.open_inputs(c).card), **changes)
+        caught = {}
+
+        def apply(params, stats, image, *, train, key=None):
+            caught["image"] = np.asarray(image)
+            return jnp.zeros((len(image), 1000)), stats
+
+        task = dataclasses.replace(task, net=Net(lambda key: ({}, {}), apply))
+        label = jnp.arange(64) % 2
+        batch = {"image": jnp.full((64, 16, 16, 3), 200, jnp.uint8), "label": label, "valid": jnp.ones(64, bool)}
+        loss, _ = task.loss_sum({}, {}, batch, jax.random.key(3))
+        # All logits are equal: the loss of each image is log 1000 times the sum of its target.
+        assert float(loss) == pytest.approx(64 * math.log(1000), rel=1e-5)
+        return caught["image"]
+
+    return run
+
+
+NORMALISED = (200 / 255 - np.array([0.485, 0.456, 0.406])) / np.array([0.229, 0.224, 0.225])
+
+
+def test_pixels_are_normalised_then_repeated_and_shuffled_then_erased_then_mixed(seen):
+    """timm transforms_factory: RandomErasing behind Normalize; mixup and CutMix on finished batches (FB engine.py)."""
+    off = dict(erasing=mixing.Erasing(prob=0.0), mixing=mixing.Mixing(prob=0.0))
+    plain = seen(**off)
+    assert plain.shape == (64, 16, 16, 4) and (plain == plain[:, :1, :1]).all()
+    colours = np.abs(plain[:, 0, 0, :, None] - NORMALISED).argmin(-1)
+    np.testing.assert_allclose(plain[:, 0, 0], NORMALISED[colours], rtol=1e-5)
+    assert len(np.unique(colours, axis=0)) > 10  # an order for each image
+    # Erased: noise of spread 1 in all four places, each its own, although two of them hold the same colour.
+    erased = seen(**off | {"erasing": mixing.Erasing(prob=1.0)})
+    noise = erased[(erased != plain).all(-1)]
+    assert len(noise) > 500 and 0.9 < noise.std() < 1.1 and np.abs(np.corrcoef(noise.T) - np.eye(4)).max() < 0.15
+    assert ((erased == plain).all(-1) | (erased != plain).all(-1)).all()
+    # Mixed: a share of the image's own erased pixels and of its neighbour's, with the same share everywhere.
+    both = seen(erasing=mixing.Erasing(prob=1.0), mixing=mixing.Mixing(cutmix=0.0, group=64))
+    neighbour = erased.reshape(32, 2, 16, 16, 4)[:, ::-1].reshape(erased.shape)
+    own = np.sum((both - neighbour) * (erased - neighbour)) / np.sum((erased - neighbour) ** 2)
+    assert 0.01 < own < 0.99
+    np.testing.assert_allclose(both, own * erased + (1 - own) * neighbour, atol=1e-5)
+
+
+def test_one_stem_for_several_counts_sees_scaled_channels_and_zeros(seen):
+    """Neighbours, which mixing blends, have the same n; erasing leaves the unused places zero."""
+    image = seen("channels=(3,4,5)", erasing=mixing.Erasing(prob=1.0), mixing=mixing.Mixing(group=64))
+    used = (image != 0).any((1, 2))
+    n = used.sum(1)
+    assert set(n) == {3, 4, 5} and (n[::2] == n[1::2]).all()
+    assert (used == (np.arange(5) < n[:, None])).all()
+    plain = seen("channels=(3,4,5)", erasing=mixing.Erasing(prob=0.0), mixing=mixing.Mixing(prob=0.0))
+    for row, count in zip(plain[:, 0, 0], n, strict=True):
+        places = np.abs(row[:count, None] / math.sqrt(5 / count) - NORMALISED).min(1)
+        np.testing.assert_allclose(places, 0, atol=1e-5)
+
+
+def test_im_rgb_sees_red_green_and_blue_in_place(seen):
+    image = seen("objective=rgb,channels=3", erasing=mixing.Erasing(prob=0.0), mixing=mixing.Mixing(prob=0.0))
+    np.testing.assert_allclose(image, np.broadcast_to(NORMALISED, image.shape), rtol=1e-5)
 
 
 def test_rand_augment_is_applied_between_flip_and_accelerator(folder):
