@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 OUT ?= demo
 
-.PHONY: help demo test test-slow parity lint clean
+.PHONY: help demo test test-slow test-prepare parity lint clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/ -/'
@@ -26,6 +26,13 @@ test: $(VENV)/.dev  ## the fast tests
 
 test-slow: $(VENV)/.dev  ## tests that take minutes
 	$(BIN)/python -m pytest -q -m slow
+
+$(VENV)/.prepare: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .[prepare]
+	@touch $@
+
+test-prepare: $(VENV)/.prepare  ## ImageNet from small archives through TFDS's builder to a resumed run (installs TensorFlow)
+	$(BIN)/python -m pytest -q -m prepare
 
 $(VENV)/.parity: $(VENV)/.base
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .[parity]

@@ -422,7 +422,7 @@ def test_batches_of_the_published_transform(tfds_copy, tmp_path):
 
 needs_tensorflow = pytest.mark.skipif(
     importlib.util.find_spec("tensorflow") is None,
-    reason="TensorFlow is absent: pip install -e '.[prepare]', then pytest -m prepare",
+    reason="TensorFlow is absent: `make test-prepare` installs it",
 )
 
 
