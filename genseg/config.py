@@ -56,6 +56,18 @@ def to_json(config: ConfigDict) -> dict[str, Any]:
     return json.loads(json.dumps(config.to_dict(), default=list))
 
 
+def listing(config: ConfigDict) -> str:
+    """A line "section.key=value" for every value, as it would be given behind --config. on a command line."""
+
+    def lines(part: dict[str, Any], prefix: str = "") -> list[str]:
+        found = []
+        for key, value in part.items():
+            found += lines(value, f"{prefix}{key}.") if isinstance(value, dict) else [f"  {prefix}{key}={value!r}"]
+        return found
+
+    return "\n".join(sorted(lines(config.to_dict())))
+
+
 def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
     """Readable lines "key: old -> new" for every leaf in which two plain configs differ."""
     lines = []

@@ -13,10 +13,12 @@ from collections.abc import Iterable
 from typing import Any
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from genseg import flops, hlo, inputs, optim, partition, report, train, tree
 from genseg.chips import Chip, chip_of
+from genseg.config import listing
 from genseg.errors import UserError
 
 DEPTH = 3  # names of a scope that are kept apart
@@ -40,14 +42,22 @@ class Compiled:
 
 
 def dry_run(config: ConfigDict, workdir: str) -> str:
-    """Compiles the step for the devices at hand and describes it. Reads one batch, writes and trains nothing."""
+    """Compiles the step for the devices at hand and describes it. Reads one batch, trains nothing, and writes nothing
+    but the prepared data where `config.data.source` names raw files that have not been prepared yet."""
     run = train.setup(config, workdir)
-    with partition.use_mesh(run.mesh):
-        batch = next(train.device_batches(run, 0, report.Progress(0, 1, 1), train.NonFiniteWatch(run)))
-    shapes = {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in batch.items()}
+    batch = run.data.first_batch()
+    shapes = inputs.batch_shapes(config, run.card)
     compiled = compile_step(run, shapes)
-    sections = [*describe(run, shapes), *describe_compiled(run, compiled)]
-    return "\n\n".join(sections)
+    return "\n\n".join([*describe(run, shapes), read_line(batch), *describe_compiled(run, compiled)])
+
+
+def read_line(batch: dict[str, np.ndarray]) -> str:
+    """What the one batch that was read holds: a wrong range or a single class shows here."""
+    image, label = batch["image"], batch["label"]
+    return (
+        f"read: one batch, {len(image)} images in this process, values {image.min():g} to {image.max():g} (mean "
+        f"{image.mean():.1f}), {len(np.unique(label)):,} different labels"
+    )
 
 
 def dry_run_for(config: ConfigDict, topology: str) -> str:
@@ -108,17 +118,26 @@ def describe(design: train.Design, shapes: dict[str, jax.ShapeDtypeStruct]) -> l
     config, plan = design.config, design.plan
     arrays = ", ".join(f"{name} {x.dtype}{list(x.shape)}" for name, x in shapes.items())
     return [
-        f"config:\n{config}".rstrip(),
+        f"config:\n{listing(config)}",
         f"plan: {plan}\n"
+        f"learning rate: {design.rates}\n"
         f"samples: {config.data.train_split} holds {design.card.splits[config.data.train_split]:,} images of "
         f"{design.card.name}; an epoch is {plan.steps_per_epoch:.2f} batches, the run {plan.steps * plan.batch_size:,} "
         f"images\n"
-        f"a device: {plan.batch_size // design.mesh.size} images a step, "
-        f"{plan.batch_size // design.mesh.size // plan.accumulation} a microbatch\n"
+        f"evaluations: {every(config.eval.every, plan.steps)} on {config.data.eval_split}, "
+        f"{design.card.splits[config.data.eval_split]:,} images; checkpoints: with evaluations"
+        f"{f' and every {config.checkpoint.every:,} steps' if config.checkpoint.every else ''}\n"
+        f"a device: {plan.batch_size // design.mesh.size} images a step"
+        f"{f', {plan.batch_size // design.mesh.size // plan.accumulation} a microbatch' if plan.accumulation > 1 else ''}\n"
         f"mesh: {dict(design.mesh.shape)}\nbatch: {arrays}",
         f"parameters:\n{tree.size_table(design.abstract.params)}",
         f"optimizer groups:\n{optim.group_table(design.optim, design.abstract.params)}",
     ]
+
+
+def every(steps: int, total: int) -> str:
+    """How often something happens in a run; at the end it always does."""
+    return f"every {steps:,} steps and at the end, {-(-total // steps):,} in all," if steps else "at the end"
 
 
 def describe_compiled(design: train.Design, compiled: Compiled) -> list[str]:
@@ -140,7 +159,7 @@ def describe_compiled(design: train.Design, compiled: Compiled) -> list[str]:
     return [
         f"memory of the step, a device, by the compiler:\n{table}",
         f"FLOPs of the step (matrix products and convolutions, each multiply-add two): {compiled.flops:.4g} in all, "
-        f"{each:.4g} a device",
+        f"{each:.4g} a device, {compiled.flops / design.plan.batch_size:.4g} an image",
         collective_table(hlo.collectives(compiled.text)),
     ]
 

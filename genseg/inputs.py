@@ -72,6 +72,14 @@ class Inputs:
             process_index=partition.process_index(), process_count=partition.process_count(),
         )  # fmt: skip
 
+    def first_batch(self) -> dict[str, Any]:
+        """The first training batch, this process's rows, and nothing read ahead of what follows it."""
+        return pipeline.train_batch(
+            self.train_split, 0, transform=self.train_transform, batch_size=self.config.train.batch_size,
+            seed=self.config.seed, skip_corrupt=self.config.data.skip_corrupt,
+            process_index=partition.process_index(), process_count=partition.process_count(),
+        )  # fmt: skip
+
     def eval_batches(self) -> Iterator[dict[str, Any]]:
         """One pass over the evaluation split; the last batch is filled up with rows that are not valid."""
         return pipeline.eval_batches(
@@ -100,9 +108,7 @@ def card_without_data(config: ConfigDict) -> DatasetCard:
     kind = DATASETS.get(config.data.name)
     if hasattr(kind, "published_card"):
         return kind.published_card()
-    folder = prepare.ensure_prepared(
-        config.data, config.data.data_dir or cache_dir(), threads=config.data.threads
-    )
+    folder = prepare.ensure_prepared(config.data, config.data.data_dir or cache_dir(), threads=config.data.threads)
     return DatasetCard.read(folder)
 
 

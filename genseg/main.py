@@ -18,6 +18,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from genseg import chips, cli
+from genseg.config import listing
 from genseg.errors import TryAgain, UserError
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "A file in configs/.", lock_config=True)
@@ -46,7 +47,8 @@ def main(argv: list[str]) -> None:
 
     partition.start(inputs.cache_dir() / "xla")
     cli.start_log(logging.INFO if partition.is_main_process() else logging.WARNING)
-    logging.getLogger("genseg").info("config:\n%s", CONFIG.value)
+    if MODE.value != "dry_run":  # which prints it
+        logging.getLogger("genseg").info("config:\n%s", listing(CONFIG.value))
     if MODE.value == "dry_run":
         print(dry_run.dry_run(CONFIG.value, WORKDIR.value))
     elif MODE.value == "eval":

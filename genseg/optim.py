@@ -72,6 +72,25 @@ def scaled(settings: OptimSettings, batch_size: int) -> OptimSettings:
     )  # fmt: skip
 
 
+def describe_rates(settings: OptimSettings, batch_size: int, steps: int, warmup_steps: int) -> str:
+    """One line: the learning rates of a run with global batches of `batch_size`, and the rule that they come from.
+
+    settings: as in the config, before `scaled`.
+    """
+    used = scaled(settings, batch_size)
+    start = f"{used.warmup_learning_rate:.4g} rising to " if warmup_steps else ""
+    rise = f" over {warmup_steps:,} steps" if warmup_steps else ""
+    if settings.scaling == "none":
+        rule = f"as given, whatever the batch (rule 'none'; here {batch_size})"
+    else:
+        factor = used.learning_rate / settings.learning_rate
+        rule = f"given for batches of {settings.scaling_batch}, x {factor:.4g} for {batch_size} by the rule '{settings.scaling}'"
+    return (
+        f"{start}{used.learning_rate:.4g}{rise}, then {settings.schedule} to {used.min_learning_rate:.4g} at step {steps:,}; "
+        f"{rule}"
+    )
+
+
 def learning_rate(settings: OptimSettings, steps: int, warmup_steps: int) -> optax.Schedule:
     """step -> learning rate; step 0 is the first update.
 

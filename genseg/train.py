@@ -41,10 +41,11 @@ class Plan:
     accumulation: int
 
     def __str__(self) -> str:
+        parts = f" (in {self.accumulation} microbatches of {self.batch_size // self.accumulation})"
         return (
-            f"{self.steps:,} steps of {self.batch_size} images ({self.accumulation} microbatches of "
-            f"{self.batch_size // self.accumulation}), {self.steps_per_epoch:.2f} steps an epoch = "
-            f"{self.steps / self.steps_per_epoch:.2f} epochs, {self.warmup_steps:,} of them warm-up"
+            f"{self.steps:,} steps of {self.batch_size} images{parts if self.accumulation > 1 else ''}, "
+            f"{self.steps_per_epoch:.2f} steps an epoch, {self.steps / self.steps_per_epoch:.2f} epochs; the first "
+            f"{self.warmup_steps:,} steps are warm-up"
         )
 
 
@@ -66,10 +67,10 @@ def plan(config: ConfigDict, examples: int, devices: int) -> Plan:
         )
     # A fraction of an epoch is dropped once in the whole run, not once an epoch: batches cross epoch borders.
     per_epoch = examples / train.batch_size
-    steps = train.steps or int(train.epochs * per_epoch)
+    steps = train.steps or int(train.epochs * examples / train.batch_size)
     if steps < 1:
         raise UserError(f"{train.epochs} epochs of {examples} images are less than one batch of {train.batch_size}")
-    warmup = train.warmup_steps or int(train.warmup_epochs * per_epoch)
+    warmup = train.warmup_steps or int(train.warmup_epochs * examples / train.batch_size)
     return Plan(steps, warmup, per_epoch, train.batch_size, train.accumulation)
 
 
@@ -144,6 +145,12 @@ class Design:
     abstract: states.TrainState
     sharding: states.TrainState
     train_step: Callable
+
+    @property
+    def rates(self) -> str:
+        """The learning rates, in a line."""
+        given = section(optim.OptimSettings, self.config.optim, "optim")
+        return optim.describe_rates(given, self.plan.batch_size, self.plan.steps, self.plan.warmup_steps)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -287,6 +294,7 @@ def _train(config: ConfigDict, workdir: str, told_to_end: processes.Preemption) 
     began = time.monotonic()
     run = setup(config, workdir)
     logger.info("plan: %s", run.plan)
+    logger.info("learning rate: %s", run.rates)
     logger.info("optimizer groups:\n%s", optim.group_table(run.optim, run.abstract.params))
     logger.info("parameters:\n%s", tree.size_table(run.abstract.params))
 

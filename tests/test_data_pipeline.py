@@ -84,6 +84,15 @@ def test_each_epoch_holds_each_record_once_in_a_new_order_with_new_augmentation(
     assert all(labels[int(i)] == int(label) for i, label in zip(stream["index"], stream["label"], strict=True))
 
 
+def test_a_batch_read_alone_is_that_of_the_stream(photographs):
+    arguments = dict(transform=augment.classification_train(16), batch_size=6, seed=1, process_index=1, process_count=2)
+    split = pipeline.open_split(photographs, "train")
+    stream = pipeline.train_batches(split, start=2, threads=1, **arguments)
+    for number in (2, 3):
+        for key, values in next(stream).items():
+            np.testing.assert_array_equal(pipeline.train_batch(split, number, **arguments)[key], values)
+
+
 def test_positions_can_be_taken_up_at_once(photographs):
     split = pipeline.open_split(photographs, "train")
     options = {"transform": augment.classification_train(12), "batch_size": 6, "seed": 1, "threads": 2}

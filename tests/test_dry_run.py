@@ -13,6 +13,7 @@ import tiny
 from jax.sharding import PartitionSpec
 
 from genseg import chips, dry_run, flops, hlo, inputs, nets, partition, report, train, tree
+from genseg.data import pipeline
 from genseg.errors import UserError
 
 # A loop of 4 holds the all-reduce; layouts, tuples and started operations are written as the TPU compiler writes them.
@@ -143,12 +144,25 @@ def mebibytes(line_start: str, text: str) -> float:
     return float(line.split()[-2].replace(",", ""))
 
 
-def test_describes_and_writes_nothing(tmp_path):
+def test_describes_and_writes_nothing(tmp_path, monkeypatch):
     config = tiny.pretrain(tmp_path / "data")
     config.ema.decay, config.mesh.fsdp = 0.9, 4
+    config.train.steps, config.train.epochs, config.train.accumulation = 0, 2.0, 1
+    config.optim.scaling, config.optim.scaling_batch, config.optim.learning_rate = "linear", 16, 4e-3
+    config.eval.every = 5
+    decoded = []
+    decode = pipeline.Split.decode
+    monkeypatch.setattr(pipeline.Split, "decode", lambda split, index: decoded.append(index) or decode(split, index))
     text = dry_run.dry_run(config.lock(), str(tmp_path / "dry"))
     assert not (tmp_path / "dry").exists()
-    assert "backbone/stem" in text and "all-gather" in text and "warmup_steps: 1" in text  # the resolved config
+    assert len(decoded) == config.train.batch_size == 8 and "read: one batch, 8 images" in text
+    # 48 images: 6 steps an epoch; rates for 16 halved.
+    assert "plan: 12 steps of 8 images, 6.00 steps an epoch, 2.00 epochs; the first 1 steps are warm-up" in text
+    assert (
+        "rising to 0.002 over 1 steps" in text and "given for batches of 16, x 0.5 for 8 by the rule 'linear'" in text
+    )
+    assert "evaluations: every 5 steps and at the end, 3 in all, on val, 20 images" in text
+    assert "backbone/stem" in text and "all-gather" in text and "train.warmup_steps=1" in text  # the resolved config
     run = train.setup(config, str(tmp_path))
     held = sum(shards.size * 4 // (4 if "fsdp" in s.spec else 1) for shards, s in state_and_sharding(run))
     assert mebibytes("parameters ", text) == pytest.approx(held / 2**20, abs=0.05)

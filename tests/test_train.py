@@ -172,6 +172,8 @@ def test_plan_arithmetic(data_dir):
     config.train.batch_size = 4096
     made = train.plan(config, 1_281_167, 8)
     assert (made.steps, made.warmup_steps) == (93_835, 6_255)
+    config.train.epochs, config.train.batch_size, config.train.warmup_epochs = 49.0, 49, 0.0
+    assert train.plan(config, 1, 7).steps == 1  # 49 x (1 / 49) is less than 1
     config.train.steps = 5
     with pytest.raises(UserError, match="config.train.epochs or config.train.steps"):
         train.plan(config, 100, 1)

@@ -136,21 +136,48 @@ def train_batches(
       index int64 [b/P] (place of the record in the split).
     Raises: UserError if batch_size is not a positive multiple of process_count, or if decoding fails.
     """
+    batches = _train_batches(split, transform, batch_size, seed, process_index, process_count, skip_corrupt)
+    return _read(batches[start:], threads, workers)
+
+
+def train_batch(
+    split: Split,
+    number: int,
+    *,
+    transform: Transform,
+    batch_size: int,
+    seed: int,
+    process_index: int = 0,
+    process_count: int = 1,
+    skip_corrupt: int = 0,
+) -> dict:
+    """Global batch `number` of `train_batches`, alone: nothing else is read."""
+    return _train_batches(split, transform, batch_size, seed, process_index, process_count, skip_corrupt)[number]
+
+
+def _train_batches(
+    split: Split,
+    transform: Transform,
+    batch_size: int,
+    seed: int,
+    process_index: int,
+    process_count: int,
+    skip_corrupt: int,
+) -> grain.MapDataset:
     rows = _rows(batch_size, process_count)
 
     def load(index: int, rng: np.random.Generator) -> dict:
         record = _decode(split, index, skip_corrupt)
         return _example(record, transform(record, rng))
 
-    dataset = (
+    return (
         grain.MapDataset.range(len(split))
         .seed(seed)
         .shuffle()
         .repeat(_ENDLESS // len(split))
         .random_map(load)
-        .batch(rows, batch_fn=_stack)[process_index::process_count][start:]
+        .batch(rows, batch_fn=_stack)[process_index::process_count]
     )
-    return _read(dataset, threads, workers)
 
 
 def eval_batches(
