@@ -16,13 +16,12 @@ import pytest
 import tiny
 from test_data_imagenet import REPAIRED, VALIDATION, _tfds_copy
 
-from genseg import inputs, mixing, optim, tasks, train, tree
+from genseg import csp, inputs, mixing, nets, optim, tasks, train, transfer, tree
 from genseg import state as states
 from genseg.config import section
 from genseg.data import randaugment
 from genseg.data.imagenet import COUNTS, ImageNet2012
 from genseg.errors import UserError
-from genseg.nets import classifier
 from genseg.nets.functional import Net
 
 CONVNEXT = ("convnext_tiny", "convnext_small", "convnext_base")
@@ -149,7 +148,7 @@ def test_averages_have_a_constant_decay_from_the_first_step_on():
 def test_weight_decay_groups(backbone):
     """FB optim_factory.get_parameter_groups and MS optimizer.set_weight_decay: nothing with one axis, no bias, no table."""
     c = tiny.load("pretrain", backbone)
-    net = classifier(backbone, channels=4, classes=1000, drop_path=0.0)
+    net = nets.classifier(backbone, channels=4, classes=1000, drop_path=0.0)
     params, _ = jax.eval_shape(net.init, jax.random.key(0))
     for path, leaf in tree.items(params):
         expected = leaf.ndim > 1 and not path.endswith("relative_position_bias_table")
@@ -274,6 +273,38 @@ def test_one_stem_for_several_counts_sees_scaled_channels_and_zeros(seen):
     for row, count in zip(plain[:, 0, 0], n, strict=True):
         places = np.abs(row[:count, None] / math.sqrt(5 / count) - NORMALISED).min(1)
         np.testing.assert_allclose(places, 0, atol=1e-5)
+
+
+@pytest.mark.parametrize("bands", [3, 4, 5, 7])
+def test_fine_tuning_from_one_stem_sees_what_training_saw(folder, monkeypatch, bands):
+    """Up to n_max the sliced stem answers as the wide one did with the other places zero; beyond, the weights repeat."""
+    monkeypatch.setitem(nets.BACKBONES, "convnext_micro", tiny.narrow)
+    task = tasks.build(shrunk(folder, "channels=(3,4,5)").lock(), inputs.open_inputs(shrunk(folder)).card)
+    wide, _ = task.net.init(jax.random.key(0))
+    fresh, _ = nets.classifier("convnext_micro", channels=bands, classes=9, drop_path=0.0).init(jax.random.key(1))
+    adopted, summary = transfer.adopt_backbone(fresh, wide, rule="universal", key=jax.random.key(2), origin="here")
+    assert summary.missing and all(path.startswith("head/") for path in summary.missing)
+    assert summary.inflated == (() if bands == 5 else ("backbone/stem/conv/kernel",))
+    kernel = adopted["backbone"]["stem"]["conv"]["kernel"]
+    if bands > 5:
+        for band in range(bands):
+            np.testing.assert_allclose(
+                kernel[:, :, band], wide["backbone"]["stem"]["conv"]["kernel"][:, :, band % 5] * 5 / bands, rtol=1e-6
+            )
+        return
+
+    def stem(params, pixels):
+        weights = params["backbone"]["stem"]["conv"]
+        patches = jax.lax.conv_general_dilated(
+            pixels, weights["kernel"], (4, 4), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"), precision="highest"
+        )
+        return patches + weights["bias"]
+
+    image = jax.random.normal(jax.random.key(3), (2, 32, 32, 3))
+    order = csp.draw_orders(jax.random.key(4), 2, 3, bands, fill="random", per="image")
+    trained = stem(wide, task.in_order(image, order))
+    np.testing.assert_allclose(stem(adopted, csp.apply_order(image, order)), trained, rtol=1e-4, atol=1e-5)
+    assert float(jnp.abs(trained).max()) > 0.1
 
 
 def test_im_rgb_sees_red_green_and_blue_in_place(seen):
