@@ -3,6 +3,9 @@
 import importlib.util
 import io
 import json
+import runpy
+import shutil
+import sys
 import tarfile
 from pathlib import Path
 
@@ -249,6 +252,17 @@ def test_an_existing_tfds_copy_is_linked_and_read(tfds_copy, tmp_path, which):
     assert ImageNet2012().prepare(tmp_path / "data") == folder
 
 
+def test_the_newest_version_of_a_tfds_copy_is_taken(tfds_copy, tmp_path):
+    """5.0.0 stays readable beside 5.1.0; numbers are compared, not letters."""
+    for version in ("5.0.0", "5.10.0"):
+        shutil.copytree(tfds_copy, tfds_copy.parent / version)
+    assert imagenet._tfds_folder(tmp_path / "tfds").name == "5.10.0"
+    shutil.rmtree(tfds_copy)
+    shutil.rmtree(tfds_copy.parent / "5.10.0")
+    folder = ImageNet2012(source=str(tmp_path / "tfds"), partial=True).prepare(tmp_path / "data")
+    assert len(_contents(folder, "train")) == 3
+
+
 def test_a_tfds_copy_that_has_moved_is_found_again(tfds_copy, tmp_path):
     folder = ImageNet2012(source=str(tfds_copy), partial=True).prepare(tmp_path / "data")
     moved = tmp_path / "elsewhere"
@@ -416,6 +430,16 @@ def test_batches_of_the_published_transform(tfds_copy, tmp_path):
     got = transform(record, np.random.default_rng(5))
     np.testing.assert_array_equal(got["image"], expected)
     assert got["label"] == record["label"]
+
+
+def test_the_benchmark_of_the_input_path_runs(monkeypatch, capsys):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)  # the peers, if they are installed
+    monkeypatch.setattr(sys, "argv", ["input_pipeline.py", "--limit", "2", "--repetitions", "1"])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(Path(__file__).parents[1] / "benchmarks" / "input_pipeline.py"), run_name="__main__")
+    assert end.value.code == 0
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("genseg")]
+    assert len(rows) == 5 and sum("RandAugment" in row for row in rows) == 2
 
 
 # ---- TFDS's own builder ----------------------------------------------------------------------------------------------
