@@ -186,8 +186,9 @@ def log_step(step: int, steps: int, values: Mapping[str, float]) -> None:
 
 
 def score_line(scores: Mapping[str, float]) -> str:
-    """{"miou": 0.5} -> 'miou 50.00'; scores in percent, as papers print them."""
-    return " | ".join(f"{name} {100 * value:.2f}" for name, value in scores.items())
+    """{"miou": 0.5} -> 'miou 50.00'; scores in percent, as papers print them. Where there is one for each of several
+    channel counts (top1_n3, ...), their mean stands for them."""
+    return " | ".join(f"{name} {100 * value:.2f}" for name, value in scores.items() if not re.search(r"_n\d+$", name))
 
 
 def class_rows(card: DatasetCard, scores: SegmentationScores, confusion: np.ndarray) -> list[list[str]]:

@@ -177,7 +177,7 @@ def test_train_evaluate_kill_and_resume(files, data_dir, tmp_path, arguments, sh
     rows = json.loads((whole / "robustness.json").read_text())["rows"]
     kinds, counts = (("raw", "ema"), (4,)) if arguments.startswith("convnext") else (("raw",), (3, 4, 5))
     assert [(r["weights"], r["order"], r["channels"]) for r in rows] == [
-        (kind, order, n) for kind in kinds for order in tasks.ORDERS for n in counts
+        (kind, order, n) for kind in kinds for n in counts for order in tasks.ORDERS
     ]
     for row in rows:
         images = np.array(row["scores"]["top5"]) * VALIDATION  # every image once: whole numbers

@@ -63,7 +63,7 @@ def test_pretraining_checkpoint(data_dir, tmp_path, channels, caplog):
     assert "top1 - fixed" in caplog.text
     counts = (4,) if channels == "4" else (3, 5)
     assert [(r.weights, r.order, r.channels) for r in rows] == [
-        (w, o, n) for w in ("raw", "ema") for o in tasks.ORDERS for n in counts
+        (w, o, n) for w in ("raw", "ema") for n in counts for o in tasks.ORDERS
     ]
     raw = {(r.order, r.channels): r.scores["top1"] for r in rows if r.weights == "raw"}
     assert all(len(raw["permuted", n]) == 3 and len(raw["fixed", n]) == 1 for n in counts)
