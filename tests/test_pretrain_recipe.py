@@ -14,9 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
+from PIL import Image
+from test_data_augment import torchvision_eval
 from test_data_imagenet import REPAIRED, VALIDATION, _tfds_copy
 
-from genseg import csp, inputs, mixing, nets, optim, tasks, train, transfer, tree
+from genseg import checkpoints, csp, inputs, mixing, nets, optim, tasks, train, transfer, tree
 from genseg import state as states
 from genseg.config import section
 from genseg.data import randaugment
@@ -155,6 +157,29 @@ def test_weight_decay_groups(backbone):
         assert optim.decays(path, c.optim.no_decay) == expected, path
 
 
+@pytest.mark.parametrize("backbone", DROP_PATH)
+def test_the_config_reaches_the_network_and_the_task(backbone, folder, monkeypatch):
+    """And the network is the published one: nothing but its size departs from the defaults, which are the published
+    initialisation and layer scale (tests/nets/test_networks.py)."""
+    asked = {}
+    monkeypatch.setattr(tasks, "classifier", lambda name, **options: asked.update(options, name=name))
+    c = tiny.load("pretrain", backbone)
+    c.data.data_dir, c.data.short_side, c.data.partial = str(folder), 0, True
+    data = inputs.open_inputs(c)
+    task = tasks.build(c.lock(), data.card)
+    assert asked == dict(
+        name=backbone, channels=4, classes=1000, drop_path=DROP_PATH[backbone], dtype="bfloat16", remat=False,
+        head_init_scale=1.0,
+    )  # fmt: skip
+    assert nets.BACKBONES[backbone].keywords.keys() <= {"depths", "dims", "embed", "heads"}
+    assert task.mixing == mixing.Mixing(0.8, 1.0, 1.0, 0.5, 128) and task.smoothing == 0.1
+    assert task.erasing == mixing.Erasing(0.25, 0.02, 1 / 3, 0.3, 10)
+    assert (task.counts, task.objective, task.fill, task.per) == ((4,), "csp", "random", "image")
+    record = data.eval_split.decode(0)
+    want = torchvision_eval(Image.fromarray(record["image"]), 224, 0.875)  # FB datasets.py; MS data/build.py
+    np.testing.assert_array_equal(data.eval_transform(record, None)["image"], want)
+
+
 @pytest.mark.parametrize(("channels", "stem"), [("3", 3), ("4", 4), ("5", 5), ("(3,4,5)", 5)])
 def test_channels_of_the_four_targets(channels, stem, folder):
     c = tiny.load("pretrain", f"convnext_tiny,channels={channels}")
@@ -208,7 +233,13 @@ def test_two_steps_evaluation_and_resume(folder, tmp_path, arguments):
     assert all(0 <= value <= 1 for value in result["scores"].values())
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert np.isfinite([line["train/loss"] for line in lines if "train/loss" in line]).all()
-    if "(3,4,5)" in arguments:
+    if "(3,4,5)" in arguments:  # ConvNeXt's recipe
+        # The bias of the logits starts at 0 and the first step's rate is 0: what the averages hold is (1 - decay) of it.
+        raw, ema = (
+            checkpoints.load_weights(str(tmp_path), ema=e).params["head"]["linear"]["bias"] for e in (False, True)
+        )
+        np.testing.assert_allclose(ema, (1 - 0.9999) * raw, rtol=1e-3)
+        assert np.abs(raw).max() > 1e-3
         each = [result["scores"][f"top1_permuted_n{n}"] for n in (3, 4, 5)]
         assert result["scores"]["top1_permuted"] == pytest.approx(np.mean(each))
     assert train.train(c, str(tmp_path))["scores"] == result["scores"]  # found finished, evaluated again

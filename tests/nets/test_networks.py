@@ -133,11 +133,12 @@ def test_bfloat16_computes_in_bfloat16_and_answers_in_float32(tiny):
     assert out["logits"].dtype == jnp.float32 and {x.dtype for x in jax.tree.leaves(shapes)} == {jnp.dtype("float32")}
 
 
-def test_drop_path_rises_linearly_over_all_blocks():
+@pytest.mark.parametrize("kind", TINY)
+def test_drop_path_rises_linearly_over_all_blocks(kind):
     from flax import nnx
 
     module = nnx.eval_shape(
-        lambda: TINY["convnext"](channels=3, drop_path=0.4, dtype=jnp.float32, remat=False, rngs=nnx.Rngs(0))
+        lambda: TINY[kind](channels=3, drop_path=0.4, dtype=jnp.float32, remat=False, rngs=nnx.Rngs(0))
     )
     rates = [block.drop_path for stage in module.stages for block in stage.blocks]
     np.testing.assert_allclose(rates, [0.0, 0.1, 0.2, 0.3, 0.4])
