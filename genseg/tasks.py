@@ -81,6 +81,8 @@ class Pretrain:
             raise UserError(f"config.eval.orders has unknown {sorted(unknown)}; known are {ORDERS}")
         if "fixed" not in self.orders:
             raise UserError("config.eval.orders must contain 'fixed', the order of the score")
+        if self.permutations < 1:
+            raise UserError(f"config.eval.permutations is {self.permutations}; it must be at least 1")
 
     @property
     def score(self) -> str:

@@ -198,6 +198,10 @@ def test_im_rgb_and_impossible_choices(folder):
         tasks.build(shrunk(folder, "objective=rgb"), card)
     with pytest.raises(UserError, match=r"config.csp.channels is \(4, 4\)"):
         tasks.build(shrunk(folder, "channels=(4,4)"), card)
+    none = shrunk(folder)
+    none.eval.permutations = 0
+    with pytest.raises(UserError, match=r"config\.eval\.permutations is 0; it must be at least 1"):
+        tasks.build(none, card)
     with pytest.raises(UserError, match="no published recipe for 'convnext_micro'"):
         tiny.load("pretrain", "convnext_micro")
 
