@@ -48,7 +48,19 @@ def dry_run(config: ConfigDict, workdir: str) -> str:
     batch = run.data.first_batch()
     shapes = inputs.batch_shapes(config, run.card)
     compiled = compile_step(run, shapes)
-    return "\n\n".join([*describe(run, shapes), read_line(batch), *describe_compiled(run, compiled)])
+    sections = [*describe(run, shapes), read_line(batch), *describe_compiled(run, compiled)]
+    return "\n\n".join([at_hand(run.mesh.devices.ravel()[0], run.mesh.size), *sections])
+
+
+def at_hand(device: jax.Device, count: int) -> str:
+    """What the step was compiled for, and what that says of other devices."""
+    line = f"COMPILED FOR the devices at hand: {count} x {device.device_kind}"
+    if device.platform != "cpu":
+        return line
+    return (
+        f"{line}\nTheir memory is not that of an accelerator: on a CPU depthwise convolutions take other forms, which hold "
+        "more. --topology=v5e:16x16 compiles for a TPU slice, without one."
+    )
 
 
 def read_line(batch: dict[str, np.ndarray]) -> str:

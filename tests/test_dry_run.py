@@ -162,6 +162,7 @@ def test_describes_and_writes_nothing(tmp_path, monkeypatch):
         "rising to 0.002 over 1 steps" in text and "given for batches of 16, x 0.5 for 8 by the rule 'linear'" in text
     )
     assert "evaluations: every 5 steps and at the end, 3 in all, on val, 20 images" in text
+    assert text.startswith("COMPILED FOR the devices at hand: 8 x cpu\n") and "--topology=v5e:16x16" in text
     assert "backbone/stem" in text and "all-gather" in text and "train.warmup_steps=1" in text  # the resolved config
     run = train.setup(config, str(tmp_path))
     held = sum(shards.size * 4 // (4 if "fsdp" in s.spec else 1) for shards, s in state_and_sharding(run))
