@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
+from genseg.errors import UserError
+
 
 @dataclass(frozen=True)
 class Mixing:
@@ -28,6 +30,12 @@ class Mixing:
     switch_prob: float = 0.5
     group: int = 128
 
+    def __post_init__(self):
+        if min(self.mixup, self.cutmix) < 0 or not all(0 <= p <= 1 for p in (self.prob, self.switch_prob)):
+            raise UserError(f"config.mixing: {self}; mixup and cutmix are at least 0, prob and switch_prob 0 to 1")
+        if self.group < 2 or self.group % 2:
+            raise UserError(f"config.mixing.group is {self.group}; pairs of images share a draw: give an even number")
+
     @property
     def on(self) -> bool:
         return self.prob > 0 and (self.mixup > 0 or self.cutmix > 0)
@@ -42,6 +50,15 @@ class Erasing:
     max_area: float = 1 / 3
     min_aspect: float = 0.3
     tries: int = 10
+
+    def __post_init__(self):
+        if not (
+            0 <= self.prob <= 1 and 0 < self.min_area <= self.max_area <= 1 and 0 < self.min_aspect <= 1 <= self.tries
+        ):
+            raise UserError(
+                f"config.erasing: {self}; prob is 0 to 1, 0 < min_area <= max_area <= 1, min_aspect above 0 and up to 1, "
+                "tries at least 1"
+            )
 
 
 @jax.named_scope("mixing")

@@ -81,6 +81,8 @@ class Pretrain:
             raise UserError(f"config.eval.orders has unknown {sorted(unknown)}; known are {ORDERS}")
         if "fixed" not in self.orders:
             raise UserError("config.eval.orders must contain 'fixed', the order of the score")
+        if not 0 <= self.smoothing < 1:
+            raise UserError(f"config.loss.smoothing is {self.smoothing}; it is at least 0 and below 1")
         if self.permutations < 1:
             raise UserError(f"config.eval.permutations is {self.permutations}; it must be at least 1")
 

@@ -330,6 +330,12 @@ def test_bicubic_of_any_bands_is_pillows_band_by_band(bands, dtype):
         np.testing.assert_allclose(out[..., band], want, atol=0.5 if dtype == "uint16" else 0)
 
 
-def test_unknown_interpolation_is_named():
+def test_unknown_interpolation_and_bad_ranges_are_named():
     with pytest.raises(UserError, match="'nearest': choose one of area"):
         augment.classification_train(32, interpolation="nearest")
+    with pytest.raises(UserError, match="The scale of random crops is 0.9 to 0.2"):
+        augment.classification_train(32, scale=(0.9, 0.2))
+    with pytest.raises(UserError, match="The ratio of random crops is 0 to 1"):
+        augment.classification_train(32, ratio=(0, 1))
+    with pytest.raises(UserError, match="share of the shorter side is 1.2"):
+        augment.classification_eval(32, crop_share=1.2)

@@ -198,10 +198,18 @@ def test_im_rgb_and_impossible_choices(folder):
         tasks.build(shrunk(folder, "objective=rgb"), card)
     with pytest.raises(UserError, match=r"config.csp.channels is \(4, 4\)"):
         tasks.build(shrunk(folder, "channels=(4,4)"), card)
-    none = shrunk(folder)
-    none.eval.permutations = 0
-    with pytest.raises(UserError, match=r"config\.eval\.permutations is 0; it must be at least 1"):
-        tasks.build(none, card)
+    for key, value, message in (
+        ("eval.permutations", 0, r"config\.eval\.permutations is 0; it must be at least 1"),
+        ("loss.smoothing", 1.0, r"config\.loss\.smoothing is 1\.0"),
+        ("mixing.group", 3, r"config\.mixing\.group is 3; .*an even number"),
+        ("mixing.switch_prob", 1.5, r"config\.mixing: .*prob and switch_prob 0 to 1"),
+        ("erasing.max_area", 0.01, r"config\.erasing: .*min_area <= max_area"),
+        ("erasing.tries", 0, r"config\.erasing: .*tries at least 1"),
+    ):
+        wrong = shrunk(folder)
+        wrong.update_from_flattened_dict({key: value})
+        with pytest.raises(UserError, match=message):
+            tasks.build(wrong.lock(), card)
     with pytest.raises(UserError, match="no published recipe for 'convnext_micro'"):
         tiny.load("pretrain", "convnext_micro")
 

@@ -281,8 +281,13 @@ def classification_train(
     vertical_flip: float = 0.0,
     interpolation: str = "area",
 ) -> Transform:
-    """Random resized crop to [size size c] and flips. Raises: UserError for an unknown interpolation."""
+    """Random resized crop to [size size c] and flips. Raises: UserError for an unknown interpolation or a bad range."""
     _check_interpolation(interpolation)
+    for name, (low, high) in (("scale", scale), ("ratio", ratio)):
+        if not 0 < low <= high:
+            raise UserError(
+                f"The {name} of random crops is {low} to {high}: give two numbers above 0, the smaller first."
+            )
 
     def transform(record: dict, rng: np.random.Generator) -> dict:
         image = random_resized_crop(record["image"], rng, size, scale, ratio, interpolation)
@@ -300,9 +305,11 @@ def _check_interpolation(interpolation: str) -> None:
 def classification_eval(size: int, *, crop_share: float = 0.875, interpolation: str = "area") -> Transform:
     """Shorter side to size / crop_share, then the central [size size c]. crop_share = 1 keeps all of a square image.
 
-    Raises: UserError for an unknown interpolation.
+    Raises: UserError for an unknown interpolation or a share out of range.
     """
     _check_interpolation(interpolation)
+    if not 0 < crop_share <= 1:
+        raise UserError(f"The central crop's share of the shorter side is {crop_share}: it is above 0 and at most 1.")
 
     def transform(record: dict, rng: np.random.Generator | None) -> dict:
         return {"image": centre_crop(record["image"], size, crop_share, interpolation), "label": record["label"]}
