@@ -83,7 +83,7 @@ def describe_rates(settings: OptimSettings, batch_size: int, steps: int, warmup_
     if settings.scaling == "none":
         rule = f"as given, whatever the batch (rule 'none'; here {batch_size})"
     else:
-        factor = used.learning_rate / settings.learning_rate
+        factor = (batch_size / settings.scaling_batch) ** SCALING_POWERS[settings.scaling]
         rule = f"given for batches of {settings.scaling_batch}, x {factor:.4g} for {batch_size} by the rule '{settings.scaling}'"
     return (
         f"{start}{used.learning_rate:.4g}{rise}, then {settings.schedule} to {used.min_learning_rate:.4g} at step {steps:,}; "

@@ -47,6 +47,19 @@ def test_learning_rates_follow_the_batch_only_by_the_named_rule(rule, factor):
     assert optim.scaled(given, 256).learning_rate == 4e-3
 
 
+def test_rates_are_said_in_a_line():
+    assert optim.describe_rates(BASE, 64, 3000, 0) == (
+        "0.004, then cosine to 1e-06 at step 3,000; as given, whatever the batch (rule 'none'; here 64)"
+    )
+    swin = settings(
+        scaling="linear", scaling_batch=512, learning_rate=5e-4, min_learning_rate=5e-6, warmup_learning_rate=5e-7
+    )
+    assert optim.describe_rates(swin, 1024, 375_341, 25_022) == (
+        "1e-06 rising to 0.001 over 25,022 steps, then cosine to 1e-05 at step 375,341; given for batches of 512, x 2 for "
+        "1024 by the rule 'linear'"
+    )
+
+
 def test_layer_factors_of_convnext_tiny_as_published():
     # ConvNeXt semantic_segmentation, layer decay 0.9, stage-wise, num_layers 6.
     factor = {
