@@ -94,7 +94,7 @@ def _draw(key: jax.Array, height: int, width: int, settings: Mixing) -> tuple[ja
     cutmix_share = jax.random.beta(cutmix_key, settings.cutmix, settings.cutmix) if settings.cutmix > 0 else 1.0
 
     # CutMix: a box of relative area 1 - share around a uniform centre, clipped to the image; share corrected to it. Sides
-    # are even, as in the timm that the recipes were trained with (0.3, 0.4); since 1.0 it keeps odd ones.
+    # are even, as in the timm that the recipes were trained with (0.3.2, 0.4.12); timm 1.0.31 keeps odd ones.
     side = jnp.sqrt(1 - cutmix_share)
     box_h, box_w = (height * side).astype(jnp.int32), (width * side).astype(jnp.int32)
     y, x = jax.random.randint(y_key, (), 0, height), jax.random.randint(x_key, (), 0, width)

@@ -180,15 +180,23 @@ def log_step(step: int, steps: int, values: Mapping[str, float]) -> None:
     """One line: step, loss, learning rate, speed, ETA."""
     logger.info(
         "step %d/%d | loss %.4f | lr %.2e | grad %.2f | %.0f img/s | input wait %.0f%% | ETA %s",
-        step, steps, values["loss"], values["learning_rate"], values["grad_norm"], values["images_per_second"],
-        100 * values["input_wait"], duration(values["eta_seconds"]),
+        step,
+        steps,
+        values["loss"],
+        values["learning_rate"],
+        values["grad_norm"],
+        values["images_per_second"],
+        100 * values["input_wait"],
+        duration(values["eta_seconds"]),
     )
 
 
 def score_line(scores: Mapping[str, float]) -> str:
     """{"miou": 0.5} -> 'miou 50.00'; scores in percent, as papers print them. Where there is one for each of several
     channel counts (top1_n3, ...), their mean stands for them."""
-    return " | ".join(f"{name} {100 * value:.2f}" for name, value in scores.items() if not re.search(r"_n\d+$", name))
+    return " | ".join(
+        f"{name} {100 * value:.2f}" for name, value in scores.items() if not re.search(r"top\d\w*_n\d+$", name)
+    )
 
 
 def class_rows(card: DatasetCard, scores: SegmentationScores, confusion: np.ndarray) -> list[list[str]]:
@@ -326,9 +334,12 @@ def sample_panel(
         titles = [name for name, _ in panels]
         height = round(width * image.shape[0] / image.shape[1])
         tiles = [
-            np.asarray(Image.fromarray(p).resize(
-                (width, height), Image.Resampling.NEAREST if n in ("truth", "prediction") else Image.Resampling.BILINEAR
-            ))
+            np.asarray(
+                Image.fromarray(p).resize(
+                    (width, height),
+                    Image.Resampling.NEAREST if n in ("truth", "prediction") else Image.Resampling.BILINEAR,
+                )
+            )
             for n, p in panels
         ]
         rows.append(np.concatenate([np.pad(t, ((0, 4), (0, 4), (0, 0)), constant_values=255) for t in tiles], axis=1))

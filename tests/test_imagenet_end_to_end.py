@@ -100,15 +100,8 @@ def data_dir(files, tmp_path_factory):
     train, validation = files
     (root / "archives" / "ILSVRC2012_img_train.tar").write_bytes(_train_tar(train))
     (root / "archives" / "ILSVRC2012_img_val.tar").write_bytes(_tar(validation))
-    prepare = [
-        "genseg.data.prepare",
-        "imagenet2012",
-        "--source",
-        root / "archives",
-        "--data_dir",
-        root / "data",
-        "--partial",
-    ]
+    folders = ["--source", root / "archives", "--data_dir", root / "data"]
+    prepare = ["genseg.data.prepare", "imagenet2012", *folders, "--partial"]
     assert f"train {len(train)}, validation {VALIDATION}" in _finish(*prepare)
     assert f"imagenet2012_{SHORT_SIDE}q90" in _finish(*prepare, "--short_side", SHORT_SIDE)
     assert len(list((root / "data").iterdir())) == 2
