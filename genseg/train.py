@@ -121,8 +121,11 @@ def make_train_step(
         norm = optax.global_norm(grads)
         metrics = metrics.merge(
             report.StepMetrics.single_from_model_output(
-                loss=value, grad_norm=norm, learning_rate=schedule(state.step),
-                finite=jnp.isfinite(value) & jnp.isfinite(norm), step=state.step + 1,
+                loss=value,
+                grad_norm=norm,
+                learning_rate=schedule(state.step),
+                finite=jnp.isfinite(value) & jnp.isfinite(norm),
+                step=state.step + 1,
             )  # fmt: skip
         )
         return states.TrainState(state.step + 1, params, stats, opt, ema), metrics
@@ -204,9 +207,7 @@ def setup(config: ConfigDict, workdir: str) -> Setup:
 def initial_state(run: Setup) -> states.TrainState:
     """The state before step 1: from scratch, or with the backbone of `config.init.checkpoint`."""
     key, stem_key = jax.random.split(jax.random.key(run.config.seed))
-    params, stats = jax.jit(
-        run.task.net.init, out_shardings=(run.sharding.params, run.sharding.stats)
-    )(key)
+    params, stats = jax.jit(run.task.net.init, out_shardings=(run.sharding.params, run.sharding.stats))(key)
     if run.config.init.checkpoint:
         init = run.config.init
         weights = checkpoints.load_weights(init.checkpoint, ema=init.ema, best=init.best, only="backbone/")
@@ -260,9 +261,7 @@ def start(run: Setup, saved: checkpoints.Checkpoints) -> tuple[states.TrainState
     if step is None:
         return initial_state(run), 0
     check_same_run(run, saved.meta(step))
-    abstract = jax.tree.map(
-        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), run.abstract, run.sharding
-    )
+    abstract = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), run.abstract, run.sharding)
     restored = saved.restore(abstract, step)
     logger.info("start: resumed from this workdir's checkpoint at step %d", step)
     return restored.state, restored.batches
@@ -390,7 +389,9 @@ def loop(
             progress.restart(step)
         if last:
             saved.wait()
-            raise TryAgain(f"told to end; the last checkpoint is of step {saved.latest()}, the same command goes on there")
+            raise TryAgain(
+                f"told to end; the last checkpoint is of step {saved.latest()}, the same command goes on there"
+            )
     return scores
 
 

@@ -50,7 +50,8 @@ def test_finished_run_is_evaluated_again_not_trained_again(pretrained, data_dir)
 
 
 @pytest.mark.parametrize(
-    ("origin", "rule", "matched", "inflated"), [("csp", "exact", 106, 0), ("rgb", "repeat", 105, 1), ("", "exact", 0, 0)]
+    ("origin", "rule", "matched", "inflated"),
+    [("csp", "exact", 106, 0), ("rgb", "repeat", 105, 1), ("", "exact", 0, 0)],
 )
 def test_fine_tuning_from_csp_rgb_and_scratch(pretrained, data_dir, tmp_path, caplog, origin, rule, matched, inflated):
     config = tiny.segment(data_dir)
@@ -186,7 +187,9 @@ def test_non_finite_loss_stops_names_the_step_and_keeps_the_last_checkpoint(data
     config = tiny.pretrain(data_dir)
     config.train.steps, config.checkpoint.every = 6, 2
     config.optim.learning_rate = 1e30
-    with pytest.raises(UserError, match=r"not finite at step \d.*lower config.optim.learning_rate.*records \[") as error:
+    with pytest.raises(
+        UserError, match=r"not finite at step \d.*lower config.optim.learning_rate.*records \["
+    ) as error:
         train.train(config.lock(), str(tmp_path))
     assert str(tmp_path) in str(error.value)
     for saved in (tmp_path / "checkpoints").iterdir():

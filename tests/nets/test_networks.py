@@ -193,7 +193,9 @@ def test_head_init_scale():
         nets.classifier("convnext_micro", channels=3, classes=200, drop_path=0.0, head_init_scale=scale)
         for scale in (0.001, 1.0)
     )
-    a, b = (jax.jit(lambda k, n=n: n.init(k)[0]["head"]["linear"]["kernel"])(jax.random.key(0)) for n in (scaled, plain))
+    a, b = (
+        jax.jit(lambda k, n=n: n.init(k)[0]["head"]["linear"]["kernel"])(jax.random.key(0)) for n in (scaled, plain)
+    )
     np.testing.assert_allclose(a, 0.001 * b, rtol=1e-5)
 
 
