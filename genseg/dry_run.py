@@ -41,10 +41,10 @@ class Compiled:
         return self.arguments + self.temporaries + self.code + self.extra_outputs
 
 
-def dry_run(config: ConfigDict, workdir: str) -> str:
+def dry_run(config: ConfigDict) -> str:
     """Compiles the step for the devices at hand and describes it. Reads one batch, trains nothing, and writes nothing
     but the prepared data where `config.data.source` names raw files that have not been prepared yet."""
-    run = train.setup(config, workdir)
+    run = train.setup(config, workdir="")
     batch = run.data.first_batch()
     shapes = inputs.batch_shapes(config, run.card)
     compiled = compile_step(run, shapes)

@@ -40,7 +40,7 @@ def main(argv: list[str]) -> None:
 
         print(dry_run.dry_run_for(CONFIG.value, TOPOLOGY.value))
         return
-    if WORKDIR.value is None:
+    if WORKDIR.value is None and MODE.value != "dry_run":
         raise UserError("--workdir is missing; name the folder that checkpoints and metrics go to")
     # Imported late: a mistyped flag is answered at once, not after JAX has started.
     from genseg import dry_run, inputs, partition, robustness, train
@@ -50,7 +50,7 @@ def main(argv: list[str]) -> None:
     if MODE.value != "dry_run":  # which prints it
         logging.getLogger("genseg").info("config:\n%s", listing(CONFIG.value))
     if MODE.value == "dry_run":
-        print(dry_run.dry_run(CONFIG.value, WORKDIR.value))
+        print(dry_run.dry_run(CONFIG.value))
     elif MODE.value == "eval":
         robustness.run(CONFIG.value, WORKDIR.value, checkpoint=CHECKPOINT.value, permutations=PERMUTATIONS.value)
     else:

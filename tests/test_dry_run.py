@@ -4,6 +4,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -153,8 +154,10 @@ def test_describes_and_writes_nothing(tmp_path, monkeypatch):
     decoded = []
     decode = pipeline.Split.decode
     monkeypatch.setattr(pipeline.Split, "decode", lambda split, index: decoded.append(index) or decode(split, index))
-    text = dry_run.dry_run(config.lock(), str(tmp_path / "dry"))
-    assert not (tmp_path / "dry").exists()
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    text = dry_run.dry_run(config.lock())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "here"] and not list(Path().iterdir())
     assert len(decoded) == config.train.batch_size == 8 and "read: one batch, 8 images" in text
     # 48 images: 6 steps an epoch; rates for 16 halved.
     assert "plan: 12 steps of 8 images, 6.00 steps an epoch, 2.00 epochs; the first 1 steps are warm-up" in text
