@@ -183,10 +183,10 @@ def bytes_a_device(state: Any, sharding: Any) -> int:
 
 
 def collective_table(found: Iterable[hlo.Collective]) -> str:
-    """Number and bytes of each kind of collective in one step, as text."""
+    """Number and bytes of each kind of collective in one step, by element type, as text."""
     rows: dict[str, list[int]] = {}
     for one in found:
-        row = rows.setdefault(one.kind, [0, 0])
+        row = rows.setdefault(f"{one.kind} {one.dtype}", [0, 0])
         row[0] += one.times
         row[1] += one.times * one.size
     lines = [f"  {kind:<20} {n:>5} x  {size / 2**20:>12,.3f} MiB" for kind, (n, size) in sorted(rows.items())]

@@ -24,13 +24,15 @@ class Collective:
     """One collective instruction.
 
     kind: all-reduce, all-gather, reduce-scatter, all-to-all or collective-permute; size: bytes of its result on one
-    device; times: how often a run of the program executes it; scope: where in the code it comes from.
+    device; times: how often a run of the program executes it; scope: where in the code it comes from; dtype: of the
+    elements, as XLA writes it ("f32", "bf16"), several joined by "+" where one instruction carries several arrays.
     """
 
     kind: str
     size: int
     times: int
     scope: str
+    dtype: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,10 +49,11 @@ def collectives(text: str) -> list[Collective]:
     found = []
     for times, line, shape, opcode in _executed(text):
         if match := _COLLECTIVE.fullmatch(opcode):
-            sizes = _sizes(shape)
+            arrays = _arrays(shape)
             if match[2] and match[1] != "all-reduce":  # started operations return operands, then results, then flags
-                sizes = sizes[1:2] if match[1] == "collective-permute" else sizes[len(sizes) // 2 :]
-            found.append(Collective(match[1], sum(sizes), times, scope_of(line)[0]))
+                arrays = arrays[1:2] if match[1] == "collective-permute" else arrays[len(arrays) // 2 :]
+            dtype = "+".join(sorted({kind for kind, _ in arrays}))
+            found.append(Collective(match[1], sum(size for _, size in arrays), times, scope_of(line)[0], dtype))
     return found
 
 
@@ -84,11 +87,12 @@ def scope_of(line: str) -> tuple[str, bool]:
 _STRUCTURE = {"while", "body", "cond", "body_pred", "closed_call", "checkpoint", "rematted_computation", "pjit"}
 
 
-def _sizes(shape: str) -> list[int]:
-    """Bytes of each array of an instruction's type."""
+def _arrays(shape: str) -> list[tuple[str, int]]:
+    """(element type, bytes) of each array of an instruction's type."""
     arrays = re.sub(r"\{[^{}]*\}", "", shape)  # layouts
     return [
-        -(-_bits(kind) * math.prod(int(n) for n in dims.split(",") if n) // 8) for kind, dims in _ARRAY.findall(arrays)
+        (kind, -(-_bits(kind) * math.prod(int(n) for n in dims.split(",") if n) // 8))
+        for kind, dims in _ARRAY.findall(arrays)
     ]
 
 

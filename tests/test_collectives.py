@@ -26,12 +26,12 @@ def small(monkeypatch):
     monkeypatch.setattr(partition, "FSDP_FLOOR", FLOOR)
 
 
-def made(task, layout, data_dir, tmp_path):
+def made(task, layout, data_dir, tmp_path, dtype="float32"):
     """(run, its compiled train step, its compiled evaluation step); nothing of the step is left out."""
     config = tiny.pretrain(data_dir) if task == "pretrain" else tiny.segment(data_dir)
     config.mesh.data, config.mesh.fsdp = LAYOUTS[layout]
     config.train.batch_size, config.train.accumulation, config.ema.decay = ROWS, 2, 0.9
-    config.model.drop_path, config.optim.clip_norm = 0.1, 1.0
+    config.model.drop_path, config.model.dtype, config.optim.clip_norm = 0.1, dtype, 1.0
     if task == "pretrain":
         config.mixing.prob, config.mixing.mixup, config.mixing.cutmix, config.mixing.group = 1.0, 0.8, 1.0, 4
         config.erasing.prob = 0.25
@@ -86,6 +86,14 @@ def check(run, compiled, *, training):
 def test_no_images_labels_or_logits_travel(task, layout, data_dir, tmp_path, eight_devices):
     run, step, evaluation = made(task, layout, data_dir, tmp_path)
     check_both(run, step, evaluation)
+
+
+def test_bfloat16_networks_add_up_float32_gradients(data_dir, tmp_path, eight_devices):
+    """All layers that have weights are in a segmenter. On a CPU an all-reduce of bfloat16 is widened just before, and its
+    sum named `promoted`."""
+    text = made("segment", "replicated", data_dir, tmp_path, dtype="bfloat16")[1].as_text()
+    assert "bf16[" in text
+    assert {c.dtype for c in hlo.collectives(text)} <= {"f32", "s32"} and "promoted" not in text
 
 
 def check_both(run, step, evaluation):

@@ -43,11 +43,11 @@ ENTRY %main.2 (p: f32[8,128]) -> f32[8,128] {
 
 
 def test_reads_collectives_and_cycles_of_a_program():
-    found = {(c.kind, c.size, c.times) for c in hlo.collectives(PROGRAM)}
+    found = {(c.kind, c.size, c.times, c.dtype) for c in hlo.collectives(PROGRAM)}
     assert found == {
-        ("all-reduce", 8 * 128 * 2 + 4, 4),
-        ("all-gather", 32 * 128 * 4, 1),
-        ("collective-permute", 7, 1),
+        ("all-reduce", 8 * 128 * 2 + 4, 4, "bf16+f32"),
+        ("all-gather", 32 * 128 * 4, 1, "f32"),
+        ("collective-permute", 7, 1, "pred"),
     }
     assert hlo.cycles(PROGRAM) == [
         hlo.Cycles("csp", False, 1000),
@@ -75,7 +75,7 @@ def test_reads_collectives_of_compiled_programs(eight_devices):
 
 
 def test_communication_time_by_hand():
-    found = [hlo.Collective("all-reduce", 100, 2, ""), hlo.Collective("all-gather", 50, 1, "")]
+    found = [hlo.Collective("all-reduce", 100, 2, "", "f32"), hlo.Collective("all-gather", 50, 1, "", "f32")]
     assert dry_run.communication_seconds(found, 4, 10.0) == pytest.approx((2 * 200 + 50) * 3 / 4 / 10)
     assert dry_run.communication_seconds(found, 1, 10.0) == 0
 
@@ -210,11 +210,12 @@ def test_compiles_for_a_slice_that_is_not_there(tmp_path):
     arguments = [
         f"--config={tiny.ROOT}/configs/demo_pretrain.py", f"--config.data.data_dir={tmp_path}", "--mode=dry_run",
         "--topology=v5e:2x2", "--config.data.train_images=48", "--config.data.val_images=20", "--config.mesh.fsdp=2",
+        "--config.model.dtype=bfloat16",
     ]  # fmt: skip
     command = [sys.executable, "-m", "genseg.main", *arguments]
     text = subprocess.run(command, cwd=tiny.ROOT, env=clean, check=True, text=True, stdout=subprocess.PIPE).stdout
     assert "4 chips on 1 hosts" in text and "predicted step" in text and "stage0/depthwise" in text
-    assert "all-gather" in text and "all-reduce" in text
+    assert "all-gather" in text and "all-reduce f32" in text and "all-reduce bf16" not in text
     count = tree.count(jax.eval_shape(tiny_net().init, jax.random.key(0))[0])
     assert f"{count:,}" in text
 

@@ -48,8 +48,8 @@ class DepthwiseConv(nnx.Module):
 
     @jax.named_scope("depthwise")
     def __call__(self, x: jax.Array) -> jax.Array:
-        y = layers.depthwise_conv(x.astype(self.dtype), self.kernel[...].astype(self.dtype))
-        return y + self.bias[...].astype(self.dtype)
+        y = layers.depthwise_conv(x.astype(self.dtype), self.kernel[...])
+        return y + layers.over(self.bias[...], y)
 
 
 class Mlp(nnx.Module):
@@ -81,7 +81,7 @@ class Block(nnx.Module):
         with jax.named_scope("norm"):
             y = self.norm(y)
         y = self.mlp(y)
-        return x + layers.drop_path(y * self.gamma[...].astype(y.dtype), self.drop_path, key)
+        return x + layers.drop_path(y * layers.over(self.gamma[...], y), self.drop_path, key)
 
 
 class Stage(nnx.Module):

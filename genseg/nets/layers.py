@@ -24,11 +24,123 @@ fan_in_init = nnx.initializers.lecun_normal()
 uniform_init = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
+# Weights are float32 and are rounded to the dtype of the computation where they are used. Left to itself JAX makes their
+# gradient in that dtype and widens it afterwards: on a mesh each device's part of the sum would be rounded to bfloat16,
+# the parts be added up in bfloat16, and only their sum be widened. The rules below ask for the gradient in float32, in
+# which matrix units add up anyway.
+
+
+@jax.custom_vjp
+def _matmul(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return jnp.matmul(x, kernel.astype(x.dtype))
+
+
+def _matmul_backward(residuals, gradient: jax.Array):
+    x, kernel = residuals
+    leading = tuple(range(x.ndim - 1))
+    towards_kernel = lax.dot_general(x, gradient, ((leading, leading), ((), ())), preferred_element_type=jnp.float32)
+    return jnp.matmul(gradient, kernel.astype(x.dtype).T), towards_kernel
+
+
+_matmul.defvjp(lambda x, kernel: (_matmul(x, kernel), (x, kernel)), _matmul_backward)
+
+
+def matmul(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """x [... inputs] times kernel float32 [inputs outputs], in x's dtype; the gradient of the kernel is float32."""
+    return jnp.matmul(x, kernel) if x.dtype == kernel.dtype else _matmul(x, kernel)
+
+
+Padding = tuple[tuple[int, int], tuple[int, int]]
+
+
+def conv(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> jax.Array:
+    """Convolution of x [b h w inputs] with kernel float32 [kh kw inputs outputs], in x's dtype; the gradient of the
+    kernel is float32."""
+    if x.dtype == kernel.dtype:
+        return _convolve(x, kernel, stride, padding)
+    return _rounded_conv(x, kernel, stride, padding)
+
+
+def _convolve(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding, groups: int = 1) -> jax.Array:
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        window_strides=(stride, stride),
+        padding=padding,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=groups,
+    )
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _rounded_conv(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> jax.Array:
+    return _convolve(x, kernel.astype(x.dtype), stride, padding)
+
+
+def _rounded_conv_forward(x, kernel, stride, padding):
+    return _rounded_conv(x, kernel, stride, padding), (x, kernel)
+
+
+def _rounded_conv_backward(stride, padding, residuals, gradient: jax.Array):
+    x, kernel = residuals
+    towards_x = jax.vjp(lambda x: _convolve(x, kernel.astype(x.dtype), stride, padding), x)[1](gradient)
+    return *towards_x, _kernel_gradient(x, gradient, kernel.shape[:2], stride, padding)
+
+
+_rounded_conv.defvjp(_rounded_conv_forward, _rounded_conv_backward)
+
+
+def _kernel_gradient(
+    x: jax.Array, gradient: jax.Array, size: tuple[int, int], stride: int, padding: Padding, groups: int = 1
+) -> jax.Array:
+    """float32 [kh kw inputs/groups outputs], (kh, kw) = `size`: the gradient of `_convolve`'s kernel, from x [b h w inputs]
+    and the gradient of the result [b oh ow outputs].
+
+    It is the convolution of x with that gradient, batch and channels having changed places: tap (u, v) sums over all
+    (b, i, j) what x, padded, holds at (i stride + u, j stride + v), times gradient (i, j).
+    """
+    high = [
+        (out - 1) * stride + taps - length - low
+        for out, taps, length, (low, _) in zip(gradient.shape[1:3], size, x.shape[1:3], padding, strict=True)
+    ]
+    return lax.conv_general_dilated(
+        x,
+        gradient,
+        window_strides=(1, 1),
+        padding=[(low, end) for (low, _), end in zip(padding, high, strict=True)],
+        rhs_dilation=(stride, stride),
+        dimension_numbers=("CHWN", "IHWO", "HWNC"),
+        batch_group_count=groups,
+        preferred_element_type=jnp.float32,
+    )
+
+
+def over(parameter: jax.Array, x: jax.Array) -> jax.Array:
+    """parameter float32 [c] repeated to the shape of x [... c], in x's dtype; its gradient is summed in float32."""
+    return jnp.broadcast_to(parameter, x.shape).astype(x.dtype)  # rounding first would have the sum in x's dtype
+
+
+class Linear(nnx.Linear):
+    """Linear layer with float32 parameters, computing in `dtype`."""
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = matmul(x.astype(self.dtype), self.kernel[...])
+        return y if self.bias is None else y + over(self.bias[...], y)
+
+
+class Conv(nnx.Conv):
+    """Convolution of [b h w c] with float32 parameters, computing in `dtype`; `strides` an int, `padding` pairs."""
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = conv(x.astype(self.dtype), self.kernel[...], self.strides, self.padding)
+        return y if self.bias is None else y + over(self.bias[...], y)
+
+
 def linear(
     inputs: int, outputs: int, *, bias: bool = True, init=weight_init, dtype: jnp.dtype, rngs: nnx.Rngs
-) -> nnx.Linear:
+) -> Linear:
     """Linear layer with float32 parameters, weights drawn by `init` and zero bias, computing in `dtype`."""
-    return nnx.Linear(inputs, outputs, use_bias=bias, kernel_init=init, dtype=dtype, rngs=rngs)
+    return Linear(inputs, outputs, use_bias=bias, kernel_init=init, dtype=dtype, rngs=rngs)
 
 
 def patch_conv(
@@ -40,10 +152,10 @@ def patch_conv(
     bias_init=jax.nn.initializers.zeros,
     dtype: jnp.dtype,
     rngs: nnx.Rngs,
-) -> nnx.Conv:
+) -> Conv:
     """Convolution of `size` x `size` patches with stride `size`, no padding; rows and columns left over are dropped."""
-    return nnx.Conv(
-        inputs, outputs, (size, size), strides=size, padding="VALID", kernel_init=init, bias_init=bias_init,
+    return Conv(
+        inputs, outputs, (size, size), strides=size, padding=((0, 0),) * 2, kernel_init=init, bias_init=bias_init,
         dtype=dtype, rngs=rngs,
     )  # fmt: skip
 
@@ -54,11 +166,18 @@ def uniform_bias_init(fan_in: int):
 
 
 def layer_norm(features: int, epsilon: float, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> nnx.LayerNorm:
-    """LayerNorm over the last axis, in float32 whatever comes in; the result is of `dtype`.
+    """LayerNorm over the last axis, in float32 whatever comes in, scale and bias too; the result is of `dtype`.
 
     Two passes (not E[x^2] - E[x]^2): features whose mean is far above their spread would lose their digits.
     """
-    return nnx.LayerNorm(features, epsilon=epsilon, dtype=dtype, use_fast_variance=False, rngs=rngs)
+    return nnx.LayerNorm(
+        features,
+        epsilon=epsilon,
+        dtype=dtype,
+        promote_dtype=lambda arrays, dtype: arrays,  # flax would round scale and bias to `dtype`, and their gradients
+        use_fast_variance=False,
+        rngs=rngs,
+    )
 
 
 def layer_scale(features: int, value: float = 1e-6) -> nnx.Param:
@@ -132,11 +251,11 @@ class ConvNormRelu(nnx.Module):
     """
 
     def __init__(self, inputs: int, outputs: int, size: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
-        self.conv = nnx.Conv(
+        self.conv = Conv(
             inputs,
             outputs,
             (size, size),
-            padding=[(size // 2, size // 2)] * 2,
+            padding=((size // 2, size // 2),) * 2,
             use_bias=False,
             kernel_init=nnx.initializers.variance_scaling(2.0, "fan_out", "normal"),
             dtype=dtype,
@@ -191,7 +310,9 @@ def grouped_convolutions():
 
 
 def depthwise_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Depthwise convolution of x [b h w c] with kernel [kh kw 1 c] (odd sizes), stride 1, zero padding: [b h w c].
+    """Depthwise convolution of x [b h w c] with kernel float32 [kh kw 1 c] (odd sizes), stride 1, zero padding: [b h w c].
+
+    The kernel is rounded to x's dtype, in which the result is; the kernel's gradient is float32.
 
     On TPU and GPU this is one grouped `lax.conv_general_dilated`. XLA's CPU backend runs that operation many times
     slower than two other exact forms, so on the CPU small planes are multiplied by the
@@ -214,45 +335,39 @@ def _on_cpu(x: jax.Array):
     return toeplitz_conv if height * width <= TOEPLITZ_PIXELS else fft_conv
 
 
-def _forward(x: jax.Array, kernel: jax.Array):
-    return _chosen_conv(x, kernel), (x, kernel)
-
-
 def _backward(residuals, gradient: jax.Array):
-    x, kernel = residuals
+    def on_accelerators(x, kernel, gradient):
+        towards_x = jax.vjp(lambda x: grouped_conv(x, kernel), x)[1](gradient)
+        sizes = kernel.shape[:2]
+        return *towards_x, _kernel_gradient(x, gradient, sizes, 1, _same(kernel), groups=x.shape[3])
 
-    def pull_back(form, x, kernel, gradient):
-        return jax.vjp(form, x, kernel)[1](gradient)
+    def on_cpu(x, kernel, gradient):
+        kernel = kernel.astype(x.dtype).astype(jnp.float32)
+        pull_back = jax.vjp(_on_cpu(x), x.astype(jnp.float32), kernel)[1]
+        towards_x, towards_kernel = pull_back(gradient.astype(jnp.float32))
+        return towards_x.astype(x.dtype), towards_kernel
 
-    return lax.platform_dependent(
-        x,
-        kernel,
-        gradient,
-        cpu=functools.partial(pull_back, _on_cpu(x)),
-        default=functools.partial(pull_back, grouped_conv),
-    )
+    return lax.platform_dependent(*residuals, gradient, cpu=on_cpu, default=on_accelerators)
 
 
-_chosen_conv.defvjp(_forward, _backward)
+_chosen_conv.defvjp(lambda x, kernel: (_chosen_conv(x, kernel), (x, kernel)), _backward)
 
 
 def grouped_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """`depthwise_conv` as XLA's grouped convolution."""
-    return lax.conv_general_dilated(
-        x,
-        kernel,
-        window_strides=(1, 1),
-        padding=[(k // 2, k // 2) for k in kernel.shape[:2]],
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=x.shape[3],
-    )
+    return _convolve(x, kernel.astype(x.dtype), 1, _same(kernel), groups=x.shape[3])
+
+
+def _same(kernel: jax.Array) -> Padding:
+    """Zeros around a plane so that a convolution with `kernel` [kh kw ...], of odd sizes, keeps its size."""
+    return tuple((k // 2, k // 2) for k in kernel.shape[:2])
 
 
 def toeplitz_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """`depthwise_conv` as one dense matrix a channel, over the whole plane: (h w)^2 c values are built."""
     rows = _band(x.shape[1], kernel.shape[0]).astype(x.dtype)
     columns = _band(x.shape[2], kernel.shape[1]).astype(x.dtype)
-    matrix = jnp.einsum("uik,vjl,uvc->cijkl", rows, columns, kernel[:, :, 0])
+    matrix = jnp.einsum("uik,vjl,uvc->cijkl", rows, columns, kernel[:, :, 0].astype(x.dtype))
     return jnp.einsum("bijc,cijkl->bklc", x, matrix)
 
 
@@ -271,7 +386,7 @@ def fft_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
     padded = _fast_length(h + kh - 1), _fast_length(w + kw - 1)
     spectrum = jnp.fft.rfft2(x.astype(jnp.float32), padded, (1, 2))
     # Networks correlate; the product of spectra convolves, hence the flip.
-    taps = jnp.fft.rfft2(kernel[::-1, ::-1, 0].astype(jnp.float32), padded, (0, 1))
+    taps = jnp.fft.rfft2(kernel[::-1, ::-1, 0].astype(x.dtype).astype(jnp.float32), padded, (0, 1))
     y = jnp.fft.irfft2(spectrum * taps, padded, (1, 2))
     return y[:, kh // 2 : kh // 2 + h, kw // 2 : kw // 2 + w].astype(x.dtype)
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genseg.nets import layers
+from genseg.nets.convnext import DepthwiseConv
 from genseg.nets.functional import bind
 
 FORMS = (layers.toeplitz_conv, layers.fft_conv, layers.depthwise_conv)
@@ -156,3 +157,68 @@ def test_layer_norm_keeps_the_digits_of_large_means():
     wide = x.astype("f8")
     expected = (wide - wide.mean(1, keepdims=True)) / np.sqrt(wide.var(1, keepdims=True) + 1e-6)
     np.testing.assert_allclose(norm(jnp.asarray(x)), expected, atol=5e-3)
+
+
+class Scaled(nnx.Module):
+    """x times a vector, as LayerScale."""
+
+    def __init__(self, *, dtype):
+        self.gamma = nnx.Param(jnp.ones(3))
+
+    def __call__(self, x):
+        return x * layers.over(self.gamma[...], x)
+
+
+WEIGHTED = {
+    "linear": lambda dtype: layers.linear(3, 5, dtype=dtype, rngs=nnx.Rngs(0)),
+    "patches, a row and a column left over": lambda dtype: layers.patch_conv(3, 5, 2, dtype=dtype, rngs=nnx.Rngs(0)),
+    "3x3": lambda dtype: layers.ConvNormRelu(3, 5, 3, dtype=dtype, rngs=nnx.Rngs(0)).conv,
+    "1x1": lambda dtype: layers.ConvNormRelu(3, 5, 1, dtype=dtype, rngs=nnx.Rngs(0)).conv,
+    "depthwise": lambda dtype: DepthwiseConv(3, init=layers.weight_init, dtype=dtype, rngs=nnx.Rngs(0)),
+    "scale": lambda dtype: Scaled(dtype=dtype),
+}
+
+
+@pytest.mark.parametrize("name", WEIGHTED)
+def test_gradients_of_weights_are_exact_sums_in_bfloat16_too(name, eight_devices):
+    """Integers, whose products and sums float32 holds and bfloat16 does not: nothing may be rounded before devices are
+    added up, or after."""
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.integers(0, 4, (64, 9, 7, 3)), jnp.float32)
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    spread = jax.device_put(x, jax.NamedSharding(mesh, jax.P("data")))
+    layer = {dtype: WEIGHTED[name](jnp.dtype(dtype)) for dtype in ("float32", "bfloat16")}
+    graph, params = nnx.split(layer["float32"], nnx.Param)
+    params = jax.tree.map(lambda w: jnp.asarray(rng.integers(0, 3, w.shape), jnp.float32), params)
+    towards = jnp.asarray(rng.integers(0, 4, jax.eval_shape(layer["float32"], x).shape), jnp.float32)
+
+    @jax.jit
+    def exact(params, x):
+        return jax.grad(lambda p, x: jnp.sum(towards * nnx.merge(graph, p)(x)), (0, 1))(params, x)
+
+    @jax.jit
+    def mixed(params, x):
+        graph = nnx.split(layer["bfloat16"], nnx.Param)[0]
+        return jax.grad(lambda p, x: jnp.sum(towards * nnx.merge(graph, p)(x.astype(jnp.bfloat16))), (0, 1))(params, x)
+
+    with jax.default_matmul_precision("highest"):
+        expected, found = exact(params, x), mixed(params, spread)
+    for a, b in zip(*(jax.tree.leaves(tree) for tree in (expected[0], found[0])), strict=True):
+        assert a.dtype == b.dtype == jnp.float32
+        assert not np.array_equal(np.asarray(a), np.asarray(a.astype(jnp.bfloat16).astype(jnp.float32)))
+        # The FFT of the CPU's depthwise form has no exact integers.
+        np.testing.assert_allclose(b, a, rtol=1e-6 if name == "depthwise" else 0)
+    np.testing.assert_allclose(found[1], expected[1], rtol=2**-8)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize(("size", "groups"), [(1, 1), (3, 1), (4, 1), (7, 6)])
+def test_kernel_gradient_is_that_of_the_convolution(stride, size, groups):
+    keys = jax.random.split(jax.random.key(0), 3)
+    padding = ((size // 2, size // 2), (0, 1))
+    x = jax.random.normal(keys[0], (2, 11, 10, 6))
+    kernel = jax.random.normal(keys[1], (size, size, 6 // groups, 6))
+    y, pull_back = jax.vjp(lambda kernel: layers._convolve(x, kernel, stride, padding, groups), kernel)
+    gradient = jax.random.normal(keys[2], y.shape)
+    found = layers._kernel_gradient(x, gradient, (size, size), stride, padding, groups)
+    np.testing.assert_allclose(found, pull_back(gradient)[0], atol=1e-4)

@@ -133,6 +133,36 @@ def test_bfloat16_computes_in_bfloat16_and_answers_in_float32(tiny):
     assert out["logits"].dtype == jnp.float32 and {x.dtype for x in jax.tree.leaves(shapes)} == {jnp.dtype("float32")}
 
 
+def equations(jaxpr):
+    """Every operation of a program as accelerators get it, programs inside it included."""
+    for eqn in jaxpr.eqns:
+        yield eqn
+        params = dict(eqn.params)
+        if eqn.primitive.name == "cond":
+            params["branches"] = params["branches"][-1:]  # see `layers.depthwise_conv`; the others are the CPU's
+        for inner in jax.tree.leaves(list(params.values()), is_leaf=lambda leaf: hasattr(leaf, "jaxpr")):
+            if hasattr(inner, "jaxpr") or hasattr(inner, "eqns"):
+                yield from equations(getattr(inner, "jaxpr", inner))
+
+
+def test_gradients_of_parameters_never_are_bfloat16(tiny):
+    """Or devices would add up rounded parts of them. What has the batch's rows has a size that the prime divides;
+    parameters have no such size, and none of theirs is widened: parameters are float32 to begin with."""
+    prime, net = 11, segmenter(dtype="bfloat16")
+    params, stats = jax.eval_shape(net.init, jax.random.key(0))
+    assert all(leaf.size % prime for leaf in jax.tree.leaves(params))
+
+    def loss(params, stats, image, key):
+        out, _ = net.apply(params, stats, image, train=True, key=key)
+        return sum(jnp.sum(x) for x in out.values())
+
+    image = jax.ShapeDtypeStruct((prime, 64, 64, 4), jnp.float32)
+    program = jax.make_jaxpr(jax.grad(loss))(params, stats, image, jax.random.key(0))
+    casts = [eqn for eqn in equations(program.jaxpr) if eqn.primitive.name == "convert_element_type"]
+    widened = [eqn.invars[0].aval for eqn in casts if eqn.invars[0].aval.dtype == jnp.bfloat16]
+    assert len(widened) > 20 and [x for x in widened if x.size % prime] == []
+
+
 @pytest.mark.parametrize("kind", TINY)
 def test_drop_path_rises_linearly_over_all_blocks(kind):
     from flax import nnx
