@@ -17,7 +17,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from genseg import flops, hlo, inputs, optim, partition, report, train, tree
-from genseg.chips import Chip, chip_of
+from genseg.chips import Chip, chip_of, slices_of
 from genseg.config import listing
 from genseg.errors import UserError
 
@@ -74,22 +74,26 @@ def read_line(batch: dict[str, np.ndarray]) -> str:
 
 def dry_run_for(config: ConfigDict, topology: str) -> str:
     """Compiles the step for a TPU slice such as "v5e:16x16" and predicts time and cost. Needs libtpu, no TPU, no data."""
-    chip = chip_of(topology)
+    design, compiled, hosts = compile_for(config, topology)
+    sections = [
+        f"COMPILED FOR {topology}: {design.mesh.size} chips on {hosts} hosts, described to the compiler, not there",
+        *describe(design, inputs.batch_shapes(config, design.card)),
+        *describe_compiled(design, compiled),
+        cycle_table(hlo.cycles(compiled.text)),
+        predict(design, compiled, chip_of(topology), topology, hosts),
+    ]
+    return "\n\n".join(sections)
+
+
+def compile_for(config: ConfigDict, topology: str) -> tuple[train.Design, Compiled, int]:
+    """(design, its step compiled for a TPU slice that is not there, hosts of the slice)."""
+    chip_of(topology)
     devices = partition.described_devices(topology)
     mesh = partition.make_mesh(config.mesh.data, config.mesh.fsdp, devices)
     partition.check_batch(config.train.batch_size, mesh)
     design = train.design(config, inputs.card_without_data(config), mesh)
-    shapes = inputs.batch_shapes(config, design.card)
-    compiled = compile_step(design, shapes)
-    hosts = len({device.process_index for device in devices})
-    sections = [
-        f"COMPILED FOR {topology}: {len(devices)} chips on {hosts} hosts, described to the compiler, not there",
-        *describe(design, shapes),
-        *describe_compiled(design, compiled),
-        cycle_table(hlo.cycles(compiled.text)),
-        predict(design, compiled, chip, topology, hosts),
-    ]
-    return "\n\n".join(sections)
+    compiled = compile_step(design, inputs.batch_shapes(config, design.card))
+    return design, compiled, partition.hosts(devices)
 
 
 def compile_step(design: train.Design, shapes: dict[str, jax.ShapeDtypeStruct]) -> Compiled:
@@ -216,10 +220,19 @@ def communication_seconds(found: Iterable[hlo.Collective], devices: int, link: f
     return sent * (devices - 1) / devices / link
 
 
+def between_slices_seconds(size: float, slices: int, chips: int, network: float) -> float:
+    """Time in which `slices` slices of `chips` chips each add up `size` bytes of gradients over the data centre's network.
+
+    Inside a slice the sum is made first, so that each chip sends its 1 / chips of it: an all-reduce among the slices.
+    """
+    return 2 * (slices - 1) / slices * size / chips / network
+
+
 def predict(design: train.Design, compiled: Compiled, chip: Chip, topology: str, hosts: int) -> str:
     """Fit, time, host rate and cost on published figures, as text."""
     devices, plan = design.mesh.size, design.plan
     floor = compiled.flops / devices / chip.flops
+    slices = slices_of(topology)
     moving = communication_seconds(hlo.collectives(compiled.text), devices, chip.link)
     lines = [
         f"on {topology}, from published figures (genseg/chips.py); nothing here was measured:",
@@ -227,8 +240,14 @@ def predict(design: train.Design, compiled: Compiled, chip: Chip, topology: str,
         f"  least time of a step, FLOPs at the peak of {chip.flops / 1e12:.0f} TFLOP/s: {1e3 * floor:.2f} ms",
         f"  collectives at {chip.link / 1e9:.0f} GB/s, not overlapped: {1e3 * moving:.2f} ms",
     ]
-    if chip.clock is None:
-        return "\n".join([*lines, "  no step time is predicted: nothing published gives this chip's clock"])
+    if missing := "clock" if chip.clock is None else "network" if slices > 1 and chip.network is None else "":
+        return "\n".join([*lines, f"  no step time is predicted: genseg/chips.py has no figure for this chip's {missing}"])
+    if slices > 1:
+        between = between_slices_seconds(
+            4 * tree.count(design.abstract.params), slices, devices // slices, chip.network
+        )
+        lines.append(f"  gradients between {slices} slices at {chip.network / 1e9:.3g} GB/s: {1e3 * between:.2f} ms")
+        moving += between
     computing = sum(c.cycles for c in hlo.cycles(compiled.text)) / chip.clock
     seconds = computing + moving
     hours, images = plan.steps * seconds / 3600, plan.batch_size / seconds

@@ -188,10 +188,16 @@ def test_prediction_is_arithmetic_on_the_published_figures(tmp_path):
     assert f"{8 / seconds / 2:,.0f} images/s a host (2 hosts, 4 images each" in text
     hours = run.plan.steps * seconds / 3600
     assert f"{hours * 8 * 1.20:,.0f} USD" in text
-    assert "no step time is predicted" in dry_run.predict(run, compiled, chips.CHIPS["v6e"], "v6e:2x4", hosts=2)
+    assert "no figure for this chip's clock" in dry_run.predict(run, compiled, chips.CHIPS["v6e"], "v6e:2x4", hosts=2)
+    text = dry_run.predict(run, compiled, chips.CHIPS["v5e"], "v5e:2x2*2", hosts=2)
+    between = 1e3 * 4 * tree.count(run.abstract.params) / 4 / 3.125e9
+    assert f"gradients between 2 slices at 3.12 GB/s: {between:.2f} ms" in text
 
 
-@pytest.mark.parametrize(("topology", "message"), [("v5e", "such as v5e:16x16"), ("v9:2x2", "known are v5e")])
+@pytest.mark.parametrize(
+    ("topology", "message"),
+    [("v5e", "such as v5e:16x16"), ("v9:2x2", "known are v5e"), ("v5e:2x2*", "behind it"), ("v5e:2x2*0", "behind it")],
+)
 def test_unknown_slices_are_refused(topology, message):
     with pytest.raises(UserError, match=message):
         chips.chip_of(topology)
@@ -205,16 +211,17 @@ def test_topology_without_dry_run_is_refused():
 
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="the TPU compiler is in genseg[tpu]")
-def test_compiles_for_a_slice_that_is_not_there(tmp_path):
+@pytest.mark.parametrize(("topology", "devices", "hosts"), [("v5e:2x2", 4, 1), ("v5e:2x2*2", 8, 2)])
+def test_compiles_for_slices_that_are_not_there(topology, devices, hosts, tmp_path):
     clean = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "JAX_PLATFORMS")}
     arguments = [
         f"--config={tiny.ROOT}/configs/demo_pretrain.py", f"--config.data.data_dir={tmp_path}", "--mode=dry_run",
-        "--topology=v5e:2x2", "--config.data.train_images=48", "--config.data.val_images=20", "--config.mesh.fsdp=2",
+        f"--topology={topology}", "--config.data.train_images=48", "--config.data.val_images=20", "--config.mesh.fsdp=2",
         "--config.model.dtype=bfloat16",
     ]  # fmt: skip
     command = [sys.executable, "-m", "genseg.main", *arguments]
     text = subprocess.run(command, cwd=tiny.ROOT, env=clean, check=True, text=True, stdout=subprocess.PIPE).stdout
-    assert "4 chips on 1 hosts" in text and "predicted step" in text and "stage0/depthwise" in text
+    assert f"{devices} chips on {hosts} hosts" in text and "predicted step" in text and "stage0/depthwise" in text
     assert "all-gather" in text and "all-reduce f32" in text and "all-reduce bf16" not in text
     count = tree.count(jax.eval_shape(tiny_net().init, jax.random.key(0))[0])
     assert f"{count:,}" in text
