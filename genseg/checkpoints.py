@@ -40,6 +40,7 @@ from genseg.state import TrainState
 logger = logging.getLogger(__name__)
 
 FOLDER, ASIDE = "checkpoints", "damaged"
+FILES = ("config.json", "metrics.jsonl", "result.json")  # of a workdir, kept beside checkpoints that lie elsewhere
 ON_ERROR = ("stop", "continue")
 # What errors of storage that is out of reach say; only other errors make a checkpoint a damaged one.
 UNREACHABLE = ("PERMISSION_DENIED", "UNAUTHENTICATED", "UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED")
@@ -119,7 +120,8 @@ class Checkpoints:
             raise UserError(f"config.checkpoint.keep is {keep}; keep at least the latest checkpoint")
         if on_error not in ON_ERROR:
             raise UserError(f"config.checkpoint.on_error is '{on_error}'; it must be one of {', '.join(ON_ERROR)}")
-        self._folder, self._keep, self._on_error = f"{_absolute(root)}/{FOLDER}", keep, on_error
+        self._root, self._folder = epath.Path(_absolute(root)), f"{_absolute(root)}/{FOLDER}"
+        self._keep, self._on_error = keep, on_error
         try:
             processes.main_only(lambda: set_damaged_aside(root))
         except ImportError as error:  # of the package for an address such as gs://
@@ -186,6 +188,25 @@ class Checkpoints:
         self.wait()
         processes.main_only(write)
         self._manager.reload()
+
+    def keep_files(self, workdir: Path) -> None:
+        """Copies the FILES of a workdir to where the checkpoints are: a machine that is taken away takes its disk along."""
+        try:
+            for source in self._files_elsewhere(workdir):
+                if source.exists():
+                    (self._root / source.name).write_bytes(source.read_bytes())
+        except Exception as error:  # storage reports in many types
+            logger.error("metrics were not copied to %s: %s", self._root, _one_line(error))
+
+    def bring_files(self, workdir: Path) -> None:
+        """Copies them back into a workdir that lacks them: metrics then go on where another machine stopped."""
+        for target in self._files_elsewhere(workdir):
+            if not target.exists() and (self._root / target.name).exists():
+                target.write_bytes((self._root / target.name).read_bytes())
+
+    def _files_elsewhere(self, workdir: Path) -> list[Path]:
+        same = str(self._root) == _absolute(str(workdir))
+        return [] if same or jax.process_index() else [workdir / name for name in FILES]
 
     def restore(self, abstract: TrainState, step: int) -> Restored:
         """The checkpoint at `step`, with the shapes and shardings of `abstract`.

@@ -302,6 +302,7 @@ def _train(config: ConfigDict, workdir: str, told_to_end: processes.Preemption) 
     )
     with contextlib.closing(saved), partition.use_mesh(run.mesh):  # closing waits for a save under way
         state, position = start(run, saved)  # refuses another run's workdir before anything in it is changed
+        saved.bring_files(run.workdir)
         if partition.is_main_process():
             report.write_json(run.workdir / "config.json", to_json(config))
         writers = report.Writers(workdir, step=int(state.step), active=partition.is_main_process())
@@ -326,6 +327,7 @@ def _train(config: ConfigDict, workdir: str, told_to_end: processes.Preemption) 
         }
     if partition.is_main_process():
         report.write_json(run.workdir / "result.json", result)
+    saved.keep_files(run.workdir)
     logger.info("done in %s: %s", report.duration(result["seconds"]), report.score_line(scores))
     return result
 
@@ -385,6 +387,7 @@ def loop(
         if now_save:
             began = time.monotonic()
             saved.save(state, batches=step, meta=run.meta, score=scores[run.task.score] if now_eval else None)
+            saved.keep_files(run.workdir)
             progress.saved(time.monotonic() - began)
             progress.restart(step)
         if last:

@@ -1,11 +1,16 @@
 """`python tests/spied.py OUT ARGUMENTS...`: genseg.main with a narrow network under the name of the demo's, which
-compiles in seconds; OUT "-", or a folder for what each process saw, OUT/PROCESS.json:
+compiles in seconds, and whose parameters are spread over devices although they are small; OUT "-", or a folder for what
+each process saw, OUT/PROCESS.json:
 
 {"order": index lists of this process's rows of the training batches, "counts": counts of each evaluation pass}
+
+and OUT/evaluating, which is there while process 0 evaluates. CLOCK_OFFSET: seconds by which the clock is wrong.
 """
 
 import json
+import os
 import sys
+import time
 from pathlib import Path
 
 import tiny
@@ -13,7 +18,7 @@ import tiny
 from genseg import evaluate, inputs, main, nets, partition
 
 
-def spy() -> dict:
+def spy(evaluating: Path | None) -> dict:
     seen = {"order": [], "counts": []}
     train_batches, call = inputs.Inputs.train_batches, evaluate.Evaluation.__call__
 
@@ -23,7 +28,11 @@ def spy() -> dict:
             yield batch
 
     def seen_call(*arguments):
+        if evaluating is not None and partition.is_main_process():
+            evaluating.touch()
         counts = call(*arguments)
+        if evaluating is not None and partition.is_main_process():
+            evaluating.unlink()
         seen["counts"].append({name: value.tolist() for name, value in counts.items()})
         return counts
 
@@ -32,11 +41,16 @@ def spy() -> dict:
 
 
 if __name__ == "__main__":
-    seen, out = spy(), Path(sys.argv[1])
+    real_time, offset = time.time, float(os.environ.get("CLOCK_OFFSET", "0"))
+    time.time = lambda: real_time() + offset
+    out = None if sys.argv[1] == "-" else Path(sys.argv[1])
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+    seen = spy(out and out / "evaluating")
     nets.BACKBONES["convnext_micro"] = tiny.narrow
+    partition.FSDP_FLOOR = 256
     try:
         main.run([sys.argv[0], *sys.argv[2:]])
     finally:
-        if sys.argv[1] != "-":
-            out.mkdir(parents=True, exist_ok=True)
+        if out is not None:
             (out / f"{partition.process_index()}.json").write_text(json.dumps(seen))

@@ -229,6 +229,31 @@ def test_a_score_that_comes_later(root, tmp_path):
     assert restored(tmp_path) == 2
 
 
+def test_metrics_of_a_lost_machine_come_back(root, tmp_path, caplog):
+    copy, first, second = tmp_path / "bucket", tmp_path / "first", tmp_path / "second"
+    shutil.copytree(root, copy)
+    saved = checkpoints.Checkpoints(str(copy), keep=2)
+    for folder in (first, second):
+        folder.mkdir()
+    (first / "metrics.jsonl").write_text('{"step": 1}\n')
+    (second / "config.json").write_text("of this machine")
+    (first / "config.json").write_text("of that machine")
+    saved.keep_files(first)
+    saved.bring_files(second)
+    assert (second / "metrics.jsonl").read_text() == '{"step": 1}\n' and not (second / "result.json").exists()
+    assert (second / "config.json").read_text() == "of this machine"
+    (copy / "metrics.jsonl").unlink()
+    (copy / "metrics.jsonl").mkdir()  # cannot be written
+    saved.keep_files(first)
+    assert "metrics were not copied" in caplog.text
+    saved.close()
+    saved = checkpoints.Checkpoints(str(root), keep=2)  # a workdir with its checkpoints in it needs no copy
+    saved.keep_files(root)
+    saved.bring_files(root)
+    assert not (root / "metrics.jsonl").exists()
+    saved.close()
+
+
 def test_addresses_pass_unchanged():
     assert checkpoints._absolute("gs://bucket/run/") == "gs://bucket/run"
     assert checkpoints._absolute("runs/a") == str(Path("runs/a").absolute())

@@ -228,6 +228,27 @@ def test_told_to_end(tmp_path, count):
 
 
 @pytest.mark.slow
+def test_a_clock_that_jumps_and_another_time_zone_change_nothing(tmp_path):
+    """Going on a year before the checkpoint was written, in another time zone: it is the newest all the same."""
+    data_dir, more = tmp_path / "data", ["--config.checkpoint.every=2", "--config.eval.every=4"]
+    finish(tiny.job(arguments(tmp_path / "whole", data_dir, 12, *more), 1, 1, port=0))
+    early = {"TZ": "Pacific/Kiritimati", "CLOCK_OFFSET": "86400"}
+    job = tiny.job(arguments(tmp_path / "jumped", data_dir, 12, *more), 1, 1, port=0, **early)
+    wait_for_step(tmp_path / "jumped", 5, job[0])
+    job[0].kill()
+    job[0].communicate()
+    before = {p.name for p in (tmp_path / "jumped" / "checkpoints").iterdir() if p.name.isdigit()}
+    assert before and "12" not in before
+    late = {"TZ": "Pacific/Pago_Pago", "CLOCK_OFFSET": "-31536000"}
+    (text,) = finish(tiny.job(arguments(tmp_path / "jumped", data_dir, 12, *more), 1, 1, port=0, **late))
+    assert f"resumed from this workdir's checkpoint at step {max(map(int, before))}" in text
+    whole, jumped = (tmp_path / name / "checkpoints" for name in ("whole", "jumped"))
+    assert {p.name for p in whole.iterdir()} == {p.name for p in jumped.iterdir()}
+    for path, leaf in parameters(tmp_path / "whole").items():
+        np.testing.assert_array_equal(leaf, parameters(tmp_path / "jumped")[path], err_msg=path)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("on_error", ["stop", "continue"])
 def test_files_that_cannot_grow(tmp_path, on_error):
     """A limit on file sizes fails a save as a full disk does: in the middle of a large file."""

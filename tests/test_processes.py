@@ -57,9 +57,9 @@ def spied(out: Path) -> list[dict]:
     return [json.loads(path.read_text()) for path in sorted(out.glob("*.json"))]
 
 
-def order(out: Path) -> list[list[int]]:
-    """Records of each global batch: the processes' rows one after the other."""
-    return [list(itertools.chain(*rows)) for rows in zip(*(seen["order"][:STEPS] for seen in spied(out)), strict=True)]
+def order(out: Path, steps: int = STEPS) -> list[list[int]]:
+    """Records of the first global batches: the processes' rows one after the other."""
+    return [list(itertools.chain(*rows)) for rows in zip(*(seen["order"][:steps] for seen in spied(out)), strict=True)]
 
 
 def losses(workdir: Path) -> list[float]:
