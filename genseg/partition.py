@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import collections
 import dataclasses
 import importlib.util
 import math
@@ -184,12 +183,6 @@ def process_count() -> int:
 def is_main_process() -> bool:
     """True in the one process that writes files other than checkpoints."""
     return jax.process_index() == 0
-
-
-def collectives(hlo: str) -> collections.Counter:
-    """How often each collective operation occurs in a compiled program's text."""
-    names = "all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute"
-    return collections.Counter(re.findall(rf"= .*? ({names})(?:-start)?\(", hlo))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import beta, ks_1samp, ks_2samp, norm
 
-from genseg import mixing, partition
+from genseg import hlo, mixing, partition
 
 mix, erase = jax.jit(mixing.mix, static_argnums=3), jax.jit(mixing.erase, static_argnums=2)
 
@@ -58,7 +58,7 @@ def test_mixing_stays_on_its_device_and_does_not_depend_on_the_layout(eight_devi
     function = jax.jit(lambda x, t, k: mix(x, t, k, settings), out_shardings=(sharding, sharding))
     sharded = jax.device_put((image, target), sharding)
     compiled = function.lower(*sharded, jax.random.key(1)).compile()
-    assert not partition.collectives(compiled.as_text())
+    assert not hlo.collectives(compiled.as_text())
     for a, b in zip(
         function(*sharded, jax.random.key(1)), mix(image, target, jax.random.key(1), settings), strict=True
     ):

@@ -122,7 +122,7 @@ def test_a_run_killed_24_times_ends_in_the_state_of_an_uninterrupted_one(tmp_pat
     """All arrays of the last checkpoint are compared by their checksums: parameters, statistics, optimizer, averages."""
 
     def start(name: str) -> subprocess.Popen:
-        more = ["--config.train.steps=300", "--config.eval.every=3", "--config.train.accumulation=2"]
+        more = ["--config.train.steps=160", "--config.eval.every=5", "--config.train.accumulation=2"]
         return tiny.job(
             [*arguments(tmp_path / name, tmp_path / "data"), *more], 1, 1, port=0, spy=tmp_path / f"saw {name}",
             JAX_COMPILATION_CACHE_DIR=str(tmp_path / "xla"),
@@ -151,7 +151,7 @@ def test_a_run_killed_24_times_ends_in_the_state_of_an_uninterrupted_one(tmp_pat
 
 def last_meta(workdir: Path) -> dict:
     step = max(int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdigit())
-    assert step == 300
+    assert step == 160
     return json.loads((workdir / "checkpoints" / str(step) / "meta" / "metadata").read_text())
 
 
