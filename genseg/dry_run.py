@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -16,10 +15,9 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from genseg import flops, hlo, inputs, optim, partition, report, train, tree
+from genseg import flops, hlo, inputs, optim, partition, processes, report, train, tree
 from genseg.chips import Chip, chip_of, slices_of
 from genseg.config import listing
-from genseg.errors import UserError
 
 DEPTH = 3  # names of a scope that are kept apart
 
@@ -113,13 +111,7 @@ def compile_step(design: train.Design, shapes: dict[str, jax.ShapeDtypeStruct]) 
         try:
             compiled = traced.lower().compile()
         except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error):
-                raise
-            needed = re.search(r"Used \S+ of \S+ hbm", str(error))
-            raise UserError(
-                f"the step does not fit into a device's memory ({needed[0] if needed else 'the compiler ran out of it'}); "
-                "raise config.train.accumulation, use more devices, or set config.model.remat=True"
-            ) from None
+            raise processes.out_of_memory(error) or error from None
     memory = compiled.memory_analysis()
     return Compiled(
         arguments=memory.argument_size_in_bytes, temporaries=memory.temp_size_in_bytes,

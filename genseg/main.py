@@ -96,8 +96,9 @@ def run(argv: list[str] | None = None) -> None:
 
         if processes.several():
             processes.fail(error)
+        error = processes.out_of_memory(error) or error
         if not isinstance(error, UserError | TryAgain):
-            raise
+            raise error
         sys.exit(cli.tell(error))
 
 

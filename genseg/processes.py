@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 import threading
@@ -56,12 +57,25 @@ def check_count(count: int) -> None:
         raise UserError(f"this process was told of {count} processes, process 0 of {other}; give all the same number")
 
 
+def out_of_memory(error: Exception) -> UserError | None:
+    """What to do when the compiler or a device has run out of memory; None for any other error."""
+    if not isinstance(error, jax.errors.JaxRuntimeError) or "RESOURCE_EXHAUSTED" not in str(error):
+        return None
+    reason = re.search(r"Used \S+ of \S+ hbm|trying to allocate [\w.]+", str(error))
+    return UserError(
+        f"this does not fit into a device's memory ({reason[0] if reason else str(error).splitlines()[0]}); raise "
+        "config.train.accumulation (or lower config.eval.batch_size, if that is what ran), use more devices, or set "
+        "config.model.remat=True"
+    )
+
+
 def fail(error: Exception) -> NoReturn:
     """Ends this process with the sentence and status of `error`, and all others of the job with the same.
 
     A process that ends so is noticed within seconds, one that is killed or hangs within PEER_SECONDS, and the loss of
     process 0, which keeps the store, by JAX within 100 s. None waits longer in a collective operation.
     """
+    error = out_of_memory(error) or error
     if isinstance(error, jax.errors.JaxRuntimeError):
         reason = str(error).splitlines()[0]
         error = TryAgain(f"an operation shared with other processes failed, one of them may have ended ({reason})")

@@ -110,6 +110,8 @@ what = sys.argv[1] if jax.process_index() == int(sys.argv[3]) else "wait"
 time.sleep(2)
 if what == "fail":
     processes.fail(UserError("the disk is full; free space"))
+if what == "memory":
+    processes.fail(jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9.3GiB."))
 if what in ("SIGKILL", "SIGSTOP"):
     os.kill(os.getpid(), getattr(signal, what))
 if what != "finish":
@@ -146,6 +148,12 @@ def peers(tmp_path: Path, what: str, who: int, count: int = 2, told: int = 2) ->
 def test_an_error_in_one_process_ends_all_with_its_sentence(tmp_path, who):
     for status, text, _ in peers(tmp_path, "fail", who):
         assert status == 2 and "error: " in text and "the disk is full; free space" in text and "Traceback" not in text
+
+
+@pytest.mark.slow
+def test_too_little_memory_in_one_process_is_no_reason_to_start_again(tmp_path):
+    for status, text, _ in peers(tmp_path, "memory", 1):
+        assert status == 2 and "does not fit into a device's memory" in text and "config.train.accumulation" in text
 
 
 @pytest.mark.slow

@@ -1,7 +1,10 @@
 """Mistakes on the command line end in one sentence and status 2, without a traceback."""
 
+import jax
 import pytest
 import tiny
+
+from genseg import main
 
 CONFIG = f"--config={tiny.ROOT / 'configs' / 'small_pretrain.py'}"
 PRETRAIN = f"--config={tiny.ROOT / 'configs' / 'pretrain.py'}"
@@ -45,3 +48,29 @@ def test_batch_must_divide_over_devices(tmp_path):
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 2
     assert "batch size 6 is not divisible by the 4 devices" in errors
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        ("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9.3GiB.", "(trying to allocate 9.3GiB.); raise config.train"),
+        ("RESOURCE_EXHAUSTED: XLA:TPU compile. Used 20.1G of 15.7G hbm. Exceeded", "(Used 20.1G of 15.7G hbm); raise config.train"),
+    ],
+)  # fmt: skip
+def test_too_little_memory_is_said_so(error, message, monkeypatch, capsys):
+    def out_of_memory(*_, **__):
+        raise jax.errors.JaxRuntimeError(error)
+
+    monkeypatch.setattr(main.app, "run", out_of_memory)
+    with pytest.raises(SystemExit) as left:
+        main.run([])
+    assert left.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_other_errors_keep_their_traceback(monkeypatch):
+    def broken(*_, **__):
+        raise jax.errors.JaxRuntimeError("INTERNAL: a bug")
+
+    monkeypatch.setattr(main.app, "run", broken)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="a bug"):
+        main.run([])

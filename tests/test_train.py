@@ -37,6 +37,7 @@ def test_a_run_writes_what_it_promises(pretrained):
     assert {"top1", "top5", "top1_permuted", "top1_reversed", "ema_top1"} <= result["scores"].keys()
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     assert lines[-1]["step"] == 4 and np.isfinite([x["train/loss"] for x in lines if "train/loss" in x]).all()
+    assert all(0 <= x["train/save_wait"] < 1 for x in lines if "train/loss" in x)
     assert json.loads((workdir / "config.json").read_text())["csp"]["channels"] == 4
     assert list(workdir.glob("events.out.tfevents.*"))
     assert (workdir / "checkpoints" / "4").is_dir()
@@ -165,6 +166,17 @@ def test_step_moves_gradients_and_statistics_only(data_dir, tmp_path):
         whole = evaluate.run(step, state.params, state.stats, run.data.eval_batches(), run.mesh)
     assert whole["confusion"].dtype == np.int64
     assert whole["confusion"].sum() == 10 * 64 * 64  # each image once; the filled-up rows do not count
+
+
+def test_share_of_time_that_saving_took(monkeypatch):
+    now = iter([0.0, 40.0, 60.0, 100.0])
+    monkeypatch.setattr(report.time, "monotonic", lambda: next(now))
+    progress = report.Progress(0, 100, 8)
+    progress.saved(0.5)
+    progress.restart(10)  # at 40 s: an evaluation's time is not training's, but saving is a share of all time
+    progress.saved(0.1)
+    lap = progress.lap(30)  # at 60 s, save_wait asked at 100 s
+    assert lap["images_per_second"] == 8.0 and lap["save_wait"] == pytest.approx(0.006)
 
 
 def test_plan_arithmetic(data_dir):
