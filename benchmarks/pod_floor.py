@@ -48,7 +48,7 @@ def main() -> None:
         copies = 3 if backbone.startswith("swin") else 4  # parameters, two moments; ConvNeXt's recipe has averages too
         hours = IMAGES * each / chip.flops / 3600
         print(
-            f"{backbone:<16} {count:>12,} {each / 1e9:>12.2f} {copies * 4 * count / 1e9:>14.2f} {2 * count / 1e6:>12.1f} {hours:>13.1f}"
+            f"{backbone:<16} {count:>12,} {each / 1e9:>12.2f} {copies * 4 * count / 1e9:>14.2f} {4 * count / 1e6:>12.1f} {hours:>13.1f}"
         )
 
 

@@ -43,7 +43,7 @@ def dry_run(config: ConfigDict) -> str:
     """Compiles the step for the devices at hand and describes it. Reads one batch, trains nothing, and writes nothing
     but the prepared data where `config.data.source` names raw files that have not been prepared yet."""
     run = train.setup(config, workdir="")
-    batch = run.data.first_batch()
+    batch = run.data.first_batch(run.mesh)
     shapes = inputs.batch_shapes(config, run.card)
     compiled = compile_step(run, shapes)
     sections = [*describe(run, shapes), read_line(batch), *describe_compiled(run, compiled)]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from genseg import partition, processes
@@ -63,21 +64,21 @@ class Inputs:
     eval_transform: augment.Transform
     config: ConfigDict
 
-    def train_batches(self, *, start: int) -> Iterator[dict[str, Any]]:
-        """Endless training batches after the first `start` global ones."""
+    def train_batches(self, *, start: int, mesh: Mesh) -> Iterator[dict[str, Any]]:
+        """Endless training batches after the first `start` global ones: the rows that lie on this process's devices."""
         return pipeline.train_batches(
             self.train_split, transform=self.train_transform, batch_size=self.config.train.batch_size,
             seed=self.config.seed, start=start, threads=self.config.data.threads,
             workers=self.config.data.workers, skip_corrupt=self.config.data.skip_corrupt,
-            process_index=partition.process_index(), process_count=partition.process_count(),
+            blocks=partition.blocks(mesh), block_count=mesh.size,
         )  # fmt: skip
 
-    def first_batch(self) -> dict[str, Any]:
+    def first_batch(self, mesh: Mesh) -> dict[str, Any]:
         """The first training batch, this process's rows, and nothing read ahead of what follows it."""
         return pipeline.train_batch(
             self.train_split, 0, transform=self.train_transform, batch_size=self.config.train.batch_size,
             seed=self.config.seed, skip_corrupt=self.config.data.skip_corrupt,
-            process_index=partition.process_index(), process_count=partition.process_count(),
+            blocks=partition.blocks(mesh), block_count=mesh.size,
         )  # fmt: skip
 
     def eval_batches(self) -> Iterator[dict[str, Any]]:

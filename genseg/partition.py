@@ -127,10 +127,25 @@ def split_batch(tree: Any) -> Any:
     return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, PartitionSpec(BATCH_AXES)), tree)
 
 
+def blocks(mesh: Mesh) -> tuple[int, ...]:
+    """Which of the `mesh.size` equal blocks of a global batch's rows lie on this process's devices, in rising order.
+
+    A mesh follows the wires: on a TPU slice a process's devices do not stand side by side in it. Were each process to read
+    a run of rows, a record's row, and with it what is drawn for it, would depend on the slice.
+    """
+    return tuple(i for i, device in enumerate(mesh.devices.flat) if device.process_index == jax.process_index())
+
+
 def to_global(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """This process's rows of a batch -> global arrays split over all devices."""
-    sharding = batch_sharding(mesh)
-    return {k: jax.make_array_from_process_local_data(sharding, v) for k, v in batch.items()}
+    """This process's rows of a batch, those of its `blocks` one after the other -> global arrays split over all devices."""
+    sharding, devices = batch_sharding(mesh), [mesh.devices.flat[i] for i in blocks(mesh)]
+
+    def spread(rows: np.ndarray) -> jax.Array:
+        shape = (len(rows) // len(devices) * mesh.size, *rows.shape[1:])
+        parts = [jax.device_put(part, device) for part, device in zip(np.split(rows, len(devices)), devices, strict=True)]
+        return jax.make_array_from_single_device_arrays(shape, sharding, parts)
+
+    return {k: spread(v) for k, v in batch.items()}
 
 
 def to_host(tree: Any) -> Any:

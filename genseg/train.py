@@ -412,7 +412,7 @@ def device_batches(
     run: Setup, position: int, progress: report.Progress, watch: NonFiniteWatch
 ) -> Iterator[dict[str, jax.Array]]:
     """Global training batches from `position` on, the next one already on its way to the device."""
-    batches = run.data.train_batches(start=position)
+    batches = run.data.train_batches(start=position, mesh=run.mesh)
     ahead: collections.deque = collections.deque()
     for number in itertools.count(position + 1):
         began = time.monotonic()

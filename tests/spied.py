@@ -5,6 +5,7 @@ each process saw, OUT/PROCESS.json:
 {"order": index lists of this process's rows of the training batches, "counts": counts of each evaluation pass}
 
 and OUT/evaluating, which is there while process 0 evaluates. CLOCK_OFFSET: seconds by which the clock is wrong.
+CROSSED: processes' devices alternate in the mesh, as they may on a TPU slice.
 """
 
 import json
@@ -13,7 +14,9 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import tiny
+from jax.sharding import Mesh
 
 from genseg import evaluate, inputs, main, nets, partition
 
@@ -22,8 +25,8 @@ def spy(evaluating: Path | None) -> dict:
     seen = {"order": [], "counts": []}
     train_batches, call = inputs.Inputs.train_batches, evaluate.Evaluation.__call__
 
-    def seen_batches(self, *, start):
-        for batch in train_batches(self, start=start):
+    def seen_batches(self, *, start, mesh):
+        for batch in train_batches(self, start=start, mesh=mesh):
             seen["order"].append(batch["index"].tolist())
             yield batch
 
@@ -40,7 +43,20 @@ def spy(evaluating: Path | None) -> dict:
     return seen
 
 
+def cross() -> None:
+    make_mesh = partition.make_mesh
+
+    def crossed(*sizes) -> Mesh:
+        mesh = make_mesh(*sizes)
+        flat = mesh.devices.reshape(2, -1).T  # two processes
+        return Mesh(np.reshape(flat, mesh.devices.shape), mesh.axis_names, axis_types=mesh.axis_types)
+
+    partition.make_mesh = crossed
+
+
 if __name__ == "__main__":
+    if "CROSSED" in os.environ:
+        cross()
     real_time, offset = time.time, float(os.environ.get("CLOCK_OFFSET", "0"))
     time.time = lambda: real_time() + offset
     out = None if sys.argv[1] == "-" else Path(sys.argv[1])

@@ -57,7 +57,7 @@ def test_global_batches_do_not_depend_on_processes_or_threads(task, request):
     def run(count: int, threads: int, steps: int = 6) -> list[dict]:
         its = [
             pipeline.train_batches(
-                split, transform=crop, batch_size=8, seed=5, process_index=p, process_count=count, threads=threads
+                split, transform=crop, batch_size=8, seed=5, blocks=(p,), block_count=count, threads=threads
             )
             for p in range(count)
         ]
@@ -72,6 +72,17 @@ def test_global_batches_do_not_depend_on_processes_or_threads(task, request):
     assert batch["valid"].dtype == bool and batch["valid"].all() and batch["index"].dtype == np.int64
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_blocks_that_do_not_stand_side_by_side(photographs, workers):
+    split = pipeline.open_split(photographs, "train")
+    options = {"transform": augment.classification_train(12), "batch_size": 8, "seed": 5, "start": 3}
+    whole = [b for b, _ in zip(pipeline.train_batches(split, **options, threads=1), range(4), strict=False)]
+    for blocks in ((1, 3), (2, 3), (0, 1, 3), (1, 2), (0, 1, 2, 3)):
+        own = pipeline.train_batches(split, **options, blocks=blocks, block_count=4, workers=workers)
+        rows = np.concatenate([[2 * block, 2 * block + 1] for block in blocks])
+        assert all(same(next(own), {key: batch[key][rows] for key in batch}) for batch in whole)
+
+
 def test_each_epoch_holds_each_record_once_in_a_new_order_with_new_augmentation(photographs):
     split = pipeline.open_split(photographs, "train")
     batches = pipeline.train_batches(split, transform=augment.classification_train(12), batch_size=4, seed=0, threads=1)
@@ -84,8 +95,10 @@ def test_each_epoch_holds_each_record_once_in_a_new_order_with_new_augmentation(
     assert all(labels[int(i)] == int(label) for i, label in zip(stream["index"], stream["label"], strict=True))
 
 
-def test_a_batch_read_alone_is_that_of_the_stream(photographs):
-    arguments = dict(transform=augment.classification_train(16), batch_size=6, seed=1, process_index=1, process_count=2)
+@pytest.mark.parametrize(("blocks", "block_count"), [((1,), 2), ((0, 2), 3)])
+def test_a_batch_read_alone_is_that_of_the_stream(photographs, blocks, block_count):
+    shares = dict(blocks=blocks, block_count=block_count)
+    arguments = dict(transform=augment.classification_train(16), batch_size=6, seed=1, **shares)
     split = pipeline.open_split(photographs, "train")
     stream = pipeline.train_batches(split, start=2, threads=1, **arguments)
     for number in (2, 3):
@@ -137,9 +150,11 @@ def test_evaluation_sees_every_record_once(photographs, batch_size, processes):
 
 def test_batch_must_be_shared_evenly(photographs):
     split = pipeline.open_split(photographs, "train")
-    for make in (pipeline.eval_batches, lambda s, **k: pipeline.train_batches(s, seed=0, **k)):
-        with pytest.raises(UserError, match="batch of 6 cannot be shared by 4 processes"):
-            make(split, transform=augment.classification_eval(16), batch_size=6, process_count=4)
+    plain = augment.classification_eval(16)
+    with pytest.raises(UserError, match="batch of 6 cannot be shared by 4 processes"):
+        pipeline.eval_batches(split, transform=plain, batch_size=6, process_count=4)
+    with pytest.raises(UserError, match="batch of 6 cannot be shared by 4 blocks"):
+        pipeline.train_batches(split, transform=plain, batch_size=6, seed=0, block_count=4)
 
 
 def test_images_of_two_sizes_cannot_share_a_batch(tmp_path):

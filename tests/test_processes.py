@@ -1,4 +1,4 @@
-"""One device, four devices, and two processes of two devices: the same training, in real processes."""
+"""One device, four devices, and two processes of two devices in either order: the same training, in real processes."""
 
 import itertools
 import json
@@ -13,7 +13,7 @@ import tiny
 from genseg import checkpoints, tree
 
 STEPS = 5
-LAYOUTS = {"one device": (1, 1), "four devices": (1, 4), "two processes": (2, 2)}
+LAYOUTS = {"one device": (1, 1), "four devices": (1, 4), "two processes": (2, 2), "two processes, crossed": (2, 2)}
 
 # Adam divides gradients by their size, so that in parameters whose gradient is nothing but rounding each step moves by
 # the learning rate in a random direction. eps makes such steps small; the learning rates are the configs' own.
@@ -45,6 +45,8 @@ def free_port() -> int:
 def run(arguments: list[str], layout: str, **how) -> list[str]:
     """Runs all processes of a layout; returns what each wrote to standard error."""
     processes, devices = LAYOUTS[layout]
+    if "crossed" in layout:  # and hybrid
+        arguments, how = [*arguments, "--config.mesh.fsdp=2"], {**how, "CROSSED": "yes"}
     started = tiny.job(arguments, processes, devices, port=free_port(), **how)
     errors = [process.communicate(timeout=900)[1] for process in started]
     for process, text in zip(started, errors, strict=True):
@@ -58,8 +60,11 @@ def spied(out: Path) -> list[dict]:
 
 
 def order(out: Path, steps: int = STEPS) -> list[list[int]]:
-    """Records of the first global batches: the processes' rows one after the other."""
-    return [list(itertools.chain(*rows)) for rows in zip(*(seen["order"][:steps] for seen in spied(out)), strict=True)]
+    """Records of the first global batches: the processes' rows one after the other, or crossed device by device."""
+    batches = zip(*(seen["order"][:steps] for seen in spied(out)), strict=True)
+    if "crossed" not in out.name:
+        return [list(itertools.chain(*rows)) for rows in batches]
+    return [np.reshape(rows, (2, 2, -1)).swapaxes(0, 1).ravel().tolist() for rows in batches]
 
 
 def losses(workdir: Path) -> list[float]:

@@ -100,7 +100,7 @@ class Moments:
         process.communicate()
         assert process.returncode == -signal.SIGKILL
         saving, evaluating = any(self.checkpoints.glob(UNFINISHED)), self.evaluating.exists()
-        self.hit["save" if saving else "evaluation" if evaluating else "step"] += 1
+        self.hit["evaluation" if evaluating else "save" if saving else "step"] += 1
 
     @property
     def checkpoints(self) -> Path:
@@ -122,7 +122,9 @@ def test_a_run_killed_24_times_ends_in_the_state_of_an_uninterrupted_one(tmp_pat
     """All arrays of the last checkpoint are compared by their checksums: parameters, statistics, optimizer, averages."""
 
     def start(name: str) -> subprocess.Popen:
-        more = ["--config.train.steps=160", "--config.eval.every=5", "--config.train.accumulation=2"]
+        more = [
+            "--config.train.steps=160", "--config.train.accumulation=2", "--config.checkpoint.every=4", "--config.eval.every=6",
+        ]  # fmt: skip
         return tiny.job(
             [*arguments(tmp_path / name, tmp_path / "data"), *more], 1, 1, port=0, spy=tmp_path / f"saw {name}",
             JAX_COMPILATION_CACHE_DIR=str(tmp_path / "xla"),
@@ -137,7 +139,7 @@ def test_a_run_killed_24_times_ends_in_the_state_of_an_uninterrupted_one(tmp_pat
     moments = Moments(tmp_path / "killed", tmp_path / "saw killed")
     for number in range(KILLS):
         moments.kill(("step", "save", "evaluation")[number % 3], start("killed"))
-    assert all(moments.hit.values()), moments.hit
+    assert min(moments.hit.values()) >= 3, moments.hit
     reached = moments.steps()
     finish("killed")
     whole, killed = (last_meta(tmp_path / name) for name in ("whole", "killed"))

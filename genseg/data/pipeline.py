@@ -111,14 +111,14 @@ def train_batches(
     transform: Transform,
     batch_size: int,
     seed: int,
-    process_index: int = 0,
-    process_count: int = 1,
+    blocks: Sequence[int] = (0,),
+    block_count: int = 1,
     threads: int = 0,
     workers: int = 0,
     skip_corrupt: int = 0,
     start: int = 0,
 ) -> Iterator[dict]:
-    """Endless batches of this process's rows [p*b/P, (p+1)*b/P) of each global batch of b rows.
+    """Endless batches of this process's rows of each global batch of b rows: those of `blocks`, of B equal blocks.
 
     All records are shuffled globally each epoch; a global batch may straddle two epochs, and no record is dropped.
 
@@ -131,12 +131,14 @@ def train_batches(
         workers are faster; each takes a few seconds to start and holds a copy of the data source.
       skip_corrupt: how many undecodable records are put up with, in each process and worker: the next readable one takes
         their place, they are noted in split.corrupt and logged; one more raises.
+      blocks: numbers of this process's blocks, one after the other in its batches (see `partition.blocks`).
+      block_count: blocks of a global batch, B.
       start: number of global batches already consumed.
-    Returns: an iterator of dicts: image [b/P h w c] uint8 or float32, label int32 [b/P] or [b/P h w], valid bool [b/P],
-      index int64 [b/P] (place of the record in the split).
-    Raises: UserError if batch_size is not a positive multiple of process_count, or if decoding fails.
+    Returns: an iterator of dicts: image [n h w c] uint8 or float32, label int32 [n] or [n h w], valid bool [n],
+      index int64 [n] (place of the record in the split), with n = len(blocks) * b / B.
+    Raises: UserError if batch_size is not a positive multiple of block_count, or if decoding fails.
     """
-    batches = _train_batches(split, transform, batch_size, seed, process_index, process_count, skip_corrupt)
+    batches = _train_batches(split, transform, batch_size, seed, blocks, block_count, skip_corrupt)
     return _read(batches[start:], threads, workers)
 
 
@@ -147,12 +149,12 @@ def train_batch(
     transform: Transform,
     batch_size: int,
     seed: int,
-    process_index: int = 0,
-    process_count: int = 1,
+    blocks: Sequence[int] = (0,),
+    block_count: int = 1,
     skip_corrupt: int = 0,
 ) -> dict:
     """Global batch `number` of `train_batches`, alone: nothing else is read."""
-    return _train_batches(split, transform, batch_size, seed, process_index, process_count, skip_corrupt)[number]
+    return _train_batches(split, transform, batch_size, seed, blocks, block_count, skip_corrupt)[number]
 
 
 def _train_batches(
@@ -160,24 +162,31 @@ def _train_batches(
     transform: Transform,
     batch_size: int,
     seed: int,
-    process_index: int,
-    process_count: int,
+    blocks: Sequence[int],
+    block_count: int,
     skip_corrupt: int,
 ) -> grain.MapDataset:
-    rows = _rows(batch_size, process_count)
+    _rows(batch_size, block_count, "blocks")
+    first, count = blocks[0], len(blocks)
+    if list(blocks) == list(range(first, first + count)) and first % count == 0 and block_count % count == 0:
+        blocks, block_count = (first // count,), block_count // count  # side by side: one block, and nothing to join
+    rows = batch_size // block_count
 
     def load(index: int, rng: np.random.Generator) -> dict:
         record = _decode(split, index, skip_corrupt)
         return _example(record, transform(record, rng))
 
-    return (
+    stream = (
         grain.MapDataset.range(len(split))
         .seed(seed)
         .shuffle()
         .repeat(_ENDLESS // len(split))
         .random_map(load)
-        .batch(rows, batch_fn=_stack)[process_index::process_count]
+        .batch(rows, batch_fn=_stack)
     )
+    whole = len(stream) // block_count * block_count
+    own = [stream[block:whole:block_count] for block in blocks]
+    return own[0] if len(own) == 1 else grain.experimental.ZipMapDataset(own).map(_join)
 
 
 def eval_batches(
@@ -230,10 +239,14 @@ def eval_records(
             yield record
 
 
-def _rows(batch_size: int, process_count: int) -> int:
-    if batch_size < 1 or batch_size % process_count:
-        raise UserError(f"A batch of {batch_size} cannot be shared by {process_count} processes: use a multiple.")
-    return batch_size // process_count
+def _rows(batch_size: int, parts: int, name: str = "processes") -> int:
+    if batch_size < 1 or batch_size % parts:
+        raise UserError(f"A batch of {batch_size} cannot be shared by {parts} {name}: use a multiple.")
+    return batch_size // parts
+
+
+def _join(batches: Sequence[dict]) -> dict:
+    return {key: np.concatenate([batch[key] for batch in batches]) for key in batches[0]}
 
 
 def _read(dataset: grain.MapDataset, threads: int, workers: int) -> Iterator[dict]:
