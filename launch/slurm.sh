@@ -40,7 +40,9 @@ fi
 status=0
 $run srun --kill-on-bad-exit=1 "$PYTHON" -m genseg.main --config="$CONFIG" --workdir="$WORKDIR" \
   --config.data.data_dir="$DATA" "$@" || status=$?
-if [ "$status" -eq 75 ]; then
-  $run scontrol requeue "$SLURM_JOB_ID"
-fi
+case "$status" in
+  75) $run scontrol requeue "$SLURM_JOB_ID" ;;
+  134 | 137) # aborted because process 0 died; killed: perhaps by what would kill the next start too
+    [ "${SLURM_RESTART_COUNT:-0}" -ge 3 ] || $run scontrol requeue "$SLURM_JOB_ID" ;;
+esac
 exit "$status"

@@ -26,8 +26,8 @@ def small(monkeypatch):
     monkeypatch.setattr(partition, "FSDP_FLOOR", FLOOR)
 
 
-def made(task, layout, data_dir, tmp_path, dtype="float32"):
-    """(run, its compiled train step, its compiled evaluation step); nothing of the step is left out."""
+def made(task, layout, data_dir, tmp_path, dtype="float32", evaluation=True):
+    """(run, its compiled train step, its compiled evaluation step or None); nothing of the step is left out."""
     config = tiny.pretrain(data_dir) if task == "pretrain" else tiny.segment(data_dir)
     config.mesh.data, config.mesh.fsdp = LAYOUTS[layout]
     config.train.batch_size, config.train.accumulation, config.ema.decay = ROWS, 2, 0.9
@@ -46,6 +46,8 @@ def made(task, layout, data_dir, tmp_path, dtype="float32"):
             lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), run.abstract, run.sharding
         )
         step = run.train_step.lower(state, train.fresh_metrics(run.mesh), batch).compile()
+        if not evaluation:
+            return run, step, None
         make = evaluate.make_step if task == "pretrain" else evaluate._make_record_step
         evaluation = make(run.task, run.mesh).lower(state.params, state.stats, batch).compile()
     return run, step, evaluation
@@ -91,7 +93,7 @@ def test_no_images_labels_or_logits_travel(task, layout, data_dir, tmp_path, eig
 def test_bfloat16_networks_add_up_float32_gradients(data_dir, tmp_path, eight_devices):
     """All layers that have weights are in a segmenter. On a CPU an all-reduce of bfloat16 is widened just before, and its
     sum named `promoted`."""
-    text = made("segment", "replicated", data_dir, tmp_path, dtype="bfloat16")[1].as_text()
+    text = made("segment", "replicated", data_dir, tmp_path, dtype="bfloat16", evaluation=False)[1].as_text()
     assert "bf16[" in text
     assert {c.dtype for c in hlo.collectives(text)} <= {"f32", "s32"} and "promoted" not in text
 

@@ -87,10 +87,14 @@ def counting(folder: Path, statuses: list[int]) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("statuses", "final", "starts"), [([75, 75, 0], 0, 3), ([2], 2, 1), ([75, 1, 0], 1, 2), ([0, 0], 0, 1)]
-)
-def test_again_on_75_only(tmp_path, statuses, final, starts):
-    done = script("again.sh", *counting(tmp_path, statuses), AGAIN_SECONDS="0")
+    ("statuses", "final", "starts"),
+    [
+        ([75, 75, 0], 0, 3), ([2], 2, 1), ([75, 1, 0], 1, 2), ([0, 0], 0, 1), ([137, 75, 134, 75, 75, 0], 0, 6),
+        ([137, 75, 134, 134, 0], 134, 4),
+    ],
+)  # fmt: skip
+def test_again_on_75_and_a_few_times_when_killed(tmp_path, statuses, final, starts):
+    done = script("again.sh", *counting(tmp_path, statuses), AGAIN_SECONDS="0", AGAIN_CRASHES="2")
     assert done.returncode == final
     assert len((tmp_path / "starts").read_text()) == starts
 
@@ -284,12 +288,16 @@ def test_slurm_shows_its_commands():
     assert "rsync" in shown and "--kill-on-bad-exit=1" in shown and shown.rstrip().endswith("--config.seed=3")
 
 
-@pytest.mark.parametrize(("status", "requeued"), [(75, True), (2, False), (0, False)])
-def test_slurm_queues_again_on_75_only(tmp_path, status, requeued):
+@pytest.mark.parametrize(
+    ("status", "before", "requeued"),
+    [(75, 9, True), (2, 0, False), (0, 0, False), (137, 2, True), (134, 0, True), (137, 3, False)],
+)
+def test_slurm_queues_again_on_75_and_a_few_times_when_killed(tmp_path, status, before, requeued):
     folder = tmp_path / "bin"
     stand_in(folder, "scontrol", "")
     path = stand_in(folder, "srun", f"exit {status}")
-    done = script("slurm.sh", PATH=path, SLURM_JOB_ID="17", SLURM_SUBMIT_DIR=str(tmp_path))
+    restarts = {"SLURM_RESTART_COUNT": str(before)} if before else {}
+    done = script("slurm.sh", PATH=path, SLURM_JOB_ID="17", SLURM_SUBMIT_DIR=str(tmp_path), **restarts)
     assert done.returncode == status
     assert ("scontrol requeue 17" in calls(folder)) == requeued
 
