@@ -391,10 +391,12 @@ def set_damaged_aside(root: str) -> None:
         aside.mkdir(exist_ok=True)
         number = next(n for n in range(2**31) if not (aside / f"{step}-{n}").exists())
         (folder / str(step)).rename(aside / f"{step}-{number}")
-        logger.warning(
-            "the checkpoint at step %d is damaged: %s; it was set aside as %s, and an older one is used",
-            step, problem, aside / f"{step}-{number}",
-        )  # fmt: skip
+        message = (
+            "the older checkpoint at step %d is damaged, or its deletion was interrupted: %s; it was set aside as %s"
+            if whole
+            else "the checkpoint at step %d is damaged: %s; it was set aside as %s, and an older one is used"
+        )
+        logger.warning(message, step, problem, aside / f"{step}-{number}")
     if not whole and aside.exists():
         raise UserError(
             f"all checkpoints of this workdir are damaged and were set aside in {aside}; move that folder away to train "

@@ -128,6 +128,17 @@ def test_damaged_weights_are_refused_for_fine_tuning_too(root, tmp_path, caplog)
         checkpoints.load_weights(str(copy / "damaged" / "2-0"), ema=False)
 
 
+def test_an_older_one_that_is_half_deleted_is_set_aside(root, tmp_path, caplog):
+    """As a kill in the middle of deleting what config.checkpoint.keep no longer covers leaves it."""
+    copy = tmp_path / "copy"
+    shutil.copytree(root, copy)
+    shutil.rmtree(copy / "checkpoints" / "1" / "state")
+    with caplog.at_level(logging.WARNING):
+        assert restored(copy) == 2
+    assert "older checkpoint at step 1 is damaged, or its deletion was interrupted" in caplog.text
+    assert "is used" not in caplog.text and (copy / "damaged" / "1-0" / "meta").exists()
+
+
 def test_nothing_whole_is_left(root, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(root, copy)
