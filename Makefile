@@ -36,7 +36,7 @@ test-prepare: $(VENV)/.prepare  ## ImageNet from small archives through TFDS's b
 
 $(VENV)/.parity: $(VENV)/.base
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .[parity]
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps timm
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps jax2onnx timm
 	@touch $@
 
 parity: $(VENV)/.parity  ## the networks beside torch, transformers and timm: a line a model (installs torch)

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import sys
 import zipfile
 from functools import partial
 
@@ -260,3 +261,9 @@ def test_stablehlo_of_any_batch_and_size(family, size):
         assert found.shape == (*shape[:3], 5)
         expected = jax.image.resize(expected, found.shape, "bilinear", antialias=False)
         np.testing.assert_allclose(found, expected, atol=1e-4 * float(np.abs(expected).max()))
+
+
+def test_onnx_without_jax2onnx_says_what_to_install(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "jax2onnx", None)
+    with pytest.raises(UserError, match=r"needs jax2onnx .*; run `pip install -e .\[export\]` and `pip install --no-deps"):
+        programs.to_onnx(lambda image: image, 3, (32, 32), str(tmp_path / "net.onnx"))

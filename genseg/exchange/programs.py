@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from genseg import tree
+from genseg.errors import UserError
 from genseg.nets import layers
 from genseg.nets.functional import Net
 
@@ -40,11 +41,16 @@ def to_stablehlo(run: Callable, channels: int, size: tuple[int, int] | None) -> 
 
 
 def to_onnx(run: Callable, channels: int, size: tuple[int, int], path: str) -> None:
-    """Writes the program as ONNX for one image of `size` (h, w), [1 h w c] -> [1 h w classes]. Needs jax2onnx.
+    """Writes the program as ONNX for one image of `size` (h, w), [1 h w c] -> [1 h w classes]. Needs jax2onnx, else UserError.
 
     Both are fixed: jax2onnx cannot resize for a free batch or size.
     """
-    import jax2onnx
+    try:
+        import jax2onnx
+    except ImportError as error:
+        raise UserError(
+            f"an ONNX file needs jax2onnx ({error}); run `pip install -e .[export]` and `pip install --no-deps jax2onnx`"
+        ) from None
 
     with layers.grouped_convolutions():
         jax2onnx.to_onnx(
