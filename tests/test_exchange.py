@@ -41,7 +41,11 @@ def trees(family, kind, fill=None, **options):
     """Parameters and statistics filled with distinct numbers, or with `fill`."""
     rng = np.random.default_rng(0)
     shapes = jax.eval_shape(net_of(family, kind, **options).init, jax.random.key(0))
-    draw = (lambda leaf: rng.normal(size=leaf.shape).astype("f4")) if fill is None else lambda leaf: np.full(leaf.shape, fill, "f4")
+    draw = (
+        (lambda leaf: rng.normal(size=leaf.shape).astype("f4"))
+        if fill is None
+        else lambda leaf: np.full(leaf.shape, fill, "f4")
+    )
     return tuple(jax.tree.map(draw, part) for part in shapes)
 
 
@@ -118,8 +122,12 @@ def test_wrong_checkpoints_are_refused_in_a_sentence(tmp_path, monkeypatch):
         assert "\n" not in str(caught.value)
 
     refused({k: v for k, v in tensors.items() if k != "stages.2.blocks.1.gamma"}, r"1 of \d+ parameters are missing")
-    refused({**tensors, "stages.2.blocks.9.gamma": np.ones(3, "f4")}, r"1 tensors are unknown, first 'stages.2.blocks.9")
-    refused({**tensors, "head.fc.weight": np.ones((9, 64), "f4")}, r"'head.fc.weight' gives 'params/head/linear/kernel'")
+    refused(
+        {**tensors, "stages.2.blocks.9.gamma": np.ones(3, "f4")}, r"1 tensors are unknown, first 'stages.2.blocks.9"
+    )
+    refused(
+        {**tensors, "head.fc.weight": np.ones((9, 64), "f4")}, r"'head.fc.weight' gives 'params/head/linear/kernel'"
+    )
     refused({"conv1.weight": np.ones((2, 2), "f4")}, "has no tensor named as in timm")
     monkeypatch.setitem(nets.BACKBONES, "deeper", partial(ConvNeXt, depths=(1, 1, 3, 1), dims=(8, 16, 32, 64)))
     save_file(tensors, tmp_path / "m.safetensors")
@@ -265,5 +273,7 @@ def test_stablehlo_of_any_batch_and_size(family, size):
 
 def test_onnx_without_jax2onnx_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "jax2onnx", None)
-    with pytest.raises(UserError, match=r"needs jax2onnx .*; run `pip install -e .\[export\]` and `pip install --no-deps"):
+    with pytest.raises(
+        UserError, match=r"needs jax2onnx .*; run `pip install -e .\[export\]` and `pip install --no-deps"
+    ):
         programs.to_onnx(lambda image: image, 3, (32, 32), str(tmp_path / "net.onnx"))

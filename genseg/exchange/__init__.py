@@ -181,8 +181,9 @@ def _best_table(given: set[str], shape: names.Shape, path: str) -> tuple[str, li
                 best = (found, form, entries)
     if not best[1]:
         raise UserError(
-            f"{path} has no tensor named as in {', '.join(names.FORMATS)} for a {shape.family}; first is "
-            f"'{min(given)}'" if given else f"{path} holds no weights"
+            f"{path} has no tensor named as in {', '.join(names.FORMATS)} for a {shape.family}; first is '{min(given)}'"
+            if given
+            else f"{path} holds no weights"
         )
     return best[1], best[2]
 

@@ -85,7 +85,9 @@ def export_weights(args: argparse.Namespace) -> None:
         raise UserError(f"{args.checkpoint} is a classifier; {args.format} is for segmenters")
     swin = names.shape_of(weights.params).family == "swin"
     if args.size is None and (args.format == "onnx" or swin):
-        raise UserError(f"{'ONNX' if args.format == 'onnx' else 'a Swin'} needs a fixed image size; add --size HEIGHT WIDTH")
+        raise UserError(
+            f"{'ONNX' if args.format == 'onnx' else 'a Swin'} needs a fixed image size; add --size HEIGHT WIDTH"
+        )
     channels = weights.params["backbone"]["stem"]["conv"]["kernel"].shape[2]
     net = nets.segmenter(
         backbone,
@@ -93,7 +95,9 @@ def export_weights(args: argparse.Namespace) -> None:
         classes=len(card.classes),
         drop_path=0.0,
         head_channels=weights.params["head"]["bottleneck"]["norm"]["scale"].shape[0],
-        aux_channels=weights.params["aux_head"]["conv"]["norm"]["scale"].shape[0] if "aux_head" in weights.params else 1,
+        aux_channels=weights.params["aux_head"]["conv"]["norm"]["scale"].shape[0]
+        if "aux_head" in weights.params
+        else 1,
         aux="aux_head" in weights.params,
     )
     run = programs.program(net, weights.params, weights.stats, card.mean, card.std)

@@ -217,9 +217,7 @@ def swin(form: str, depths: Sequence[int], prefix: str) -> list[Entry]:
 
 
 def _placed(entries: list[Entry], path: str, prefix: str) -> list[Entry]:
-    return [
-        Entry(path + e.path, tuple(prefix + key for key in e.keys), e.load, e.store) for e in entries
-    ]
+    return [Entry(path + e.path, tuple(prefix + key for key in e.keys), e.load, e.store) for e in entries]
 
 
 def _upernet(form: str) -> list[Entry]:

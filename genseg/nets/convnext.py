@@ -67,9 +67,7 @@ class Mlp(nnx.Module):
 class Block(nnx.Module):
     """x + drop_path(gamma * mlp(norm(depthwise(x))))."""
 
-    def __init__(
-        self, features: int, drop_path: float, *, init, layer_scale: float, dtype: jnp.dtype, rngs: nnx.Rngs
-    ):
+    def __init__(self, features: int, drop_path: float, *, init, layer_scale: float, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.conv_dw = DepthwiseConv(features, init=init, dtype=dtype, rngs=rngs)
         self.norm = layers.layer_norm(features, EPSILON, dtype=dtype, rngs=rngs)
         self.mlp = Mlp(features, init=init, dtype=dtype, rngs=rngs)

@@ -77,9 +77,7 @@ class UperHead(nnx.Module):
 class FcnHead(nnx.Module):
     """Auxiliary head: one 3x3 convolution and the logits, at the stride of its input."""
 
-    def __init__(
-        self, features: int, classes: int, channels: int, dropout: float, *, dtype: jnp.dtype, rngs: nnx.Rngs
-    ):
+    def __init__(self, features: int, classes: int, channels: int, dropout: float, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.conv = layers.ConvNormRelu(features, channels, 3, dtype=dtype, rngs=rngs)
         self.logits = LogitHead(channels, classes, dropout, rngs=rngs)
 

@@ -110,7 +110,9 @@ def test_batch_norm_statistics():
     np.testing.assert_allclose(norm.mean[...], 0.1 * flat.mean(0), rtol=1e-5)
     np.testing.assert_allclose(norm.var[...], 0.9 + 0.1 * flat.var(0, ddof=1), rtol=1e-5)
     evaluated = norm(jnp.asarray(x), train=False)
-    np.testing.assert_allclose(evaluated, (x - 0.1 * flat.mean(0)) / np.sqrt(0.9 + 0.1 * flat.var(0, ddof=1) + 1e-5), rtol=1e-4)
+    np.testing.assert_allclose(
+        evaluated, (x - 0.1 * flat.mean(0)) / np.sqrt(0.9 + 0.1 * flat.var(0, ddof=1) + 1e-5), rtol=1e-4
+    )
 
 
 def test_batch_norm_of_one_value_a_channel():
@@ -133,7 +135,9 @@ def test_batch_norm_is_synchronised_over_devices(eight_devices):
     apply = jax.jit(lambda p, s, x: net.apply(p, s, x, train=True))
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     spread = jax.device_put(x, jax.NamedSharding(mesh, jax.P("data")))
-    for a, b in zip(jax.tree.leaves(apply(params, stats, x)), jax.tree.leaves(apply(params, stats, spread)), strict=True):
+    for a, b in zip(
+        jax.tree.leaves(apply(params, stats, x)), jax.tree.leaves(apply(params, stats, spread)), strict=True
+    ):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
 
 
