@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 OUT ?= demo
+IMAGE ?=
 
 .PHONY: help demo test test-slow test-prepare parity lint clean
 
@@ -24,7 +25,7 @@ demo: $(VENV)/.base  ## the whole method on drawn data, on a CPU: a table and a 
 test: $(VENV)/.dev  ## the fast tests
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
-test-slow: $(VENV)/.dev  ## tests that take minutes
+test-slow: $(VENV)/.dev  ## tests that take minutes (those beside torch skip until `make parity` has installed it)
 	$(BIN)/python -m pytest -q -m slow
 
 $(VENV)/.prepare: $(VENV)/.dev
@@ -39,8 +40,9 @@ $(VENV)/.parity: $(VENV)/.base
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps jax2onnx timm
 	@touch $@
 
-parity: $(VENV)/.parity  ## the networks beside torch, transformers and timm: a line a model (installs torch)
+parity: $(VENV)/.parity  ## the networks and exports beside torch, transformers, timm, onnxruntime: a line each (installs torch)
 	$(BIN)/python tests/parity/live.py
+	$(BIN)/python tests/parity/outside.py $(if $(IMAGE),--image=$(IMAGE))
 
 lint: $(VENV)/.dev  ## style and format
 	$(BIN)/python -m ruff check .

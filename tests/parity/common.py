@@ -1,8 +1,12 @@
-"""Tiny networks with weights that NumPy alone can draw again: shared by `store.py`, which runs torch, and the fast test."""
+"""What comparisons share, none of it in need of torch: tiny networks with weights that NumPy can draw again, and genseg's
+numbers in float32 and in float64."""
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import zlib
+from dataclasses import dataclass
 from functools import partial
 
 import jax
@@ -25,17 +29,93 @@ CASES = {
     "convnext_upernet": ("tiny_convnext", "segmenter", (4, 64, 96, 4)),
     "swin_upernet": ("tiny_swin", "segmenter", (4, 62, 90, 5)),
 }
-# Gradients that are stored, and of each at most this many numbers.
-GRADIENTS = ("stem/conv/kernel", "downsample", "relative_position_bias_table", "gamma", "bias", "scale")
-SAMPLES = 24
+SAMPLES = 24  # of each gradient, so many numbers are stored
 
 
-def network(name: str):
+@dataclass(frozen=True)
+class Results:
+    """A network's outputs (with its BatchNorm statistics) and the gradients of the outputs' mean square, by path."""
+
+    outputs: dict[str, np.ndarray]
+    gradients: dict[str, np.ndarray]
+
+    def differences(self, reference: Results) -> tuple[float, float]:
+        """Largest relative difference of outputs, and of gradients.
+
+        A gradient that is zero in exact arithmetic has rounding for its largest value: nothing is scaled by less than a
+        thousandth of the largest gradient of all.
+        """
+        floor = 1e-3 * max(float(np.abs(value).max()) for value in reference.gradients.values())
+        return (
+            _largest(self.outputs, reference.outputs, 0.0),
+            _largest(self.gradients, reference.gradients, floor),
+        )
+
+
+def relative(a: np.ndarray, b: np.ndarray, floor: float = 0.0) -> float:
+    """Largest difference over the largest value of b, which counts as at least `floor`."""
+    assert a.shape == b.shape, (a.shape, b.shape)
+    return float(np.abs(a - b).max() / max(float(np.abs(b).max()), floor))
+
+
+def _largest(found: dict[str, np.ndarray], expected: dict[str, np.ndarray], floor: float) -> float:
+    assert found.keys() == expected.keys()
+    return max(relative(found[path], expected[path], floor) for path in expected)
+
+
+@contextlib.contextmanager
+def in_float64():
+    """Networks built with dtype="float64" and traced inside compute in float64 throughout.
+
+    What genseg keeps in float32 whatever the dtype (norms, softmax, statistics, logits) is named `jnp.float32` in its
+    files; inside, that name is float64 there. Float32 is too coarse to tell a wrong gradient from rounding where a ReLU's
+    input is near zero; in float64 equal functions agree to 1e-13.
+    """
+
+    class Wide:
+        float32 = jnp.float64
+
+        def __getattr__(self, name: str):
+            return getattr(jnp, name)
+
+    modules = [
+        m for name, m in sys.modules.items() if name.startswith("genseg.nets") and getattr(m, "jnp", None) is jnp
+    ]
+    with jax.enable_x64(True):
+        for module in modules:
+            module.jnp = Wide()
+        try:
+            yield
+        finally:
+            for module in modules:
+                module.jnp = jnp
+
+
+def results(net: nets.Net, params: tree.Tree, stats: tree.Tree, image: np.ndarray, *, train: bool) -> Results:
+    """genseg's numbers, in float64 inside `in_float64` and in float32 elsewhere."""
+    # Without float64 enabled JAX makes float32 of it.
+    params, stats, image = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf, np.float64)), (params, stats, image))
+
+    @jax.jit
+    def run(params, stats, image):
+        def loss(params, image):
+            out, new = net.apply(params, stats, image, train=train)
+            out = out if isinstance(out, dict) else {"logits": out}
+            return sum(jnp.square(value).mean() for value in out.values()), out | dict(tree.items({"stats": new}))
+
+        return jax.grad(loss, (0, 1), has_aux=True)(params, image)
+
+    (gradients, image_gradient), out = run(params, stats, image)
+    gradients = dict(tree.items({"params": gradients})) | {"image": image_gradient}
+    return Results(*({path: np.asarray(leaf) for path, leaf in part.items()} for part in (out, gradients)))
+
+
+def network(name: str, dtype: str = "float32"):
     """(net, params, stats, image): weights of each leaf from a generator seeded with its path."""
     backbone, kind, shape = CASES[name]
     nets.BACKBONES.setdefault(backbone, BACKBONES[backbone])
     options = {"head_channels": 12, "aux_channels": 10, "dropout": 0.0} if kind == "segmenter" else {}
-    net = getattr(nets, kind)(backbone, channels=shape[3], classes=CLASSES, drop_path=0.0, **options)
+    net = getattr(nets, kind)(backbone, channels=shape[3], classes=CLASSES, drop_path=0.0, dtype=dtype, **options)
     params, stats = jax.eval_shape(net.init, jax.random.key(0))
     image = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     return net, tree.map_paths(draw, params), tree.map_paths(draw, stats), image
@@ -49,38 +129,12 @@ def draw(path: str, leaf) -> np.ndarray:
     elif kind == "kernel":
         value = noise / np.prod(leaf.shape[:-1]) ** 0.5
     else:
-        value = {"scale": 1 + 0.2 * noise, "bias": 0.2 * noise, "mean": 0.2 * noise, "gamma": 0.3 * noise}.get(kind, noise)
+        value = {"scale": 1 + 0.2 * noise, "bias": 0.2 * noise, "mean": 0.2 * noise, "gamma": 0.3 * noise}.get(
+            kind, noise
+        )
     return value.astype(np.float32)
 
 
-def results(name: str) -> dict[str, np.ndarray]:
-    """genseg's numbers: outputs in evaluation; of segmenters also the auxiliary output and statistics in training; and
-    gradients of the mean square of the logits (classifier) or of the auxiliary output (segmenter)."""
-    net, params, stats, image = network(name)
-    train = CASES[name][1] == "segmenter"
-
-    @jax.jit
-    def evaluate(params, stats, image):
-        out = net.apply(params, stats, image, train=False)[0]
-        return out["logits"] if train else out
-
-    @jax.jit
-    @partial(jax.value_and_grad, has_aux=True)
-    def loss(params, stats, image):
-        out, new = net.apply(params, stats, image, train=train, key=jax.random.key(0))
-        out = out if train else {"logits": out}
-        return jnp.square(out["aux" if train else "logits"]).mean(), (out, new)
-
-    (_, (out, new)), gradients = loss(params, stats, image)
-    found = {"logits": evaluate(params, stats, image)}
-    if train:
-        found["aux"] = out["aux"]
-        found["training logits"] = out["logits"]
-        found |= {f"stats/{path}": leaf for path, leaf in tree.items(new)}
-    return {key: np.asarray(value) for key, value in found.items()} | sampled(dict(tree.items(gradients)))
-
-
 def sampled(gradients: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Of the chosen gradients some numbers each, evenly spread."""
-    chosen = {path: np.asarray(g).ravel() for path, g in gradients.items() if any(word in path for word in GRADIENTS)}
-    return {f"grad/{path}": g[:: max(1, g.size // SAMPLES)][:SAMPLES] for path, g in chosen.items()}
+    """At most `SAMPLES` numbers of each, evenly spread."""
+    return {path: value.ravel()[:: max(1, value.size // SAMPLES)][:SAMPLES] for path, value in gradients.items()}

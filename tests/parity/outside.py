@@ -1,4 +1,5 @@
-"""Loads what genseg exports in other libraries: `python tests/parity/outside.py`; one line a check, exit status 1 on a failure.
+"""Loads what genseg exports in other libraries: `python tests/parity/outside.py [--image PHOTO]`; one line a check, exit status
+1 on a failure.
 
 Needs torch, transformers, timm, jax2onnx and onnxruntime beside genseg. Checked are timm.create_model(in_chans=n) and
 transformers' from_pretrained on exported folders (same outputs as genseg, and for UperNet the same class map of a photograph
@@ -18,7 +19,9 @@ from pathlib import Path
 import jax
 import numpy as np
 import torch
-from live import BOUND, CASES, build, randomise, reference, relative, saved_tensors, without_torchvision
+import transformers
+from common import relative
+from live import BOUND, CASES, build, randomise, reference, saved_tensors, without_torchvision
 from safetensors.numpy import load_file, save_file
 
 from genseg import exchange, nets
@@ -34,7 +37,9 @@ def saved(case, folder: Path):
     zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, "f4"), (params, stats))
     params, stats, _ = exchange.adopt(*zeros, str(folder))
     classes = [f"class {i}" for i in range(case.classes)]
-    save_file(exchange.export(params, stats, case.backbone, case.library), folder / "model.safetensors", {"format": "pt"})
+    save_file(
+        exchange.export(params, stats, case.backbone, case.library), folder / "model.safetensors", {"format": "pt"}
+    )
     config = exchange.config(params, case.backbone, case.library, classes)
     (folder / "config.json").write_text(json.dumps(config))
     return net, params, stats, config
@@ -73,8 +78,6 @@ def timm_round_trip(name: str) -> tuple[str, float]:
 
 
 def transformers_load(name: str, picture: str | None) -> tuple[str, float]:
-    import transformers
-
     case = CASES[name]
     size = case.size
     if picture:
@@ -131,7 +134,10 @@ def main() -> int:
     checks = [
         *(partial(timm_round_trip, name) for name in ("convnext-timm", "atto-timm", "swin-timm")),
         *(partial(timm_loads, name) for name in ("convnext-timm", "atto-timm", "swin-timm")),
-        *(partial(transformers_load, name, picture) for name in ("convnext", "swin", "upernet-convnext", "upernet-swin")),
+        *(
+            partial(transformers_load, name, picture)
+            for name in ("convnext", "swin", "upernet-convnext", "upernet-swin")
+        ),
         *(partial(onnx_runs, name) for name in ("upernet-convnext", "upernet-swin")),
     ]
     failed = 0
