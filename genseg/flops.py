@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from jax.extend import core
@@ -30,6 +30,18 @@ def of(jaxpr: core.Jaxpr) -> float:
             times = params["length"] if name == "scan" else 1
             total += times * sum(of(inner) for inner in _inner(params))
     return total
+
+
+def equations(jaxpr: core.Jaxpr, without: str = "") -> Iterator[core.JaxprEqn]:
+    """The equations of a program and of the programs inside it, less those of jitted functions named `without`; of a choice
+    by platform or value those of the last branch, as in `of`."""
+    for eqn in jaxpr.eqns:
+        if without and eqn.params.get("name") == without:
+            continue
+        yield eqn
+        inner = [eqn.params["branches"][-1].jaxpr] if eqn.primitive.name == "cond" else _inner(eqn.params)
+        for one in inner:
+            yield from equations(one, without)
 
 
 def _conv_products(eqn: core.JaxprEqn) -> float:

@@ -153,7 +153,7 @@ def test_files_that_are_not_whole(tmp_path):
         files.read(str(tmp_path))
 
 
-def torch_file(path, arrays, wrap=None, transposed=(), extra=None, cut=0):
+def torch_file(path, arrays, wrap=None, transposed=(), extra=None, cut=0, size=None, stride=None):
     """A file as torch.save writes it (zip of data.pkl and raw storages), made opcode by opcode."""
     storages = {}
 
@@ -161,7 +161,7 @@ def torch_file(path, arrays, wrap=None, transposed=(), extra=None, cut=0):
         return b"X" + len(value.encode()).to_bytes(4, "little") + value.encode()
 
     def number(value):
-        return b"J" + int(value).to_bytes(4, "little", signed=True)
+        return b"\x8a\x08" + int(value).to_bytes(8, "little", signed=True)
 
     def reference(module, name):
         return b"c" + module.encode() + b"\n" + name.encode() + b"\n"
@@ -177,7 +177,7 @@ def torch_file(path, arrays, wrap=None, transposed=(), extra=None, cut=0):
         strides = strides[::-1] if key in transposed else strides
         storage = b"(" + text("storage") + reference("torch", kind) + text(str(len(storages) - 1)) + text("cpu")
         storage += number(array.size) + b"tQ"
-        body = b"(" + storage + number(0) + several(array.shape) + several(strides) + b"\x89"
+        body = b"(" + storage + number(0) + several(size or array.shape) + several(stride or strides) + b"\x89"
         body += reference("collections", "OrderedDict") + b")Rt"
         return reference("torch._utils", "_rebuild_tensor_v2") + body + b"R"
 
@@ -207,6 +207,45 @@ def test_torch_files(tmp_path):
         assert found["half"].dtype == np.float32 and found["count"].dtype == np.int64
         for key, value in found.items():
             np.testing.assert_array_equal(value, arrays[f"module.{key}"])
+
+
+def test_damaged_torch_files_are_refused_in_a_sentence(tmp_path):
+    """Cut anywhere, or with bytes changed in the zip or in the pickle: arrays or a UserError, and nothing else."""
+    path, rng = tmp_path / "m.pth", np.random.default_rng(0)
+    torch_file(path, {"a": np.arange(12, dtype="f4").reshape(3, 4), "b": np.ones(5, "f2")}, wrap="model")
+    whole = path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+
+    def changed(data):
+        data = bytearray(data)
+        for at in rng.integers(len(data), size=rng.integers(1, 4)):
+            data[at] = rng.integers(256)
+        return bytes(data)
+
+    def rewritten(content):
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, data in (members | {"archive/data.pkl": content}).items():
+                archive.writestr(name, data)
+        return path.read_bytes()
+
+    damaged = [whole[:n] for n in range(0, len(whole), 40)] + [changed(whole) for _ in range(300)]
+    damaged += [rewritten(changed(members["archive/data.pkl"])) for _ in range(200)]
+    refused = 0
+    for data in damaged:
+        path.write_bytes(data)
+        try:
+            files.read(str(path))
+        except UserError as error:
+            refused += "\n" not in str(error)
+    assert refused > 400
+
+
+def test_torch_tensors_stay_inside_their_storage(tmp_path):
+    path = tmp_path / "m.pth"
+    torch_file(path, {"a": np.ones((2, 3), "f4")}, size=(10**9, 10**9), stride=(0, 0))
+    with pytest.raises(UserError, match="reaches outside its storage"):
+        files.read(str(path))
 
 
 def test_torch_files_run_no_code(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import io
+import math
 import pickle
 import zipfile
 from pathlib import Path
@@ -78,8 +79,9 @@ def _read_torch(file: Path) -> dict[str, np.ndarray]:
             f"{file} is not a whole torch zip file; copy it again, or if it was saved before torch 1.6 save it anew "
             f"with torch.save(torch.load(path), path)"
         ) from None
-    except (pickle.UnpicklingError, EOFError, KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
-        raise UserError(f"{file} cannot be read as a torch checkpoint ({error}); copy it again") from None
+    except Exception as error:  # a damaged file may raise anything in zipfile and pickle, MemoryError and OSError too
+        reason = f"{type(error).__name__}: {error}"
+        raise UserError(f"{file} cannot be read as a torch checkpoint ({reason}); copy it again") from None
     for name in CONTAINERS:
         if isinstance(content, dict) and isinstance(content.get(name), dict):
             content = content[name]
@@ -143,7 +145,9 @@ class _Unpickler(pickle.Unpickler):
 
 def _rebuild_tensor(storage: np.ndarray, offset: int, size: tuple, stride: tuple, *_: Any) -> np.ndarray:
     last = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
-    if min((offset, *size, *stride)) < 0 or (0 not in size and last >= storage.size):
+    # The count keeps strides of 0 from asking for any amount of memory.
+    outside = last >= storage.size or math.prod(size) > storage.size
+    if min((offset, *size, *stride)) < 0 or (0 not in size and outside):
         raise pickle.UnpicklingError("a tensor reaches outside its storage")
     strides = [s * storage.itemsize for s in stride]
     return np.lib.stride_tricks.as_strided(storage[offset:], size, strides).copy()

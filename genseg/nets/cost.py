@@ -7,7 +7,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from genseg import nets, tree
+from genseg import flops, nets, tree
 from genseg.nets.functional import Net
 
 
@@ -15,39 +15,21 @@ def multiply_adds(net: Net, shape: tuple[int, int, int, int]) -> int:
     """Multiply-adds of one evaluation of `net` on an image of `shape` [b h w c], nothing being computed.
 
     Counted are convolutions and matrix products, attention's too, as papers do under the name "FLOPs"; norms,
-    activations, sums and resizing (which is a matrix product here: 2 % more in UperNet) are not.
+    activations, sums and resizing (which is a matrix product here: 2 % more in UperNet) are not. Zeros that a convolution
+    pads with count as pixels; `genseg.flops` leaves them out and takes everything that a program does.
     """
     params, stats = jax.eval_shape(net.init, jax.random.key(0))
     image = jax.ShapeDtypeStruct(shape, jnp.float32)
     traced = jax.make_jaxpr(lambda p, s, x: net.apply(p, s, x, train=False)[0])(params, stats, image)
-    return _count(traced.jaxpr)
-
-
-def _count(jaxpr) -> int:
     total = 0
-    for equation in jaxpr.eqns:
-        name, outputs = equation.primitive.name, equation.outvars
+    for equation in flops.equations(traced.jaxpr, without="_resize"):
+        name, outputs = equation.primitive.name, math.prod(equation.outvars[0].aval.shape) if equation.outvars else 0
         if name == "dot_general":
             (contracted, _), _ = equation.params["dimension_numbers"]
-            sizes = [equation.invars[0].aval.shape[axis] for axis in contracted]
-            total += math.prod(outputs[0].aval.shape) * math.prod(sizes)
+            total += outputs * math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
         elif name == "conv_general_dilated":
             kernel = equation.invars[1].aval.shape
-            out_axis = equation.params["dimension_numbers"].rhs_spec[0]
-            total += math.prod(outputs[0].aval.shape) * (math.prod(kernel) // kernel[out_axis])
-        elif equation.params.get("name") == "_resize":
-            continue
-        elif name == "cond":
-            # lax.platform_dependent: the last branch is the accelerators', the others compute the same on a CPU.
-            total += _count(equation.params["branches"][-1].jaxpr)
-        else:
-            for inner in jax.tree.leaves(
-                list(equation.params.values()), is_leaf=lambda leaf: hasattr(leaf, "eqns") or hasattr(leaf, "jaxpr")
-            ):
-                if hasattr(inner, "jaxpr"):
-                    total += _count(inner.jaxpr)
-                elif hasattr(inner, "eqns"):
-                    total += _count(inner)
+            total += outputs * math.prod(kernel) // kernel[equation.params["dimension_numbers"].rhs_spec[0]]
     return total
 
 
