@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genseg import nets, tree
+from genseg import flops, nets, tree
 from genseg.nets.convnext import ConvNeXt
 from genseg.nets.functional import bind
 from genseg.nets.swin import Block, Swin, relative_position_index, shift_mask
@@ -133,16 +133,10 @@ def test_bfloat16_computes_in_bfloat16_and_answers_in_float32(tiny):
     assert out["logits"].dtype == jnp.float32 and {x.dtype for x in jax.tree.leaves(shapes)} == {jnp.dtype("float32")}
 
 
-def equations(jaxpr):
-    """Every operation of a program as accelerators get it, programs inside it included."""
-    for eqn in jaxpr.eqns:
-        yield eqn
-        params = dict(eqn.params)
-        if eqn.primitive.name == "cond":
-            params["branches"] = params["branches"][-1:]  # see `layers.depthwise_conv`; the others are the CPU's
-        for inner in jax.tree.leaves(list(params.values()), is_leaf=lambda leaf: hasattr(leaf, "jaxpr")):
-            if hasattr(inner, "jaxpr") or hasattr(inner, "eqns"):
-                yield from equations(getattr(inner, "jaxpr", inner))
+def equations(net, train, image):
+    trees = jax.eval_shape(net.init, jax.random.key(0))
+    traced = jax.make_jaxpr(partial(net.apply, train=train, key=jax.random.key(0)))(*trees, image)
+    return list(flops.equations(traced.jaxpr))
 
 
 def test_gradients_of_parameters_never_are_bfloat16(tiny):
@@ -158,17 +152,39 @@ def test_gradients_of_parameters_never_are_bfloat16(tiny):
 
     image = jax.ShapeDtypeStruct((prime, 64, 64, 4), jnp.float32)
     program = jax.make_jaxpr(jax.grad(loss))(params, stats, image, jax.random.key(0))
-    casts = [eqn for eqn in equations(program.jaxpr) if eqn.primitive.name == "convert_element_type"]
+    casts = [eqn for eqn in flops.equations(program.jaxpr) if eqn.primitive.name == "convert_element_type"]
     widened = [eqn.invars[0].aval for eqn in casts if eqn.invars[0].aval.dtype == jnp.bfloat16]
     assert len(widened) > 20 and [x for x in widened if x.size % prime] == []
 
 
-@pytest.mark.parametrize("kind", TINY)
-def test_drop_path_rises_linearly_over_all_blocks(kind):
+def test_norms_softmax_and_logits_are_float32_and_products_bfloat16(tiny):
+    image = jnp.ones((2, 32, 64, 4))
+    classify = nets.classifier("test", channels=4, classes=5, drop_path=0.2, dtype="bfloat16")
+    for net, heads in ((classify, 1), (segmenter(dtype="bfloat16"), 2)):
+        traced = equations(net, True, image)
+        statistics = [e for e in traced if e.primitive.name in ("rsqrt", "exp", "reduce_sum", "reduce_max")]
+        assert len(statistics) > 10 and {e.invars[0].aval.dtype for e in statistics} == {jnp.dtype("float32")}
+        assert (tiny == "swin") == any(e.primitive.name == "exp" for e in statistics)
+        products = [e for e in traced if e.primitive.name in ("dot_general", "conv_general_dilated")]
+        wide = [e for e in products if {v.aval.dtype for v in e.invars} == {jnp.dtype("float32")}]
+        assert [e.outvars[0].aval.shape[-1] for e in wide] == [5] * heads, "the logits alone"
+        for e in products:
+            assert e in wide or {v.aval.dtype for v in e.invars} == {jnp.dtype("bfloat16")}, e
+
+
+def test_remat_is_around_each_block(tiny):
+    image = jnp.ones((1, 32, 32, 4))
+    for remat in (False, True):
+        traced = equations(nets.classifier("test", channels=4, classes=3, drop_path=0.0, remat=remat), True, image)
+        blocks = sum(TINY[tiny].keywords["depths"])
+        assert sum("remat" in e.primitive.name or "checkpoint" in e.primitive.name for e in traced) == remat * blocks
+
+
+def test_drop_path_rises_linearly_over_all_blocks(tiny):
     from flax import nnx
 
     module = nnx.eval_shape(
-        lambda: TINY[kind](channels=3, drop_path=0.4, dtype=jnp.float32, remat=False, rngs=nnx.Rngs(0))
+        lambda: TINY[tiny](channels=3, drop_path=0.4, dtype=jnp.float32, remat=False, rngs=nnx.Rngs(0))
     )
     rates = [block.drop_path for stage in module.stages for block in stage.blocks]
     np.testing.assert_allclose(rates, [0.0, 0.1, 0.2, 0.3, 0.4])
