@@ -20,9 +20,6 @@ weight_init = nnx.initializers.normal(0.02)
 # Variance 1 / fan-in: for networks of our own that must learn in few steps. Published networks keep `weight_init`.
 fan_in_init = nnx.initializers.lecun_normal()
 
-# torch's default of a convolution or linear layer's weights: uniform within 1 / sqrt(fan-in).
-uniform_init = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-
 
 # Weights are float32 and are rounded to the dtype of the computation where they are used. Left to itself JAX makes their
 # gradient in that dtype and widens it afterwards: on a mesh each device's part of the sum would be rounded to bfloat16,
@@ -143,6 +140,16 @@ def linear(
     return Linear(inputs, outputs, use_bias=bias, kernel_init=init, dtype=dtype, rngs=rngs)
 
 
+def uniform_init(fan_in: int):
+    """torch's own initializer of a convolution's weights and bias: uniform within +-1 / sqrt(fan-in)."""
+    limit = fan_in**-0.5
+
+    def init(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> jax.Array:
+        return jax.random.uniform(key, shape, dtype, -limit, limit)
+
+    return init
+
+
 def patch_conv(
     inputs: int,
     outputs: int,
@@ -158,11 +165,6 @@ def patch_conv(
         inputs, outputs, (size, size), strides=size, padding=((0, 0),) * 2, kernel_init=init, bias_init=bias_init,
         dtype=dtype, rngs=rngs,
     )  # fmt: skip
-
-
-def uniform_bias_init(fan_in: int):
-    """torch's default of the bias beside weights of `uniform_init`: uniform within 1 / sqrt(fan_in)."""
-    return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -1.0, 1.0) * fan_in**-0.5
 
 
 def layer_norm(features: int, epsilon: float, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> nnx.LayerNorm:

@@ -22,7 +22,7 @@ def inflate_stem(kernel: jax.Array, channels: int, rule: str, key: jax.Array | N
         equal bands is unchanged where m divides n; elsewhere the bands that occur once more weigh a little more.
       mean: every band takes the mean over the source bands, times m/n. The response to equal bands is unchanged.
       zero: the first min(m, n) bands stay as they are, further ones are zero.
-      random: the first min(m, n) bands stay as they are, further ones are drawn from normal(0.02), by `key`.
+      random: the first min(m, n) bands stay as they are, further ones are drawn from normal(0.02), with `key`.
 
     Raises:
       UserError: an unknown rule, or `exact` with n != m.

@@ -53,14 +53,12 @@ def shift_mask(sides: tuple[int, int], window: tuple[int, int], shifts: tuple[in
 class Stem(nnx.Module):
     """4x4 convolution of stride 4, then LayerNorm; the image is padded with zeros at its end to multiples of 4.
 
-    The convolution starts from torch's default: the published `_init_weights` passes over convolutions.
+    The published `_init_weights` passes convolutions by, so this one, unlike all other layers, starts as torch made it.
     """
 
     def __init__(self, channels: int, features: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
-        bias_init = layers.uniform_bias_init(4 * 4 * channels)
-        self.conv = layers.patch_conv(
-            channels, features, 4, init=layers.uniform_init, bias_init=bias_init, dtype=dtype, rngs=rngs
-        )
+        init = layers.uniform_init(4 * 4 * channels)
+        self.conv = layers.patch_conv(channels, features, 4, init=init, bias_init=init, dtype=dtype, rngs=rngs)
         self.norm = layers.layer_norm(features, EPSILON, dtype=dtype, rngs=rngs)
 
     @jax.named_scope("stem")
