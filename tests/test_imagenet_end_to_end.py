@@ -92,20 +92,39 @@ def _finish(*arguments):
     return output
 
 
+def _prepare(folder, train, validation):
+    """Writes both archives to `folder`/archives; the arguments that prepare them to `folder`/data."""
+    (folder / "archives").mkdir()
+    (folder / "archives" / "ILSVRC2012_img_train.tar").write_bytes(_train_tar(train))
+    (folder / "archives" / "ILSVRC2012_img_val.tar").write_bytes(_tar(validation))
+    places = ["--source", folder / "archives", "--data_dir", folder / "data"]
+    return ["genseg.data.prepare", "imagenet2012", *places, "--partial"]
+
+
 @pytest.fixture(scope="module")
 def data_dir(files, tmp_path_factory):
     """Both copies, prepared by the commands of the README."""
-    root = tmp_path_factory.mktemp("imagenet")
-    (root / "archives").mkdir()
-    train, validation = files
-    (root / "archives" / "ILSVRC2012_img_train.tar").write_bytes(_train_tar(train))
-    (root / "archives" / "ILSVRC2012_img_val.tar").write_bytes(_tar(validation))
-    folders = ["--source", root / "archives", "--data_dir", root / "data"]
-    prepare = ["genseg.data.prepare", "imagenet2012", *folders, "--partial"]
-    assert f"train {len(train)}, validation {VALIDATION}" in _finish(*prepare)
+    folder = tmp_path_factory.mktemp("imagenet")
+    prepare = _prepare(folder, *files)
+    assert f"train {len(files[0])}, validation {VALIDATION}" in _finish(*prepare)
     assert f"imagenet2012_{SHORT_SIDE}q90" in _finish(*prepare, "--short_side", SHORT_SIDE)
-    assert len(list((root / "data").iterdir())) == 2
-    return root / "data"
+    assert len(list((folder / "data").iterdir())) == 2
+    return folder / "data"
+
+
+def test_a_killed_build_leaves_nothing_that_looks_prepared(files, tmp_path):
+    prepare = _prepare(tmp_path, *files)
+    process, deadline = _command(*prepare), time.monotonic() + 300
+    while time.monotonic() < deadline and process.poll() is None:
+        if list((tmp_path / "data").glob(".partial-*/tfds/imagenet2012/*")):
+            break
+        time.sleep(0.001)
+    assert process.poll() is None, process.communicate()[1][-3000:]
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert [path.name.split("-")[0] for path in (tmp_path / "data").iterdir()] == [".partial"]
+    assert f"train {len(files[0])}, validation {VALIDATION}" in _finish(*prepare)
+    assert [path.name.split("-")[0] for path in (tmp_path / "data").iterdir()] == ["imagenet2012"]
 
 
 def _shrunk(data_dir, workdir, arguments, short_side):
