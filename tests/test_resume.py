@@ -78,11 +78,12 @@ class Moments:
 
     def wait(self, kind: str, process: subprocess.Popen) -> None:
         """Until the moment has come. A step that no former start has made comes first: kills do not all fall on one state."""
-        begin = self.steps()
+        begin, further = self.steps(), False
         deadline = time.monotonic() + 600
         while time.monotonic() < deadline and process.poll() is None:
             time.sleep(0.001)
-            if self.steps() <= begin:
+            further = further or self.steps() > begin
+            if not further:
                 continue
             saving, evaluating = self.saving(), self.evaluating.exists()
             now = {"step": not saving and not evaluating, "save": saving and not evaluating, "evaluation": evaluating}
