@@ -52,25 +52,13 @@ class DepthwiseConv(nnx.Module):
         return y + layers.over(self.bias[...], y)
 
 
-class Mlp(nnx.Module):
-    """Linear to 4 times the width, exact GELU, linear back."""
-
-    def __init__(self, features: int, *, init, dtype: jnp.dtype, rngs: nnx.Rngs):
-        self.fc1 = layers.linear(features, 4 * features, init=init, dtype=dtype, rngs=rngs)
-        self.fc2 = layers.linear(4 * features, features, init=init, dtype=dtype, rngs=rngs)
-
-    @jax.named_scope("mlp")
-    def __call__(self, x: jax.Array) -> jax.Array:
-        return self.fc2(jax.nn.gelu(self.fc1(x), approximate=False))
-
-
 class Block(nnx.Module):
     """x + drop_path(gamma * mlp(norm(depthwise(x))))."""
 
     def __init__(self, features: int, drop_path: float, *, init, layer_scale: float, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.conv_dw = DepthwiseConv(features, init=init, dtype=dtype, rngs=rngs)
         self.norm = layers.layer_norm(features, EPSILON, dtype=dtype, rngs=rngs)
-        self.mlp = Mlp(features, init=init, dtype=dtype, rngs=rngs)
+        self.mlp = layers.Mlp(features, init=init, dtype=dtype, rngs=rngs)
         self.gamma = layers.layer_scale(features, layer_scale)
         self.drop_path = drop_path
 

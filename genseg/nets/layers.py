@@ -140,6 +140,18 @@ def linear(
     return Linear(inputs, outputs, use_bias=bias, kernel_init=init, dtype=dtype, rngs=rngs)
 
 
+class Mlp(nnx.Module):
+    """Linear to 4 times the width, exact GELU, linear back: the last axis of [... features]."""
+
+    def __init__(self, features: int, *, init=weight_init, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.fc1 = linear(features, 4 * features, init=init, dtype=dtype, rngs=rngs)
+        self.fc2 = linear(4 * features, features, init=init, dtype=dtype, rngs=rngs)
+
+    @jax.named_scope("mlp")
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.fc2(jax.nn.gelu(self.fc1(x), approximate=False))
+
+
 def uniform_init(fan_in: int):
     """torch's own initializer of a convolution's weights and bias: uniform within +-1 / sqrt(fan-in)."""
     limit = fan_in**-0.5

@@ -109,18 +109,6 @@ class Attention(nnx.Module):
         return self.proj(jnp.einsum("bwhnm,bwmhd->bwnhd", weights, v).reshape(b, windows, n, c))
 
 
-class Mlp(nnx.Module):
-    """Linear to 4 times the width, exact GELU, linear back."""
-
-    def __init__(self, features: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
-        self.fc1 = layers.linear(features, 4 * features, dtype=dtype, rngs=rngs)
-        self.fc2 = layers.linear(4 * features, features, dtype=dtype, rngs=rngs)
-
-    @jax.named_scope("mlp")
-    def __call__(self, x: jax.Array) -> jax.Array:
-        return self.fc2(jax.nn.gelu(self.fc1(x), approximate=False))
-
-
 class Block(nnx.Module):
     """Windowed attention and an MLP, each normalised first, with drop path and a residual.
 
@@ -143,7 +131,7 @@ class Block(nnx.Module):
         self.norm1 = layers.layer_norm(features, EPSILON, dtype=dtype, rngs=rngs)
         self.attn = Attention(features, heads, dtype=dtype, rngs=rngs)
         self.norm2 = layers.layer_norm(features, EPSILON, dtype=dtype, rngs=rngs)
-        self.mlp = Mlp(features, dtype=dtype, rngs=rngs)
+        self.mlp = layers.Mlp(features, dtype=dtype, rngs=rngs)
         self.shifted = shifted
         self.always_partition = always_partition
         self.drop_path = drop_path

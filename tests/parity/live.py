@@ -136,10 +136,9 @@ class Case:
 
     @property
     def name(self) -> str:
-        what = "classifier"
-        if self.kind == "segmenter":
-            what = f"UperNet {self.head_channels} {'training' if self.train else 'evaluation'}"
-        return f"{self.backbone} {what} {self.size[0]}x{self.size[1]}x{self.channels} ({self.library})"
+        what = f"UperNet {self.head_channels}" if self.kind == "segmenter" else "classifier"
+        size = "x".join(str(n) for n in (*self.size, self.channels))
+        return f"{self.backbone} {what} {size}{' training' if self.train else ''} ({self.library})"
 
 
 CASES = {
@@ -292,7 +291,7 @@ def main(chosen: list[str]) -> int:
     for name in chosen or CASES:
         result = compare(CASES[name])
         failed += not result.good
-        print(f"{'ok  ' if result.good else 'FAIL'} {CASES[name].name:<63} {result}", flush=True)
+        print(f"{'ok  ' if result.good else 'FAIL'} {CASES[name].name:<59} {result}", flush=True)
     return int(failed > 0)
 
 
