@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 OUT ?= demo
 IMAGE ?=
 
-.PHONY: help demo test test-slow test-prepare parity lint clean
+.PHONY: help demo test test-slow test-prepare parity bench lint clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/ -/'
@@ -43,6 +43,10 @@ $(VENV)/.parity: $(VENV)/.base
 parity: $(VENV)/.parity  ## the networks and exports beside torch, transformers, timm, onnxruntime: a line each (installs torch)
 	$(BIN)/python tests/parity/live.py
 	$(BIN)/python tests/parity/outside.py $(if $(IMAGE),--image=$(IMAGE))
+
+bench: $(VENV)/.parity  ## input path and training step beside Pillow's and timm's, on this machine (installs torch)
+	$(BIN)/python benchmarks/input_pipeline.py
+	$(BIN)/python benchmarks/train_step.py
 
 lint: $(VENV)/.dev  ## style and format
 	$(BIN)/python -m ruff check .
