@@ -21,6 +21,7 @@ CHIPS=${CHIPS:-4}                    # a host
 SPOT=${SPOT:-true}
 BUCKET=${BUCKET:-my-bucket}          # the service account of the pods may read and write it
 CONFIG=${CONFIG:-configs/pretrain.py:convnext_tiny,channels=4,objective=csp}
+WORKERS=${WORKERS:-32}               # decoding processes of each host; a v5e host has 112 virtual CPUs
 MEMORY=${MEMORY:-64Gi}               # of the memory disk that holds the data, a host
 RESTARTS=${RESTARTS:-3}
 
@@ -43,6 +44,7 @@ manifest() {
   local arguments='' argument spot=''
   [ "$SPOT" != true ] || spot="                cloud.google.com/gke-spot: 'true'"$'\n'
   for argument in --config="$CONFIG" --workdir=/runs/"$NAME" --config.data.data_dir=/data \
+    --config.data.workers="$WORKERS" \
     --config.checkpoint.dir="gs://$BUCKET/runs/$NAME" "$@"; do
     arguments+="                    - '${argument//\'/\'\'}'"$'\n'
   done

@@ -22,6 +22,7 @@ CONFIG=${CONFIG:-configs/pretrain.py:convnext_tiny,channels=4,objective=csp}
 WORKDIR=${WORKDIR:-runs/csp4}                  # on a file system that all nodes share
 SOURCE=${SOURCE:-}                             # prepared data on a shared file system, copied to each node; "" = no copy
 DATA=${DATA:-${TMPDIR:-/tmp}/genseg-data}      # where each node reads it
+WORKERS=${WORKERS:-32}                         # decoding processes of each node, fewer than --cpus-per-task
 PYTHON=${PYTHON:-.venv/bin/python}
 
 run=''
@@ -39,7 +40,7 @@ fi
 
 status=0
 $run srun --kill-on-bad-exit=1 "$PYTHON" -m genseg.main --config="$CONFIG" --workdir="$WORKDIR" \
-  --config.data.data_dir="$DATA" "$@" || status=$?
+  --config.data.data_dir="$DATA" --config.data.workers="$WORKERS" "$@" || status=$?
 case "$status" in
   75) $run scontrol requeue "$SLURM_JOB_ID" ;;
   134 | 137) # aborted because process 0 died; killed: perhaps by what would kill the next start too

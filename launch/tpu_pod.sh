@@ -27,6 +27,7 @@ REPOSITORY=${REPOSITORY:-https://github.com/my-account/genseg.git}
 REVISION=${REVISION:-main}
 BUCKET=${BUCKET:-my-bucket}                    # in the same region as ZONE
 CONFIG=${CONFIG:-configs/pretrain.py:convnext_tiny,channels=4,objective=csp}
+WORKERS=${WORKERS:-32}                         # decoding processes of each host; a v5e host has 112 virtual CPUs
 WORKDIR=${WORKDIR:-runs/$NAME}                 # metrics and pictures, on host 0 and, after fetch, here
 POLL=${POLL:-60}                               # seconds between looks of `keep`
 
@@ -73,7 +74,7 @@ data() {
 run() {
   local command
   command=$(printf '%q ' launch/again.sh .venv/bin/python -m genseg.main --config="$CONFIG" --workdir="$WORKDIR" \
-    --config.data.data_dir=/dev/shm/genseg --config.checkpoint.dir="gs://$BUCKET/$WORKDIR" "$@")
+    --config.data.data_dir=/dev/shm/genseg --config.data.workers="$WORKERS" --config.checkpoint.dir="gs://$BUCKET/$WORKDIR" "$@")
   command="cd genseg; $command & echo \$! > ~/pid; wait \$!; echo \$? > ~/status"
   on all "rm -f status; nohup setsid bash -c $(printf %q "$command") > log 2>&1 < /dev/null & sleep 1"
 }

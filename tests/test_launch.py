@@ -237,6 +237,7 @@ def test_manifest_is_a_jobset(spot):
     assert job["parallelism"] == job["completions"] == 64 and job["backoffLimit"] == 0
     assert ("cloud.google.com/gke-spot" in pod["nodeSelector"]) == (spot == "true")
     assert pod["containers"][0]["args"][-1] == "--config.data.source=it's"
+    assert "--config.data.workers=32" in pod["containers"][0]["args"]
     # The API refuses a pod failure policy with any other restart policy, and mounts of volumes that are not there.
     assert pod["restartPolicy"] == "Never"
     mounts = {m["name"] for c in pod["containers"] + pod["initContainers"] for m in c["volumeMounts"]}
@@ -324,7 +325,7 @@ def test_slurm_trains_with_two_processes(tmp_path):
     done = script(
         "slurm.sh", "--config.data.train_images=48", "--config.data.val_images=20", "--config.train.batch_size=8",
         "--config.train.epochs=0", "--config.train.steps=2", "--config.train.warmup_epochs=0", "--config.eval.batch_size=8",
-        CONFIG="configs/demo_pretrain.py", WORKDIR=str(tmp_path / "run"), DATA=str(tmp_path / "data"),
+        CONFIG="configs/demo_pretrain.py", WORKERS="0", WORKDIR=str(tmp_path / "run"), DATA=str(tmp_path / "data"),
         SLURM_JOB_ID=str(os.getpid()), SLURM_SUBMIT_DIR=str(tiny.ROOT), **clean,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
