@@ -31,7 +31,7 @@ def test_a_damaged_checkpoint_ends_a_command_in_one_line(tmp_path):
     saved.save(test_checkpoints.made_state(1), batches=1, meta=meta, score=None)
     saved.close()
     # The nodes behind the index: every array's read fails, most of them in threads of tensorstore.
-    for path in (tmp_path / "checkpoints" / "1" / "state").rglob("d/*"):
+    for path in (tmp_path / "checkpoints" / "1" / "state" / "d").iterdir():
         for place in range(0, path.stat().st_size, 40):
             test_checkpoints.flip(path, place)
     command = "import sys; from genseg import checkpoints, cli\nsys.exit(cli.run(lambda: checkpoints.{}))"
