@@ -16,8 +16,8 @@ float64, and a difference is relative to the largest value of its tensor:
 
 Behind each figure of float32 is that of torch in float32. The condition is for UperNet, of whose four million ReLUs some open in
 float32 and not in float64, or the other way round: two or three, with inputs below 3e-6, move single gradients by 1e-4 to 1e-2.
-Torch in float32 is as far off; made to open the ReLUs that open in float64 it is within 3e-5. Hence the narrow UperNets, with
-seeds for which none is near.
+That goes for torch as for genseg; either, made to open the ReLUs that open in float64, is within 3e-5. Hence the narrow UperNets,
+with seeds for which none is near.
 One line a model; the exit status is 1 if one is out of bound.
 """
 
