@@ -27,7 +27,7 @@ from genseg import inputs, partition, state, train
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path += [str(ROOT), str(ROOT / "tests" / "parity")]
-from configs import pretrain
+from configs import pretrain  # noqa: E402 (no part of the installed package)
 
 CLASSES = 1000
 
@@ -65,7 +65,9 @@ def timm_step(options: argparse.Namespace, image: np.ndarray, label: np.ndarray,
     device = "cuda" if torch.cuda.is_available() else "cpu"
     extra = {"img_size": options.size} if options.backbone.startswith("swin") else {}
     name = {"swin": f"{options.backbone}_patch4_window7_224"}.get(options.backbone.split("_")[0], options.backbone)
-    model = timm.create_model(name, in_chans=options.channels, num_classes=CLASSES, drop_path_rate=0.1, **extra).to(device)
+    model = timm.create_model(name, in_chans=options.channels, num_classes=CLASSES, drop_path_rate=0.1, **extra).to(
+        device
+    )
     pixels = np.concatenate([image] * -(-options.channels // 3), axis=3)[..., : options.channels]
     normal = torch.from_numpy(((pixels - 118.0) / 58.0).astype(np.float32).transpose(0, 3, 1, 2).copy()).to(device)
     target = torch.nn.functional.one_hot(torch.from_numpy(label).long(), CLASSES).float().to(device)

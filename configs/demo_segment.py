@@ -52,7 +52,9 @@ def get_config() -> ConfigDict:
     config.init.checkpoint = ""  # a pre-training workdir; "" = from scratch
     config.init.ema = False
     config.init.best = False
-    config.init.stem = "exact"  # how a stem of other channels is made to fit: exact, universal, repeat, mean, zero, random
+    config.init.stem = (
+        "exact"  # how a stem of other channels is made to fit: exact, universal, repeat, mean, zero, random
+    )
 
     config.loss = ConfigDict()
     config.loss.smoothing = 0.0

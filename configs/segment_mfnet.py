@@ -109,7 +109,9 @@ def get_config(arguments: str = "") -> ConfigDict:
     config.init.checkpoint = ""  # a pre-training workdir; "" = from scratch
     config.init.ema = False  # ConvNeXt was fine-tuned from raw weights; for the paper it is not known
     config.init.best = False
-    config.init.stem = "exact"  # how a stem of other channels is made to fit: exact, universal, repeat, mean, zero, random
+    config.init.stem = (
+        "exact"  # how a stem of other channels is made to fit: exact, universal, repeat, mean, zero, random
+    )
 
     config.loss = ConfigDict()
     config.loss.smoothing = 0.0

@@ -86,7 +86,9 @@ def sole_use(workdir: str) -> Iterator[None]:
                 "give another --workdir"
             ) from None
         except OSError as error:
-            logger.warning("the file system of %s has no locks (%s): see to it that no second run uses it", workdir, error)
+            logger.warning(
+                "the file system of %s has no locks (%s): see to it that no second run uses it", workdir, error
+            )
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         file.flush()
@@ -131,10 +133,12 @@ class Checkpoints:
     def _open(self) -> ocp.CheckpointManager:
         # best_fn alone would make max_to_keep delete the newest; it is given so that scores are written to disk and
         # a restarted run still knows which checkpoint was best.
-        policy = checkpoint_managers.AnyPreservationPolicy([
-            checkpoint_managers.LatestN(self._keep),
-            checkpoint_managers.BestN(get_metric_fn=_rank, n=1, keep_checkpoints_without_metrics=False),
-        ])
+        policy = checkpoint_managers.AnyPreservationPolicy(
+            [
+                checkpoint_managers.LatestN(self._keep),
+                checkpoint_managers.BestN(get_metric_fn=_rank, n=1, keep_checkpoints_without_metrics=False),
+            ]
+        )
         options = ocp.CheckpointManagerOptions(
             best_fn=_rank, preservation_policy=policy, cleanup_tmp_directories=True, enable_async_checkpointing=True
         )
@@ -240,7 +244,9 @@ class Checkpoints:
             self._manager.close()
         self._manager = self._open()  # removes what the failed save has left
         kept = ", ".join(str(step) for step in self._manager.all_steps()) or "none"
-        text = f"a checkpoint could not be saved in {self._folder} ({_one_line(error)}); those kept are of steps: {kept}"
+        text = (
+            f"a checkpoint could not be saved in {self._folder} ({_one_line(error)}); those kept are of steps: {kept}"
+        )
         if self._on_error == "stop":
             raise UserError(
                 f"{text}; mend that, for example by freeing space, and start the same command again, or train on "
@@ -281,9 +287,9 @@ def load_weights(path: str, *, ema: bool, best: bool = False, only: str = "") ->
             if not chosen:
                 raise UserError(f"checkpoint {step_dir} holds no parameters below '{only}'")
             prefix = "ema/" if ema else ""
-            wanted = tree.from_items({
-                prefix + p: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for p, leaf in chosen.items()
-            })
+            wanted = tree.from_items(
+                {prefix + p: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for p, leaf in chosen.items()}
+            )
             restore_args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
             with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
                 arrays = checkpointer.restore(
@@ -312,10 +318,14 @@ def _damage_named(step_dir: epath.Path) -> Iterator[None]:
     except (UserError, _Damaged):
         raise
     except PermissionError as error:
-        raise UserError(f"checkpoint {step_dir} cannot be read: {_one_line(error)}; mend that and start again") from None
+        raise UserError(
+            f"checkpoint {step_dir} cannot be read: {_one_line(error)}; mend that and start again"
+        ) from None
     except Exception as error:  # whatever a parser says of bytes that are not what it expects
         if any(word in str(error) for word in UNREACHABLE):
-            raise UserError(f"checkpoint {step_dir} is out of reach: {_one_line(error)}; mend that and start again") from None
+            raise UserError(
+                f"checkpoint {step_dir} is out of reach: {_one_line(error)}; mend that and start again"
+            ) from None
         raise _Damaged(_one_line(error)) from None
 
 
@@ -502,13 +512,8 @@ def _check_structure(saved: dict[str, Any], abstract: TrainState, step: int) -> 
             f"config.optim.clip_norm or config.optim.layer_decay (on instead of off, or off instead of on); give "
             f"another --workdir or the config it was started with"
         )
-    have = {
-        p: tuple(leaf.shape) for p, leaf in tree.items({"params": saved["params"], "stats": saved["stats"]})
-    }
-    want = {
-        p: tuple(leaf.shape)
-        for p, leaf in tree.items({"params": abstract.params, "stats": abstract.stats})
-    }
+    have = {p: tuple(leaf.shape) for p, leaf in tree.items({"params": saved["params"], "stats": saved["stats"]})}
+    want = {p: tuple(leaf.shape) for p, leaf in tree.items({"params": abstract.params, "stats": abstract.stats})}
     if have != want:
         differing = sorted(p for p in have.keys() | want.keys() if have.get(p) != want.get(p))
         first = differing[0]

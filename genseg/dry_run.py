@@ -233,7 +233,9 @@ def predict(design: train.Design, compiled: Compiled, chip: Chip, topology: str,
         f"  collectives at {chip.link / 1e9:.0f} GB/s, not overlapped: {1e3 * moving:.2f} ms",
     ]
     if missing := "clock" if chip.clock is None else "network" if slices > 1 and chip.network is None else "":
-        return "\n".join([*lines, f"  no step time is predicted: genseg/chips.py has no figure for this chip's {missing}"])
+        return "\n".join(
+            [*lines, f"  no step time is predicted: genseg/chips.py has no figure for this chip's {missing}"]
+        )
     if slices > 1:
         between = between_slices_seconds(
             4 * tree.count(design.abstract.params), slices, devices // slices, chip.network

@@ -24,7 +24,9 @@ from genseg.errors import TryAgain, UserError
 CONFIG = config_flags.DEFINE_config_file("config", None, "A file in configs/.", lock_config=True)
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder for checkpoints, metrics and pictures; made if absent.")
 MODE = flags.DEFINE_enum("mode", "train", ["train", "dry_run", "eval"], "What to do with the config.")
-TOPOLOGY = flags.DEFINE_string("topology", None, "--mode=dry_run: compile for this TPU slice, such as v5e:16x16; *N: N slices.")
+TOPOLOGY = flags.DEFINE_string(
+    "topology", None, "--mode=dry_run: compile for this TPU slice, such as v5e:16x16; *N: N slices."
+)
 CHECKPOINT = flags.DEFINE_string("checkpoint", "", "--mode=eval: a workdir or a step's folder; default: --workdir.")
 PERMUTATIONS = flags.DEFINE_integer("permutations", 5, "--mode=eval: random channel orders to average over.")
 

@@ -142,7 +142,9 @@ def to_global(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Arra
 
     def spread(rows: np.ndarray) -> jax.Array:
         shape = (len(rows) // len(devices) * mesh.size, *rows.shape[1:])
-        parts = [jax.device_put(part, device) for part, device in zip(np.split(rows, len(devices)), devices, strict=True)]
+        parts = [
+            jax.device_put(part, device) for part, device in zip(np.split(rows, len(devices)), devices, strict=True)
+        ]
         return jax.make_array_from_single_device_arrays(shape, sharding, parts)
 
     return {k: spread(v) for k, v in batch.items()}

@@ -266,7 +266,9 @@ def confusion_picture(confusion: np.ndarray, classes: Sequence[str], title: str)
     axes.set_yticks(range(n), classes)
     axes.set_xlabel("prediction")
     axes.set_ylabel("truth")
-    axes.set_title("\n".join(part for line in title.splitlines() for part in textwrap.wrap(line, int(13 * side))), fontsize=9)
+    axes.set_title(
+        "\n".join(part for line in title.splitlines() for part in textwrap.wrap(line, int(13 * side))), fontsize=9
+    )
     for i in range(n):
         for j in range(n):
             if confusion[i].sum() and shares[i, j] >= 0.5:

@@ -441,7 +441,9 @@ class NonFiniteWatch:
         if step == report.NEVER:
             return
         records = next((index.tolist() for number, index in self._recent if number == step), [])
-        whose = f"process {partition.process_index()}'s rows of the batch" if partition.process_count() > 1 else "the batch"
+        whose = (
+            f"process {partition.process_index()}'s rows of the batch" if partition.process_count() > 1 else "the batch"
+        )
         raise UserError(
             f"the loss or its gradient is not finite at step {step}; training stops, the last good checkpoint is in "
             f"{self._checkpoints}; lower config.optim.learning_rate or set config.optim.clip_norm; "

@@ -29,7 +29,9 @@ class TransferReport:
             tops = sorted({p.split("/")[0] for p in paths})
             return f"{len(paths)}" + (f" ({', '.join(tops)})" if paths else "")
 
-        inflated = f"{len(self.inflated)}" + (f" ({', '.join(self.inflated)}, rule '{self.rule}')" if self.inflated else "")
+        inflated = f"{len(self.inflated)}" + (
+            f" ({', '.join(self.inflated)}, rule '{self.rule}')" if self.inflated else ""
+        )
         return (
             f"matched {groups(self.matched)}, inflated {inflated}, missing {groups(self.missing)}, "
             f"unused {groups(self.unused)}"

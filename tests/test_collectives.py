@@ -122,7 +122,9 @@ def across_the_batch(x):
         (mixing, "_neighbour", across_the_batch, "pretrain", "replicated"),
     ],
 )
-def test_a_missing_annotation_is_seen(place, name, broken, task, layout, data_dir, tmp_path, monkeypatch, eight_devices):
+def test_a_missing_annotation_is_seen(
+    place, name, broken, task, layout, data_dir, tmp_path, monkeypatch, eight_devices
+):
     monkeypatch.setattr(place, name, broken)
     if name == "batch_sharding":  # or the batch's parts would not fit together before anything is compiled
         monkeypatch.setattr(partition, "to_global", lambda b, mesh: jax.device_put(dict(b), partition.replicated(mesh)))

@@ -63,7 +63,13 @@ def test_swin_takes_the_same_file(name, fixture, tmp_path):
 def test_the_four_recipes_differ_only_where_their_notes_say(backbone):
     plain = {n: tiny.load(f"segment_{n}", f"backbone={backbone}").to_dict() for n in TARGETS}
     reference = plain["isaid"]
-    own = {"data": None, "augment": None, "train": None, "eval": {"every", "batch_size", "crop", "stride"}, "optim": {"power"}}
+    own = {
+        "data": None,
+        "augment": None,
+        "train": None,
+        "eval": {"every", "batch_size", "crop", "stride"},
+        "optim": {"power"},
+    }
     for name, config in plain.items():
         assert config.keys() == reference.keys()
         for key, value in config.items():

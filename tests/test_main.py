@@ -19,7 +19,10 @@ PRETRAIN = f"--config={tiny.ROOT / 'configs' / 'pretrain.py'}"
             "the config file does not load: No such file or directory: 'configs/nothing.py'; name one of",
         ),
         ([CONFIG], "--workdir is missing"),
-        ([CONFIG, "--workdir=w", "--config.optim.lr=1"], "unknown config key config.optim.lr; the config file has all keys"),
+        (
+            [CONFIG, "--workdir=w", "--config.optim.lr=1"],
+            "unknown config key config.optim.lr; the config file has all keys",
+        ),
         ([CONFIG, "--workdir=w", "--config.data.sorce=x"], "key config.data.sorce; did you mean 'source'?"),
         ([CONFIG, "--workdir=w", "--config.trian.steps=1"], "key config.trian.steps; did you mean 'train'?"),
         ([CONFIG, "--workdir=w", "--config.train.steps=many"], "many"),

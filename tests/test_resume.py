@@ -55,7 +55,8 @@ def test_killed_run_ends_in_the_parameters_of_an_uninterrupted_one(tmp_path):
     finish(tmp_path / "killed", data_dir)
     for ema in (False, True):
         whole, killed = (
-            dict(tree.items(checkpoints.load_weights(str(tmp_path / name), ema=ema).params)) for name in ("whole", "killed")
+            dict(tree.items(checkpoints.load_weights(str(tmp_path / name), ema=ema).params))
+            for name in ("whole", "killed")
         )
         for path, leaf in whole.items():
             np.testing.assert_array_equal(leaf, killed[path], err_msg=path)
