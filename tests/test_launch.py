@@ -11,12 +11,14 @@ import time
 import tomllib
 from pathlib import Path
 
+import kubernetes_validate
 import pytest
 import tiny
 import yaml
 
 LAUNCH = tiny.ROOT / "launch"
 SCRIPTS = sorted(LAUNCH.glob("*.sh"))
+KUBERNETES = "1.31"  # the first version with stable pod failure policies
 SCHEMA = yaml.safe_load((tiny.ROOT / "tests" / "data" / "jobset_schema.yaml").read_text())
 
 
@@ -214,6 +216,8 @@ def problems(value, schema, path: str = "") -> list[str]:
         found = [f"{path}.{key} is unknown" for key in value if key not in fields]
         found += [f"{path}.{k[:-1]} is missing" for k in schema if k.endswith("!") and k[:-1] not in value]
         return found + [p for k, v in value.items() if k in fields for p in problems(v, fields[k], f"{path}.{k}")]
+    if schema == "job":
+        return job_problems(value, path)
     kinds = {"int": int, "bool": bool, "str": str, "name": str, "rule": str}
     right = type(value) is kinds[schema] if schema in kinds else value in schema.split("|")
     pattern = {"name": r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", "rule": r"[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?"}
@@ -222,10 +226,24 @@ def problems(value, schema, path: str = "") -> list[str]:
     return [] if right else [f"{path} is {value!r}, not {schema}"]
 
 
+def job_problems(spec: dict, path: str) -> list[str]:
+    """Where the spec of a batch/v1 Job departs from the schema that Kubernetes publishes; unknown fields are problems."""
+    job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "job"}, "spec": spec}
+    try:
+        kubernetes_validate.validate(job, KUBERNETES, strict=True)
+    except kubernetes_validate.ValidationError as error:
+        return [f"{path}.{'.'.join(map(str, list(error.path)[1:]))}: {error.message}"]
+    return []
+
+
 def manifest(*arguments: str, **environment: str) -> dict:
     done = script("gke.sh", "manifest", *arguments, **environment)
     assert done.returncode == 0, done.stderr
     return yaml.safe_load(done.stdout)
+
+
+def job_of(made: dict) -> dict:
+    return made["spec"]["replicatedJobs"][0]["template"]["spec"]
 
 
 @pytest.mark.parametrize("spot", ["true", "false"])
@@ -261,6 +279,10 @@ def test_manifest_starts_again_on_75_without_counting():
         (lambda m: m["metadata"].update(name="Not_a_name"), ".metadata.name is 'Not_a_name'"),
         (lambda m: m["spec"]["replicatedJobs"][0].pop("template"), ".spec.replicatedJobs[0].template is missing"),
         (lambda m: m["spec"]["failurePolicy"]["rules"][0].update(action="Restart"), "action is 'Restart'"),
+        (lambda m: job_of(m).update(backoff=0), "'backoff' was unexpected"),
+        (lambda m: job_of(m).update(parallelism="8"), "'8' is not of type 'integer'"),
+        (lambda m: job_of(m)["podFailurePolicy"]["rules"][0].pop("action"), "'action' is a required property"),
+        (lambda m: job_of(m)["template"]["spec"]["containers"][0].update(arg=[]), "'arg' was unexpected"),
     ],
 )
 def test_the_validator_sees_mistakes(change, problem):
