@@ -9,6 +9,7 @@ import pytest
 from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import norm
 
 from genseg.nets import layers
 from genseg.nets.convnext import DepthwiseConv
@@ -226,3 +227,18 @@ def test_kernel_gradient_is_that_of_the_convolution(stride, size, groups):
     gradient = jax.random.normal(keys[2], y.shape)
     found = layers._kernel_gradient(x, gradient, (size, size), stride, padding, groups)
     np.testing.assert_allclose(found, pull_back(gradient)[0], atol=1e-4)
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [("float32", 3e-7), ("bfloat16", 2**-8)])
+def test_gelu_is_the_exact_one_with_its_derivative(dtype, bound):
+    """x Phi(x) and Phi(x) + x phi(x) by SciPy in float64; bounds relative to the largest of |x|, 1 and the value."""
+    x = jnp.asarray(np.linspace(-9, 9, 4001), dtype)
+    wide = np.asarray(x, "f8")
+    value, pull_back = jax.vjp(layers.gelu, x)
+    (slope,) = pull_back(jnp.ones_like(x))
+    assert value.dtype == slope.dtype == x.dtype
+    expected = wide * norm.cdf(wide), norm.cdf(wide) + wide * norm.pdf(wide)
+    for found, right in zip((value, slope), expected, strict=True):
+        assert np.abs(np.asarray(found, "f8") - right).max() < bound * 9
+    kept = jax.tree.leaves(jax.eval_shape(lambda x: jax.vjp(layers.gelu, x)[1], x))
+    assert [leaf.dtype for leaf in kept if leaf.shape == x.shape] == [x.dtype]
