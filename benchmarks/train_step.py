@@ -63,8 +63,9 @@ def timm_step(options: argparse.Namespace, image: np.ndarray, label: np.ndarray,
 
     timm = without_torchvision()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    extra = {"img_size": options.size} if options.backbone.startswith("swin") else {}
-    name = {"swin": f"{options.backbone}_patch4_window7_224"}.get(options.backbone.split("_")[0], options.backbone)
+    name, extra = options.backbone, {}
+    if name.startswith("swin"):
+        name, extra = f"{name}_patch4_window7_224", {"img_size": options.size}
     model = timm.create_model(name, in_chans=options.channels, num_classes=CLASSES, drop_path_rate=0.1, **extra).to(
         device
     )
