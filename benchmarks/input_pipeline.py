@@ -28,10 +28,10 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from genseg.data import codec
-from genseg.data.augment import classification_train, crop_box
-from genseg.data.imagenet import limit_short_side
-from genseg.data.randaugment import RandAugment, with_rand_augment
+from genseg.data.augment.randaugment import RandAugment, with_rand_augment
+from genseg.data.augment.transforms import classification_train, crop_box
+from genseg.data.files import codec
+from genseg.data.sets.imagenet import limit_short_side
 
 SIZE = 224
 BATCH = 32

@@ -18,7 +18,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from genseg import inputs, metrics, partition, report, windows
-from genseg.data import pipeline, scenes
+from genseg.data.batches import pipeline
+from genseg.data.records import patches
 from genseg.tasks import Pretrain, Segment, Task
 
 logger = logging.getLogger(__name__)
@@ -56,8 +57,8 @@ class Parts:
         own = np.array(
             [
                 (
-                    *scenes.central(starts[place.scene][0], place.row, place.height),
-                    *scenes.central(starts[place.scene][1], place.column, place.width),
+                    *patches.central(starts[place.scene][0], place.row, place.height),
+                    *patches.central(starts[place.scene][1], place.column, place.width),
                 )
                 for place in split.places
             ],

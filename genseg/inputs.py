@@ -14,7 +14,9 @@ from ml_collections import ConfigDict
 
 from genseg import partition, processes
 from genseg.config import section
-from genseg.data import DATASETS, augment, pipeline, prepare, randaugment
+from genseg.data import DATASETS, prepare
+from genseg.data.augment import randaugment, transforms
+from genseg.data.batches import pipeline
 from genseg.data.card import DatasetCard
 from genseg.errors import UserError
 
@@ -22,7 +24,7 @@ from genseg.errors import UserError
 @dataclasses.dataclass(frozen=True)
 class ClassificationAugment:
     """config.augment of pre-training. size, eval_size: sides in pixels in training and at evaluation; scale, ratio: of
-    RandomResizedCrop; interpolation: of both resizes, one of `augment.INTERPOLATIONS`; flips: probabilities;
+    RandomResizedCrop; interpolation: of both resizes, one of `transforms.INTERPOLATIONS`; flips: probabilities;
     rand_augment: fields of `randaugment.RandAugment`; eval_crop_share: side of evaluation's central crop over the
     shorter side."""
 
@@ -55,13 +57,13 @@ class SegmentationAugment:
 
 @dataclasses.dataclass(frozen=True)
 class Inputs:
-    """Card, splits and transforms. Batches are this process's rows of global batches (see `genseg.data.pipeline`)."""
+    """Card, splits and transforms. Batches are this process's rows of global batches (see `genseg.data.batches.pipeline`)."""
 
     card: DatasetCard
     train_split: pipeline.Split
     eval_split: pipeline.Split
-    train_transform: augment.Transform
-    eval_transform: augment.Transform
+    train_transform: transforms.Transform
+    eval_transform: transforms.Transform
     config: ConfigDict
 
     def train_batches(self, *, start: int, mesh: Mesh) -> Iterator[dict[str, Any]]:
@@ -149,20 +151,20 @@ def open_inputs(config: ConfigDict) -> Inputs:
                 "config.augment.rand_augment.layers to 0 or config.augment.interpolation to 'bicubic'"
             )
         train_transform = randaugment.with_rand_augment(
-            augment.classification_train(
+            transforms.classification_train(
                 a.size, scale=a.scale, ratio=a.ratio, horizontal_flip=a.horizontal_flip,
                 vertical_flip=a.vertical_flip, interpolation=a.interpolation,
             ),
             randomly, fill=tuple(card.fill.tolist()), interpolation=a.interpolation,
         )  # fmt: skip
-        eval_transform = augment.classification_eval(
+        eval_transform = transforms.classification_eval(
             a.eval_size, crop_share=a.eval_crop_share, interpolation=a.interpolation
         )
     else:
         a = section(SegmentationAugment, config.augment, "augment")
-        train_transform = augment.segmentation_train(
+        train_transform = transforms.segmentation_train(
             card, tuple(a.size), scale=a.scale, cat_max_ratio=a.cat_max_ratio, horizontal_flip=a.horizontal_flip,
             vertical_flip=a.vertical_flip, turns=a.turns, photometric=a.photometric,
         )  # fmt: skip
-        eval_transform = augment.segmentation_eval(card, multiple=a.eval_multiple)
+        eval_transform = transforms.segmentation_eval(card, multiple=a.eval_multiple)
     return Inputs(card, train_split, eval_split, train_transform, eval_transform, config)

@@ -22,9 +22,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from genseg import checkpoints, cli, inputs, partition, tasks, windows
-from genseg.data import folder, pipeline
+from genseg.data.batches import pipeline
 from genseg.data.card import DatasetCard
-from genseg.data.rasters import Raster, write_classes
+from genseg.data.files.rasters import Raster, write_classes
+from genseg.data.sets import own
 from genseg.errors import UserError
 
 
@@ -58,7 +59,7 @@ class Measured:
 
     def measured(self, first: int, end: int) -> np.ndarray | None:
         """bool [end - first, width]: pixels that hold a measurement in every band; None if all do."""
-        measured = folder.measured_pixels(self._stored((slice(first, end), slice(None))), self.card)
+        measured = own.measured_pixels(self._stored((slice(first, end), slice(None))), self.card)
         return None if measured is None else measured.all(axis=2)
 
 

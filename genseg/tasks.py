@@ -6,7 +6,7 @@ A task is a frozen dataclass with
   loss_sum(params, stats, batch, key) -> (float32 [], new stats): summed, so that the mean is over the global batch;
   eval_step(params, stats, batch) -> dict of int32 counts, added up on the host in int64;
   summarize(counts) -> dict of scores.
-`batch` is the dict of `genseg.data.pipeline`: image [b h w c] as stored, label, valid bool [b], index.
+`batch` is the dict of `genseg.data.batches.pipeline`: image [b h w c] as stored, label, valid bool [b], index.
 """
 
 from __future__ import annotations

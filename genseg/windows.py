@@ -15,7 +15,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from genseg import partition
-from genseg.data import scenes
+from genseg.data.records import patches
 from genseg.errors import UserError
 
 MODES = ("whole", "slide")
@@ -76,7 +76,7 @@ class Inference:
         """(row, column) of every window over a scene, row by row."""
         if self.mode == "whole":
             return [(0, 0)]
-        rows, columns = (scenes.starts(*axis) for axis in zip((height, width), self.crop, self.stride, strict=True))
+        rows, columns = (patches.starts(*axis) for axis in zip((height, width), self.crop, self.stride, strict=True))
         return [(row, column) for row in rows for column in columns]
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from genseg import checkpoints, hlo, partition, state, tree
 from genseg.data.card import DatasetCard
-from genseg.data.demo import DemoClassification
+from genseg.data.sets.demo import DemoClassification
 from genseg.errors import UserError
 
 

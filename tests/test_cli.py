@@ -9,7 +9,7 @@ import test_checkpoints
 import tiny
 
 from genseg import checkpoints, cli
-from genseg.data.demo import DemoClassification
+from genseg.data.sets.demo import DemoClassification
 from genseg.errors import TryAgain, UserError
 
 

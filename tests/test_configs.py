@@ -7,7 +7,7 @@ import pytest
 import tiny
 
 from genseg import nets, optim, train, tree
-from genseg.data import mfnet, official, potsdam, pst900
+from genseg.data.sets import mfnet, potsdam, pst900, published_names
 from genseg.errors import UserError
 from tests.data import made
 
@@ -17,11 +17,13 @@ TARGETS = ("isaid", "mfnet", "pst900", "potsdam")
 @pytest.fixture
 def fixture(monkeypatch, tmp_path):
     """name -> folder in the official layout, with the official lists cut to what is there."""
-    monkeypatch.setattr(official, "ISAID", {"train": ["P0000", "P0001", "P0002"], "val": ["P0003"]})
+    monkeypatch.setattr(published_names, "ISAID", {"train": ["P0000", "P0001", "P0002"], "val": ["P0003"]})
     monkeypatch.setattr(mfnet, "COUNTS", {"train": 3, "val": 2, "test": 3})
     monkeypatch.setattr(mfnet, "SIZE", (24, 32))
     monkeypatch.setattr(pst900, "SIZE", (18, 32))
-    monkeypatch.setattr(official, "PST900", {s: n[: 2 if s == "train" else 1] for s, n in official.PST900.items()})
+    monkeypatch.setattr(
+        published_names, "PST900", {s: n[: 2 if s == "train" else 1] for s, n in published_names.PST900.items()}
+    )
     monkeypatch.setattr(potsdam, "SIZE", 40)
     monkeypatch.setitem(potsdam.SPLITS, "official", {"train": ("2_10", "4_12", "6_7"), "test": ("3_13",)})
     make = {

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from genseg.data import augment
+from genseg.data.augment import transforms
 from genseg.data.card import Band, DatasetCard
 from genseg.errors import UserError
 
@@ -39,10 +39,10 @@ def test_resize_keeps_bands_apart(bands, dtype):
     """Every band is resized as if it were alone, when growing, shrinking and doing one of each."""
     image = (np.random.default_rng(0).random((24, 30, bands)) * 250).astype(dtype)
     for height, width in ((48, 60), (12, 10), (40, 10), (12, 50), (24, 30)):
-        out = augment.resize(image, height, width)
+        out = transforms.resize(image, height, width)
         assert out.shape == (height, width, bands) and out.dtype == dtype
         for band in range(bands):
-            alone = augment.resize(image[..., band : band + 1], height, width)
+            alone = transforms.resize(image[..., band : band + 1], height, width)
             difference = np.abs(out[..., band : band + 1].astype(float) - alone)
             assert difference.max() <= (1e-3 if dtype == "float32" else 1)  # OpenCV rounds by channel count
 
@@ -50,14 +50,14 @@ def test_resize_keeps_bands_apart(bands, dtype):
 def test_shrinking_averages():
     image = np.arange(64, dtype=np.float32).reshape(8, 8, 1)
     expected = image.reshape(4, 2, 4, 2).mean((1, 3))[..., None]
-    np.testing.assert_allclose(augment.resize(image, 4, 4), expected, rtol=1e-6)
+    np.testing.assert_allclose(transforms.resize(image, 4, 4), expected, rtol=1e-6)
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 40), st.integers(1, 40))
 def test_nearest_mask_takes_the_pixel_under_each_centre(h, w, height, width):
     mask = np.random.default_rng(0).integers(0, 9, (h, w)).astype(np.uint8)
-    out = augment.resize_mask(mask, height, width)
+    out = transforms.resize_mask(mask, height, width)
     for y in range(height):
         for x in range(width):
             assert out[y, x] == mask[int((y + 0.5) * h / height + 1e-9), int((x + 0.5) * w / width + 1e-9)]
@@ -65,7 +65,7 @@ def test_nearest_mask_takes_the_pixel_under_each_centre(h, w, height, width):
 
 def test_crop_box_follows_the_stated_distribution():
     rng = np.random.default_rng(0)
-    boxes = np.array([augment.crop_box(100, 120, rng, (0.2, 0.8), (3 / 4, 4 / 3)) for _ in range(4000)])
+    boxes = np.array([transforms.crop_box(100, 120, rng, (0.2, 0.8), (3 / 4, 4 / 3)) for _ in range(4000)])
     top, left, h, w = boxes.T
     assert (top >= 0).all() and (left >= 0).all() and (top + h <= 100).all() and (left + w <= 120).all()
     ratio = w / h
@@ -100,14 +100,14 @@ def test_crop_boxes_are_timms(shape):
     """Ten tries, the same box from the same draws, and the same fallback (which long images often need)."""
     for seed in range(400):
         args = ((0.08, 1.0), (3 / 4, 4 / 3)) if seed % 2 else ((0.8, 1.0), (3 / 4, 4 / 3))
-        found = augment.crop_box(*shape, np.random.default_rng(seed), *args)
+        found = transforms.crop_box(*shape, np.random.default_rng(seed), *args)
         assert found == timm_crop(*shape, np.random.default_rng(seed), *args)
 
 
 def test_training_crop_and_mirror_are_pillows_bit_for_bit():
     """Cut out first, then resized (timm RandomResizedCropAndInterpolation.__call__), then mirrored in half of the cases."""
     image = np.random.default_rng(0).integers(0, 256, (180, 240, 3), np.uint8)
-    transform = augment.classification_train(48, interpolation="bicubic")
+    transform = transforms.classification_train(48, interpolation="bicubic")
     mirrored = 0
     for seed in range(40):
         rng = np.random.default_rng(seed)
@@ -121,8 +121,8 @@ def test_training_crop_and_mirror_are_pillows_bit_for_bit():
 
 
 def test_crop_box_of_an_impossible_ratio_is_the_largest_central_one():
-    assert augment.crop_box(10, 100, np.random.default_rng(0), (0.9, 1.0), (3 / 4, 4 / 3)) == (0, 43, 10, 13)
-    assert augment.crop_box(100, 10, np.random.default_rng(0), (0.9, 1.0), (3 / 4, 4 / 3)) == (43, 0, 13, 10)
+    assert transforms.crop_box(10, 100, np.random.default_rng(0), (0.9, 1.0), (3 / 4, 4 / 3)) == (0, 43, 10, 13)
+    assert transforms.crop_box(100, 10, np.random.default_rng(0), (0.9, 1.0), (3 / 4, 4 / 3)) == (43, 0, 13, 10)
 
 
 @settings(max_examples=60, deadline=None)
@@ -134,7 +134,7 @@ def test_image_and_mask_move_together(seed, h, w, bands, dtype, turns):
     """Away from class borders, where resizing mixes values, each pixel still tells its class; padding is ignored."""
     image, mask = linked((h, w), bands, dtype, seed % 7)
     card = card_of(bands, dtype)
-    transform = augment.segmentation_train(
+    transform = transforms.segmentation_train(
         card, (32, 32), scale=(0.6, 1.8), cat_max_ratio=0.75, horizontal_flip=0.5, vertical_flip=0.5, turns=turns
     )
     out = transform({"image": image, "label": mask}, np.random.default_rng(seed))
@@ -155,11 +155,11 @@ def test_flips_and_turns_are_exact_and_equally_likely():
     seen = {}
     rng = np.random.default_rng(0)
     for _ in range(800):
-        turned = augment.random_turn(image, mask, rng)[1].tobytes()
+        turned = transforms.random_turn(image, mask, rng)[1].tobytes()
         seen[turned] = seen.get(turned, 0) + 1
     assert set(seen) == {np.rot90(mask, k).tobytes() for k in range(4)} and min(seen.values()) > 150
     for horizontal, vertical, expected in ((1, 0, mask[:, ::-1]), (0, 1, mask[::-1]), (0, 0, mask)):
-        flipped, flipped_mask = augment.random_flips(image, mask, rng, horizontal, vertical)
+        flipped, flipped_mask = transforms.random_flips(image, mask, rng, horizontal, vertical)
         assert np.array_equal(flipped_mask, expected) and np.array_equal(flipped[..., 0], 50 * (expected + 1))
 
 
@@ -171,14 +171,14 @@ def test_crop_avoids_a_ruling_class_and_gives_up_after_ten():
     rng = np.random.default_rng(0)
     shares = []
     for _ in range(100):
-        _, part = augment.random_crop(image, mask, rng, 16, 16, 0.75, 255)
+        _, part = transforms.random_crop(image, mask, rng, 16, 16, 0.75, 255)
         counts = np.bincount(part[part != 255], minlength=2)
         shares.append(counts.max() / counts.sum())
-    free = [augment.random_crop(image, mask, rng, 16, 16, 1.0, 255)[1] for _ in range(100)]
+    free = [transforms.random_crop(image, mask, rng, 16, 16, 1.0, 255)[1] for _ in range(100)]
     mixed = [0 < np.mean(p[p != 255]) < 1 and max(np.mean(p[p != 255]), 1 - np.mean(p[p != 255])) < 0.75 for p in free]
     assert np.mean(np.array(shares) < 0.75) > 0.55 > 0.3 > np.mean(mixed)
     same = np.zeros((20, 20), np.uint8)
-    assert augment.random_crop(same[..., None], same, rng, 8, 8, 0.75, 255)[1].shape == (8, 8)
+    assert transforms.random_crop(same[..., None], same, rng, 8, 8, 0.75, 255)[1].shape == (8, 8)
 
 
 def test_ignored_pixels_are_no_class_that_rules_a_crop():
@@ -186,7 +186,7 @@ def test_ignored_pixels_are_no_class_that_rules_a_crop():
     mask = np.full((40, 40), 255, np.uint8)
     mask[:, ::10], mask[:, 5::10] = 0, 1
     rng, once = np.random.default_rng(3), np.random.default_rng(3)
-    augment.random_crop(mask[..., None], mask, rng, 20, 20, 0.75, 255)
+    transforms.random_crop(mask[..., None], mask, rng, 20, 20, 0.75, 255)
     once.integers(21), once.integers(21)
     assert rng.integers(1 << 30) == once.integers(1 << 30)
 
@@ -226,7 +226,7 @@ def plain_distortion(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def test_photometric_distortion_equals_the_plain_version(seed):
     rng = np.random.default_rng(1000 + seed)
     image = rng.integers(0, 256, (5, 6, 5), dtype=np.uint8)
-    out = augment.photometric_distortion(image, np.random.default_rng(seed), (3, 0, 2))
+    out = transforms.photometric_distortion(image, np.random.default_rng(seed), (3, 0, 2))
     assert np.array_equal(out[..., [3, 0, 2]], plain_distortion(image[..., [3, 0, 2]], np.random.default_rng(seed)))
     assert np.array_equal(out[..., [1, 4]], image[..., [1, 4]])
 
@@ -237,8 +237,8 @@ def test_photometric_distortion_of_other_dtypes_is_the_same_in_their_own_units(s
     eight = np.random.default_rng(seed).integers(0, 256, (9, 9, 4), dtype=np.uint8)
     low, high = 100.0, 100.0 + 255 * 16
     other = (eight.astype(np.float32) * 16 + 100).astype(dtype)
-    exact = augment.photometric_distortion(eight, np.random.default_rng(seed), (0, 1, 2)).astype(float)
-    out = augment.photometric_distortion(other, np.random.default_rng(seed), (0, 1, 2), low, high)
+    exact = transforms.photometric_distortion(eight, np.random.default_rng(seed), (0, 1, 2)).astype(float)
+    out = transforms.photometric_distortion(other, np.random.default_rng(seed), (0, 1, 2), low, high)
     assert out.dtype == dtype and np.array_equal(out[..., 3], other[..., 3])
     # 8-bit HSV rounds hue to 2 degrees and saturation to 1/255: single dark pixels move by a few steps.
     difference = np.abs((out.astype(float) - 100) / 16 - exact)
@@ -248,7 +248,7 @@ def test_photometric_distortion_of_other_dtypes_is_the_same_in_their_own_units(s
 def test_all_eight_bit_draws_happen():
     image = np.full((4, 4, 3), (120, 80, 40), np.uint8)
     changed = [
-        not np.array_equal(augment.photometric_distortion(image, np.random.default_rng(s), (0, 1, 2)), image)
+        not np.array_equal(transforms.photometric_distortion(image, np.random.default_rng(s), (0, 1, 2)), image)
         for s in range(200)
     ]
     assert 0.88 < np.mean(changed) < 0.99  # 15 of 16
@@ -256,12 +256,12 @@ def test_all_eight_bit_draws_happen():
 
 def test_distortion_follows_band_names_and_needs_them():
     card = card_of(4, names=("nir", "blue", "green", "red"))
-    assert augment.visible_bands(card) == (3, 2, 1)
-    assert augment.visible_bands(card_of(2, names=("green", "nir"))) == (0,)
+    assert transforms.visible_bands(card) == (3, 2, 1)
+    assert transforms.visible_bands(card_of(2, names=("green", "nir"))) == (0,)
     with pytest.raises(UserError, match="no band named red, green or blue"):
-        augment.segmentation_train(card_of(3), (8, 8), photometric=True)
+        transforms.segmentation_train(card_of(3), (8, 8), photometric=True)
     image, mask = linked((16, 16), 4, "uint8")
-    transform = augment.segmentation_train(card, (16, 16), scale=(1.0, 1.0), horizontal_flip=0, photometric=True)
+    transform = transforms.segmentation_train(card, (16, 16), scale=(1.0, 1.0), horizontal_flip=0, photometric=True)
     out = [transform({"image": image, "label": mask}, np.random.default_rng(s))["image"] for s in range(8)]
     assert all(np.array_equal(o[..., 0], image[..., 0]) for o in out)
     assert any(not np.array_equal(o, image) for o in out)
@@ -269,22 +269,22 @@ def test_distortion_follows_band_names_and_needs_them():
 
 def test_turns_need_squares():
     with pytest.raises(UserError, match="square"):
-        augment.segmentation_train(card_of(3), (8, 16), turns=True)
+        transforms.segmentation_train(card_of(3), (8, 16), turns=True)
 
 
 def test_evaluation_crops_and_pads():
     image = np.arange(20 * 30 * 3, dtype=np.uint8).reshape(20, 30, 3)
-    out = augment.classification_eval(20, crop_share=1.0)({"image": image, "label": 7}, None)
+    out = transforms.classification_eval(20, crop_share=1.0)({"image": image, "label": 7}, None)
     assert np.array_equal(out["image"], image[:, 5:25]) and out["label"] == 7
-    assert augment.classification_eval(14)({"image": image, "label": 7}, None)["image"].shape == (14, 14, 3)
+    assert transforms.classification_eval(14)({"image": image, "label": 7}, None)["image"].shape == (14, 14, 3)
     card = card_of(3)
     mask = np.zeros((20, 30), np.uint8)
-    out = augment.segmentation_eval(card, multiple=16)({"image": image, "label": mask}, None)
+    out = transforms.segmentation_eval(card, multiple=16)({"image": image, "label": mask}, None)
     assert out["image"].shape == (32, 32, 3) and np.array_equal(out["image"][:20, :30], image)
     assert (out["label"][:20, :30] == 0).all() and (out["label"] == 255).sum() == 32 * 32 - 600
     assert (out["image"][20:] == card.fill).all()
     with pytest.raises(UserError, match="big has 20 x 30"):
-        augment.segmentation_eval(card, size=(16, 32))({"image": image, "label": mask, "name": "big"}, None)
+        transforms.segmentation_eval(card, size=(16, 32))({"image": image, "label": mask, "name": "big"}, None)
 
 
 def torchvision_eval(picture, size, share):
@@ -303,7 +303,7 @@ def test_mirrors_of_any_bands(bands, dtype):
     image, mask = linked((9, 14), bands, dtype)
     image = image + np.arange(image.size, dtype=dtype).reshape(image.shape) % np.asarray(37, dtype)
     for part in (image, image[2:, 3:]):  # a crop is a view
-        found, mirrored = augment.random_flips(part, mask[2:, 3:], np.random.default_rng(0), 1.0, 1.0)
+        found, mirrored = transforms.random_flips(part, mask[2:, 3:], np.random.default_rng(0), 1.0, 1.0)
         np.testing.assert_array_equal(found, part[::-1, ::-1])
         np.testing.assert_array_equal(mirrored, mask[2:, 3:][::-1, ::-1])
         assert found.dtype == dtype and found.flags.c_contiguous
@@ -312,7 +312,7 @@ def test_mirrors_of_any_bands(bands, dtype):
 @pytest.mark.parametrize("shape", [(375, 500), (500, 375), (333, 500), (257, 300), (60, 61), (256, 256)])
 def test_published_evaluation_is_torchvisions_bit_for_bit(shape):
     image = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
-    transform = augment.classification_eval(224, crop_share=0.875, interpolation="bicubic")
+    transform = transforms.classification_eval(224, crop_share=0.875, interpolation="bicubic")
     want = torchvision_eval(Image.fromarray(image), 224, 0.875)
     np.testing.assert_array_equal(transform({"image": image, "label": 0}, None)["image"], want)
 
@@ -321,7 +321,7 @@ def test_published_evaluation_is_torchvisions_bit_for_bit(shape):
 @pytest.mark.parametrize("bands", [1, 3, 5])
 def test_bicubic_of_any_bands_is_pillows_band_by_band(bands, dtype):
     image = (np.random.default_rng(1).random((40, 50, bands)) * 250).astype(dtype)
-    out = augment.resize(image, 17, 23, "bicubic")
+    out = transforms.resize(image, 17, 23, "bicubic")
     assert out.dtype == image.dtype and out.shape == (17, 23, bands)
     for band in range(bands):
         plane = image[..., band] if dtype == "uint8" else image[..., band].astype("f4")
@@ -332,10 +332,10 @@ def test_bicubic_of_any_bands_is_pillows_band_by_band(bands, dtype):
 
 def test_unknown_interpolation_and_bad_ranges_are_named():
     with pytest.raises(UserError, match="'nearest': choose one of area"):
-        augment.classification_train(32, interpolation="nearest")
+        transforms.classification_train(32, interpolation="nearest")
     with pytest.raises(UserError, match="The scale of random crops is 0.9 to 0.2"):
-        augment.classification_train(32, scale=(0.9, 0.2))
+        transforms.classification_train(32, scale=(0.9, 0.2))
     with pytest.raises(UserError, match="The ratio of random crops is 0 to 1"):
-        augment.classification_train(32, ratio=(0, 1))
+        transforms.classification_train(32, ratio=(0, 1))
     with pytest.raises(UserError, match="share of the shorter side is 1.2"):
-        augment.classification_eval(32, crop_share=1.2)
+        transforms.classification_eval(32, crop_share=1.2)

@@ -9,7 +9,7 @@ import simplejpeg
 import tifffile
 from PIL import Image
 
-from genseg.data import codec
+from genseg.data.files import codec
 from genseg.errors import UserError
 
 RNG = np.random.default_rng(0)

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from genseg.data import codec, demo
+from genseg.data.files import codec
+from genseg.data.sets import demo
 from genseg.errors import UserError
 
 

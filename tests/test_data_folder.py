@@ -5,8 +5,10 @@ import pytest
 import tifffile
 from PIL import Image
 
-from genseg.data import codec, pipeline, records
-from genseg.data.folder import FolderClassification, FolderSegmentation
+from genseg.data.batches import pipeline
+from genseg.data.files import codec
+from genseg.data.records import storage
+from genseg.data.sets.own import FolderClassification, FolderSegmentation
 from genseg.errors import UserError
 from tests.data import made
 
@@ -17,7 +19,7 @@ TILES = {
 
 
 def prepared(options, tmp_path):
-    return records.write(options.plan(), tmp_path / "prepared", progress=False)
+    return storage.write(options.plan(), tmp_path / "prepared", progress=False)
 
 
 @pytest.fixture
@@ -133,12 +135,12 @@ def test_several_files_a_scene(tiles, tmp_path):
         pixels = made.scene(number, 1, "uint8" if number == 0 else "uint16", (24, 24), 3)[0]
         made.save_png(tiles / "train" / "thermal" / f"t{number}.png", pixels)
     with pytest.raises(UserError, match=r"t1\.png holds uint16, but the first scene uint8"):
-        records.write(FolderSegmentation(str(tiles), **options).plan(), tmp_path / "narrow", progress=False)
+        storage.write(FolderSegmentation(str(tiles), **options).plan(), tmp_path / "narrow", progress=False)
     image = made.scene(0, 1, "uint16", (24, 24), 3)[0]
     made.save_png(tiles / "train" / "thermal" / "t0.png", image)
     tifffile.imwrite(tiles / "val" / "thermal" / "t1.png", np.zeros((9, 9), np.uint16))
     with pytest.raises(UserError, match="'1' differ in size"):
-        records.write(FolderSegmentation(str(tiles), **options).plan(), tmp_path / "again", progress=False)
+        storage.write(FolderSegmentation(str(tiles), **options).plan(), tmp_path / "again", progress=False)
 
 
 @pytest.mark.parametrize("dtype", ["uint16", "int16", "float32"])
@@ -182,7 +184,7 @@ def test_label_outside_the_card(tiles, tmp_path):
     mask[3, 5] = 7
     tifffile.imwrite(tiles / "val" / "mask" / "mask_1.tif", mask)
     with pytest.raises(UserError, match=r"mask_1\.tif holds the label 7, which is neither one of the 3 classes nor"):
-        records.write(FolderSegmentation(str(tiles), **TILES).plan(), tmp_path / "again", progress=False)
+        storage.write(FolderSegmentation(str(tiles), **TILES).plan(), tmp_path / "again", progress=False)
 
 
 def test_wrong_bands_sizes_and_dtypes(tiles, tmp_path):
@@ -196,7 +198,7 @@ def test_wrong_bands_sizes_and_dtypes(tiles, tmp_path):
     ):
         place.write_bytes(codec.encode_tiff(image))
         with pytest.raises(UserError, match=message):
-            records.write(FolderSegmentation(str(tiles), **TILES).plan(), tmp_path / "prepared", progress=False)
+            storage.write(FolderSegmentation(str(tiles), **TILES).plan(), tmp_path / "prepared", progress=False)
         assert not list((tmp_path / "prepared").iterdir())
 
 
@@ -205,7 +207,7 @@ def test_corrupt_tiff_and_mask_are_named(tiles, tmp_path):
         data = (tiles / place).read_bytes()
         (tiles / place).write_bytes(data[: len(data) // 2])
         with pytest.raises(codec.CorruptFile, match=place.rsplit("/")[-1]):
-            records.write(FolderSegmentation(str(tiles), **TILES).plan(), tmp_path / "prepared", progress=False)
+            storage.write(FolderSegmentation(str(tiles), **TILES).plan(), tmp_path / "prepared", progress=False)
         (tiles / place).write_bytes(data)
 
 

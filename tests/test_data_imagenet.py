@@ -17,10 +17,14 @@ import tensorflow_datasets as tfds
 from PIL import Image
 from tensorflow_datasets.core import shuffle
 
-from genseg.data import augment, codec, imagenet, pipeline, prepare, randaugment
+from genseg.data import prepare
+from genseg.data.augment import randaugment, transforms
+from genseg.data.batches import pipeline
 from genseg.data.card import DatasetCard
-from genseg.data.imagenet import ImageNet2012
-from genseg.data.imagenet_classes import CLASSES, WORDNET_IDS
+from genseg.data.files import codec
+from genseg.data.sets import imagenet
+from genseg.data.sets.imagenet import ImageNet2012
+from genseg.data.sets.imagenet_classes import CLASSES, WORDNET_IDS
 from genseg.errors import UserError
 
 PHOTOGRAPHS = Path(__file__).parents[2] / "shared" / "data" / "imagenet-native-jpeg"
@@ -413,7 +417,7 @@ def test_the_command_says_what_is_missing(tmp_path, capsys):
 def test_batches_of_the_published_transform(tfds_copy, tmp_path):
     folder = ImageNet2012(source=str(tfds_copy), partial=True).prepare(tmp_path / "data")
     split = pipeline.open_split(folder, "train")
-    plain = augment.classification_train(48)
+    plain = transforms.classification_train(48)
     settings = randaugment.RandAugment(prob=1.0)
     transform = randaugment.with_rand_augment(plain, settings, fill=(1, 2, 3), interpolation="bicubic")
     batches = [
@@ -499,7 +503,7 @@ def test_the_real_builder_on_photographs(tmp_path):
     assert {name: record.image for name, record in contents.items()} == train
     assert all(WORDNET_IDS[record.label] == name.split("_")[0] for name, record in contents.items())
     split = pipeline.open_split(folder, "validation")
-    seen = list(pipeline.eval_batches(split, transform=augment.classification_eval(64), batch_size=8))
+    seen = list(pipeline.eval_batches(split, transform=transforms.classification_eval(64), batch_size=8))
     assert sum(int(batch["valid"].sum()) for batch in seen) == 20
     truth = {f"ILSVRC2012_val_{i + 1:08d}.JPEG": WORDNET_IDS.index(w) for i, w in enumerate(_validation_labels()[:20])}
     for batch in seen:

@@ -13,9 +13,13 @@ import tiny
 from PIL import Image
 
 from genseg import nets, predict, train
-from genseg.data import codec, isaid, mfnet, official, pipeline, potsdam, prepare, pst900, records, scenes
+from genseg.data import prepare
+from genseg.data.batches import pipeline
 from genseg.data.card import DatasetCard
-from genseg.data.masks import colours_to_ids
+from genseg.data.files import codec
+from genseg.data.files.masks import colours_to_ids
+from genseg.data.records import patches, storage
+from genseg.data.sets import isaid, mfnet, potsdam, pst900, published_names
 from genseg.errors import UserError
 from tests.data import made
 
@@ -24,7 +28,7 @@ needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the official samp
 
 
 def prepared(options, tmp_path) -> Path:
-    return records.write(options.plan(), tmp_path / "prepared", progress=False)
+    return storage.write(options.plan(), tmp_path / "prepared", progress=False)
 
 
 def stitched(split: pipeline.Split, scene: str) -> tuple[np.ndarray, np.ndarray]:
@@ -55,13 +59,13 @@ def stitched(split: pipeline.Split, scene: str) -> tuple[np.ndarray, np.ndarray]
 
 @pytest.mark.parametrize(("length", "expected"), [(10, [0, 3, 6]), (4, [0]), (3, [0]), (5, [0, 1]), (7, [0, 3])])
 def test_patches_reach_the_border_without_duplicates(length, expected):
-    assert scenes.starts(length, 4, 3) == expected
+    assert patches.starts(length, 4, 3) == expected
 
 
 def test_strides_that_leave_gaps_are_refused():
     for stride in (0, 5, -1):
         with pytest.raises(UserError, match="does not cover"):
-            scenes.windows(10, 10, 4, stride)
+            patches.windows(10, 10, 4, stride)
 
 
 @needs_shared
@@ -80,7 +84,7 @@ def test_patch_counts_of_all_official_scenes_are_the_published_ones(protocol, pa
             for row in csv.DictReader(file):
                 h, w = int(row["height"]), int(row["width"])
                 whole = protocol == "rsp" and min(h, w) <= patch
-                count += 1 if whole else len(scenes.windows(h, w, patch, stride))
+                count += 1 if whole else len(patches.windows(h, w, patch, stride))
         assert count == expected[split]
     assert patch != 896 or isaid.PATCHES[protocol] == expected
 
@@ -93,7 +97,7 @@ def test_patch_counts_of_all_official_scenes_are_the_published_ones(protocol, pa
     ],
 )  # fmt: skip
 def test_tile_counts_of_potsdam_are_the_published_ones(patch, stride, train, test):
-    each = len(scenes.windows(potsdam.SIZE, potsdam.SIZE, patch, stride))
+    each = len(patches.windows(potsdam.SIZE, potsdam.SIZE, patch, stride))
     assert {s: each * len(tiles) for s, tiles in potsdam.SPLITS["official"].items()} == {"train": train, "test": test}
 
 
@@ -101,17 +105,17 @@ def test_tile_counts_of_potsdam_are_the_published_ones(patch, stride, train, tes
 def test_official_name_lists():
     for split in ("train", "val"):
         with open(SHARED / "isaid-sample" / "splits" / f"{split}.csv") as file:
-            assert sorted(official.ISAID[split]) == sorted(row["image"][:5] for row in csv.DictReader(file))
+            assert sorted(published_names.ISAID[split]) == sorted(row["image"][:5] for row in csv.DictReader(file))
     for split in ("train", "test"):
         lines = (SHARED / "pst900-sample" / "splits" / f"{split}.txt").read_text().split()
-        assert sorted(f"{n}.png" for n in official.PST900[split]) == sorted(lines)
+        assert sorted(f"{n}.png" for n in published_names.PST900[split]) == sorted(lines)
 
 
 def test_official_counts():
-    assert {s: len(set(n)) for s, n in official.ISAID.items()} == {"train": 1411, "val": 458}
+    assert {s: len(set(n)) for s, n in published_names.ISAID.items()} == {"train": 1411, "val": 458}
     # Splitters of the devkit and PFSegNets skip these two: they are test scenes.
-    assert not {"P1527", "P1530"} & {*official.ISAID["train"], *official.ISAID["val"]}
-    assert {s: len(set(n)) for s, n in official.PST900.items()} == {"train": 597, "test": 288}
+    assert not {"P1527", "P1530"} & {*published_names.ISAID["train"], *published_names.ISAID["val"]}
+    assert {s: len(set(n)) for s, n in published_names.PST900.items()} == {"train": 597, "test": 288}
     assert {s: len(set(n)) for s, n in potsdam.SPLITS["official"].items()} == {"train": 24, "test": 14}
     for name in ("18_6", "audebert"):
         split = potsdam.SPLITS[name]
@@ -143,7 +147,7 @@ def test_classes_palettes_and_averaged_classes_are_those_of_the_authors():
 
 @pytest.fixture
 def few_scenes(monkeypatch):
-    monkeypatch.setattr(official, "ISAID", {"train": ["P0000", "P0001", "P0002"], "val": ["P0003"]})
+    monkeypatch.setattr(published_names, "ISAID", {"train": ["P0000", "P0001", "P0002"], "val": ["P0003"]})
 
 
 @pytest.mark.parametrize("layout", ["devkit", "mmseg", "mmseg_zip"])
@@ -233,7 +237,7 @@ def test_colour_order_matters():
 @pytest.mark.slow
 def test_official_isaid_scenes(tmp_path, monkeypatch):
     """The class histogram of the stitched patches equals a count of colours with Pillow, which shares no code."""
-    monkeypatch.setattr(official, "ISAID", {"train": ["P0005"], "val": ["P0003"]})
+    monkeypatch.setattr(published_names, "ISAID", {"train": ["P0005"], "val": ["P0003"]})
     monkeypatch.setattr(isaid, "PATCHES", {"mmseg": {"train": 2, "val": 4}})
     folder = prepared(isaid.ISAID(str(SHARED / "isaid-sample")), tmp_path)
     for name, scene, counts in (
@@ -357,7 +361,7 @@ def test_resized_and_16_bit_copies_are_refused(tmp_path, few_pairs, few_frames, 
     with pytest.raises(UserError, match=r"00001D\.png has 24 x 32 pixels, the official images 480 x 640"):
         prepared(mfnet.MFNet(str(flat)), tmp_path)
     root = made.pst900(tmp_path / "pst900")
-    thermal = root / "test" / "thermal" / f"{official.PST900['test'][0]}.png"
+    thermal = root / "test" / "thermal" / f"{published_names.PST900['test'][0]}.png"
     made.save_png(thermal, np.full((18, 32), 300, np.uint16))
     with pytest.raises(UserError, match=rf"{thermal.name} holds uint16 values: uint8 is expected"):
         prepared(pst900.PST900(str(root)), tmp_path)
@@ -407,7 +411,9 @@ def test_real_mfnet_images(tmp_path):
 
 @pytest.fixture
 def few_frames(monkeypatch):
-    monkeypatch.setattr(official, "PST900", {s: n[: 2 if s == "train" else 1] for s, n in official.PST900.items()})
+    monkeypatch.setattr(
+        published_names, "PST900", {s: n[: 2 if s == "train" else 1] for s, n in published_names.PST900.items()}
+    )
     monkeypatch.setattr(pst900, "SIZE", (18, 32))
 
 
@@ -437,8 +443,8 @@ def test_pst900_holes_and_raw(tmp_path, few_frames):
     assert np.array_equal(example["label"], mask)  # what lies under a hole is still scored, and has a class in maps
     raw = predict.Raster(
         [
-            Path(root, "train", "rgb", f"{official.PST900['train'][0]}.png"),
-            Path(root, "train", "thermal_raw", f"{official.PST900['train'][0]}.png"),
+            Path(root, "train", "rgb", f"{published_names.PST900['train'][0]}.png"),
+            Path(root, "train", "thermal_raw", f"{published_names.PST900['train'][0]}.png"),
         ]
     )
     seen = predict.Measured(raw, split.card)
@@ -447,17 +453,17 @@ def test_pst900_holes_and_raw(tmp_path, few_frames):
 
 def test_pst900_mistakes(tmp_path, few_frames):
     root = made.pst900(tmp_path / "raw")
-    name = official.PST900["train"][1]
+    name = published_names.PST900["train"][1]
     (root / "train" / "thermal" / f"{name}.png").unlink()
     with pytest.raises(UserError, match=f"1 of 2 train thermal are missing, the first is train/thermal/{name}.png"):
         pst900.PST900(str(root)).plan()
     assert len(pst900.PST900(str(root), allow_incomplete=True).plan().items["train"]) == 1
-    (root / "train" / "labels" / f"{official.PST900['train'][0]}.png").unlink()
+    (root / "train" / "labels" / f"{published_names.PST900['train'][0]}.png").unlink()
     card = DatasetCard.read(prepared(pst900.PST900(str(root), allow_incomplete=True), tmp_path / "without"))
     assert "no training images: mean, std and range of the bands are those of 'test'" in card.describe()
     with pytest.raises(UserError, match="hole is 'inpaint'"):
         pst900.PST900(str(root), hole="inpaint").plan()
-    test = root / "test" / "labels" / f"{official.PST900['test'][0]}.png"
+    test = root / "test" / "labels" / f"{published_names.PST900['test'][0]}.png"
     made.save_png(test, np.full((18, 32), 9, np.uint8))
     with pytest.raises(UserError, match="holds the label 9"):
         prepared(pst900.PST900(str(root), allow_incomplete=True), tmp_path)

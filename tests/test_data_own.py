@@ -10,9 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from genseg.data import blocks, masks, pipeline, records, show
-from genseg.data.blocks import Bounds
-from genseg.data.folder import FolderClassification, FolderSegmentation
+from genseg.data import show
+from genseg.data.batches import pipeline
+from genseg.data.files import masks
+from genseg.data.records import storage
+from genseg.data.sets import ground
+from genseg.data.sets.ground import Bounds
+from genseg.data.sets.own import FolderClassification, FolderSegmentation
 from genseg.errors import UserError
 from tests.data import made
 from tests.test_data_official import SHARED, needs_shared, stitched
@@ -24,7 +28,7 @@ TILES = {
 
 
 def prepared(options, tmp_path: Path) -> Path:
-    return records.write(options.plan(), tmp_path / "prepared", progress=False)
+    return storage.write(options.plan(), tmp_path / "prepared", progress=False)
 
 
 def mask_files(root: Path):
@@ -99,15 +103,15 @@ def test_large_masks_and_scenes_are_taken_in_strips(monkeypatch):
     rng = np.random.default_rng(0)
     ids, palette = rng.integers(0, 3, (23, 7)).astype(np.uint8), [(1, 2, 3), (4, 5, 6), (7, 8, 9)]
     image = rng.random((23, 7, 2)).astype(np.float32)
-    expected = records.Moments.of(image, image > 0.3)
+    expected = storage.Moments.of(image, image > 0.3)
     monkeypatch.setattr(masks, "_STRIP", 30)
-    monkeypatch.setattr(records, "_STRIP", 30)
+    monkeypatch.setattr(storage, "_STRIP", 30)
     table = {c: i for i, c in enumerate(palette)}
     colours = made.colours(ids, palette)
     assert np.array_equal(masks.colours_to_ids(colours, table, "x"), ids)
     assert np.array_equal(masks.renumber(ids * np.int32(50), (0, 50, 100), 255, None, "x"), ids)
     for name in ("count", "mean", "squares", "low", "high"):
-        found = getattr(records.Moments.of(image, image > 0.3), name)
+        found = getattr(storage.Moments.of(image, image > 0.3), name)
         np.testing.assert_allclose(found, getattr(expected, name), rtol=1e-12)
     colours[21, 5] = 200
     with pytest.raises(UserError, match=r"the colour \(200, 200, 200\) at row 21, column 5"):
@@ -252,7 +256,7 @@ def test_block_mistakes(tmp_path):
 def test_touching_equals_brute_force(squares):
     boxes = [Bounds(x, y, x + s, y + s) for x, y, s in squares]
     half = len(boxes) // 2
-    overlap, touch = blocks.touching(boxes[:half], boxes[half:])
+    overlap, touch = ground.touching(boxes[:half], boxes[half:])
     for i, a in enumerate(boxes[:half]):
         reach = [
             (min(a.east, b.east) - max(a.west, b.west), min(a.north, b.north) - max(a.south, b.south))
@@ -266,7 +270,7 @@ def test_touching_equals_brute_force(squares):
 def test_blocks_stay_whole_and_shares_are_met(seed, share):
     rng = np.random.default_rng(seed)
     places = {str(i): Bounds(x, y, x + 1, y + 1) for i, (x, y) in enumerate(rng.integers(0, 100, (400, 2)).tolist())}
-    dealt = blocks.split_by_blocks(places, 10.0, {"train": share, "val": 1 - share}, seed)
+    dealt = ground.split_by_blocks(places, 10.0, {"train": share, "val": 1 - share}, seed)
     assert sorted(dealt["train"] + dealt["val"]) == sorted(places) and abs(len(dealt["train"]) / 400 - share) < 0.03
     home = {
         s: {(places[n].west + 0.5) // 10 * 100 + (places[n].south + 0.5) // 10 for n in v} for s, v in dealt.items()
@@ -379,5 +383,5 @@ def test_show_command(tmp_path, capsys):
     assert "Look at" in capsys.readouterr().out
     assert show.main([*argv, str(tmp_path / "s.png"), "--show_split", "none"]) == 2
     assert show.main([*argv, str(tmp_path / "s.png"), "--count", "0"]) == 2
-    split = pipeline.open_split(records.write(FolderClassification(str(root)).plan(), tmp_path / "p"), "val")
+    split = pipeline.open_split(storage.write(FolderClassification(str(root)).plan(), tmp_path / "p"), "val")
     assert show.sheet(split, 2).size[1] > 3 * 96

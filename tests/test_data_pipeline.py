@@ -12,9 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from genseg.data import augment, codec, pipeline, prepare, records
+from genseg.data import prepare
+from genseg.data.augment import transforms
+from genseg.data.batches import pipeline
 from genseg.data.card import DatasetCard
-from genseg.data.folder import FolderClassification, FolderSegmentation
+from genseg.data.files import codec
+from genseg.data.records import storage
+from genseg.data.sets.own import FolderClassification, FolderSegmentation
 from genseg.errors import UserError
 from tests.data import made
 
@@ -29,14 +33,14 @@ TILES = {
 def photographs(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("photographs")
     plan = FolderClassification(str(made.photographs(folder / "raw"))).plan()
-    return records.write(plan, folder / "prepared", progress=False)
+    return storage.write(plan, folder / "prepared", progress=False)
 
 
 @pytest.fixture(scope="module")
 def tiles(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("tiles")
     plan = FolderSegmentation(str(made.tiles(folder / "raw")), **TILES).plan()
-    return records.write(plan, folder / "prepared", progress=False)
+    return storage.write(plan, folder / "prepared", progress=False)
 
 
 def same(a: dict, b: dict) -> bool:
@@ -51,7 +55,9 @@ def joined(parts: list[dict]) -> dict:
 def test_global_batches_do_not_depend_on_processes_or_threads(task, request):
     split = pipeline.open_split(request.getfixturevalue(task), "train")
     crop = (
-        augment.classification_train(16) if task == "photographs" else augment.segmentation_train(split.card, (16, 16))
+        transforms.classification_train(16)
+        if task == "photographs"
+        else transforms.segmentation_train(split.card, (16, 16))
     )
 
     def run(count: int, threads: int, steps: int = 6) -> list[dict]:
@@ -75,7 +81,7 @@ def test_global_batches_do_not_depend_on_processes_or_threads(task, request):
 @pytest.mark.parametrize("workers", [0, 1])
 def test_blocks_that_do_not_stand_side_by_side(photographs, workers):
     split = pipeline.open_split(photographs, "train")
-    options = {"transform": augment.classification_train(12), "batch_size": 8, "seed": 5, "start": 3}
+    options = {"transform": transforms.classification_train(12), "batch_size": 8, "seed": 5, "start": 3}
     whole = [b for b, _ in zip(pipeline.train_batches(split, **options, threads=1), range(4), strict=False)]
     for blocks in ((1, 3), (2, 3), (0, 1, 3), (1, 2), (0, 1, 2, 3)):
         own = pipeline.train_batches(split, **options, blocks=blocks, block_count=4, workers=workers)
@@ -85,7 +91,9 @@ def test_blocks_that_do_not_stand_side_by_side(photographs, workers):
 
 def test_each_epoch_holds_each_record_once_in_a_new_order_with_new_augmentation(photographs):
     split = pipeline.open_split(photographs, "train")
-    batches = pipeline.train_batches(split, transform=augment.classification_train(12), batch_size=4, seed=0, threads=1)
+    batches = pipeline.train_batches(
+        split, transform=transforms.classification_train(12), batch_size=4, seed=0, threads=1
+    )
     stream = joined([next(batches) for _ in range(9)])  # 36 rows = 2 epochs of 18; batches straddle the border
     first, second = stream["index"][:18], stream["index"][18:]
     assert sorted(first) == sorted(second) == list(range(18)) and not np.array_equal(first, second)
@@ -98,7 +106,7 @@ def test_each_epoch_holds_each_record_once_in_a_new_order_with_new_augmentation(
 @pytest.mark.parametrize(("blocks", "block_count"), [((1,), 2), ((0, 2), 3)])
 def test_a_batch_read_alone_is_that_of_the_stream(photographs, blocks, block_count):
     shares = dict(blocks=blocks, block_count=block_count)
-    arguments = dict(transform=augment.classification_train(16), batch_size=6, seed=1, **shares)
+    arguments = dict(transform=transforms.classification_train(16), batch_size=6, seed=1, **shares)
     split = pipeline.open_split(photographs, "train")
     stream = pipeline.train_batches(split, start=2, threads=1, **arguments)
     for number in (2, 3):
@@ -108,7 +116,7 @@ def test_a_batch_read_alone_is_that_of_the_stream(photographs, blocks, block_cou
 
 def test_positions_can_be_taken_up_at_once(photographs):
     split = pipeline.open_split(photographs, "train")
-    options = {"transform": augment.classification_train(12), "batch_size": 6, "seed": 1, "threads": 2}
+    options = {"transform": transforms.classification_train(12), "batch_size": 6, "seed": 1, "threads": 2}
     straight = pipeline.train_batches(split, **options)
     seen = [next(straight) for _ in range(12)]
     later = pipeline.train_batches(split, **options, start=7)
@@ -119,12 +127,12 @@ def test_positions_can_be_taken_up_at_once(photographs):
 
 def test_worker_processes_change_nothing(photographs):
     split = pipeline.open_split(photographs, "train")
-    options = {"transform": augment.classification_train(12), "batch_size": 6, "seed": 1}
+    options = {"transform": transforms.classification_train(12), "batch_size": 6, "seed": 1}
     straight = pipeline.train_batches(split, **options, threads=1)
     seen = [next(straight) for _ in range(9)]
     worked = pipeline.train_batches(split, **options, workers=2, start=2)
     assert all(same(next(worked), b) for b in seen[2:])
-    plain = augment.classification_eval(12)
+    plain = transforms.classification_eval(12)
     once = list(pipeline.eval_batches(split, transform=plain, batch_size=4, threads=1))
     again = list(pipeline.eval_batches(split, transform=plain, batch_size=4, workers=2))
     assert len(once) == len(again) and all(same(a, b) for a, b in zip(once, again, strict=True))
@@ -136,7 +144,7 @@ def test_evaluation_sees_every_record_once(photographs, batch_size, processes):
     runs = [
         list(
             pipeline.eval_batches(
-                split, transform=augment.classification_eval(16), batch_size=batch_size, process_index=p,
+                split, transform=transforms.classification_eval(16), batch_size=batch_size, process_index=p,
                 process_count=processes, threads=1,
             )
         )
@@ -150,7 +158,7 @@ def test_evaluation_sees_every_record_once(photographs, batch_size, processes):
 
 def test_batch_must_be_shared_evenly(photographs):
     split = pipeline.open_split(photographs, "train")
-    plain = augment.classification_eval(16)
+    plain = transforms.classification_eval(16)
     with pytest.raises(UserError, match="batch of 6 cannot be shared by 4 processes"):
         pipeline.eval_batches(split, transform=plain, batch_size=6, process_count=4)
     with pytest.raises(UserError, match="batch of 6 cannot be shared by 4 blocks"):
@@ -164,10 +172,12 @@ def test_images_of_two_sizes_cannot_share_a_batch(tmp_path):
     ):
         data = data if data.ndim == 3 else data[..., None]
         (root / "val" / kind / name).write_bytes(codec.encode_tiff(data))
-    split = pipeline.open_split(records.write(FolderSegmentation(str(root), **TILES).plan(), tmp_path / "p"), "val")
+    split = pipeline.open_split(storage.write(FolderSegmentation(str(root), **TILES).plan(), tmp_path / "p"), "val")
     with pytest.raises(UserError, match="cannot share a batch"):
-        list(pipeline.eval_batches(split, transform=augment.segmentation_eval(split.card), batch_size=4, threads=1))
-    ones = list(pipeline.eval_batches(split, transform=augment.segmentation_eval(split.card), batch_size=1, threads=1))
+        list(pipeline.eval_batches(split, transform=transforms.segmentation_eval(split.card), batch_size=4, threads=1))
+    ones = list(
+        pipeline.eval_batches(split, transform=transforms.segmentation_eval(split.card), batch_size=1, threads=1)
+    )
     assert [b["image"].shape[1:3] for b in ones] == [(24, 24)] * 3 + [(20, 30)]
 
 
@@ -186,7 +196,7 @@ def test_corrupt_records_are_replaced_in_place(photographs, caplog):
             return raw.replace(split.record(index).image[100:200], bytes(100)) if index in (4, 5) else raw
 
     broken = pipeline.Split(split.card, "train", Damaged())
-    options = {"transform": augment.classification_eval(12), "batch_size": 9, "seed": 0, "threads": 1}
+    options = {"transform": transforms.classification_eval(12), "batch_size": 9, "seed": 0, "threads": 1}
     with pytest.raises(UserError, match=r"class_0/[45]"):
         [next(b) for b in [pipeline.train_batches(broken, **options)] for _ in range(2)]
     whole = [next(b) for b in [pipeline.train_batches(split, **options)] for _ in range(2)]
@@ -204,7 +214,7 @@ def test_corrupt_records_are_replaced_in_place(photographs, caplog):
     rows = joined(
         list(
             pipeline.eval_batches(
-                broken, transform=augment.classification_eval(12), batch_size=9, threads=1, skip_corrupt=2
+                broken, transform=transforms.classification_eval(12), batch_size=9, threads=1, skip_corrupt=2
             )
         )
     )
@@ -231,9 +241,9 @@ def test_pooled_moments_equal_those_of_all_pixels(dtype):
     rng = np.random.default_rng(0)
     images = [(rng.normal(20000 if dtype != "uint8" else 120, 9, (5, 7, 3))).astype(dtype) for _ in range(6)]
     measured = [rng.random((5, 7, 3)) < 0.7 for _ in images]
-    total = records.Moments.of(images[0], measured[0])
+    total = storage.Moments.of(images[0], measured[0])
     for image, where in zip(images[1:], measured[1:], strict=True):
-        total = total + records.Moments.of(image, where)
+        total = total + storage.Moments.of(image, where)
     for band in range(3):
         values = np.concatenate([i[..., band][m[..., band]] for i, m in zip(images, measured, strict=True)])
         values = values.astype(np.float64)
@@ -314,9 +324,9 @@ def test_a_failed_preparation_leaves_nothing(tmp_path):
 
 def test_a_killed_preparation_leaves_nothing_that_looks_prepared(tmp_path):
     script = (
-        "import sys, time\nfrom genseg.data import records\nfrom genseg.data.demo import DemoSegmentation\n"
+        "import sys, time\nfrom genseg.data.records import storage\nfrom genseg.data.sets.demo import DemoSegmentation\n"
         "import dataclasses\nplan = DemoSegmentation(train_images=4000).plan()\n"
-        "records.write(plan, sys.argv[1], threads=1, progress=False)\n"
+        "storage.write(plan, sys.argv[1], threads=1, progress=False)\n"
     )
     prepared = tmp_path / "prepared"
     process = subprocess.Popen([sys.executable, "-c", script, str(prepared)])
@@ -339,7 +349,7 @@ def test_a_killed_preparation_leaves_nothing_that_looks_prepared(tmp_path):
     assert len(pipeline.open_split(folder, "val")) == 2
     # The same preparation clears up what its killed forerunner left.
     leftover = next(p for p in prepared.iterdir() if p.name.startswith(".partial-"))
-    records._remove_abandoned(prepared, leftover.name.removeprefix(".partial-").rsplit("-", 2)[0])
+    storage._remove_abandoned(prepared, leftover.name.removeprefix(".partial-").rsplit("-", 2)[0])
     assert not [p for p in prepared.iterdir() if p.name.startswith(".")]
 
 
@@ -358,7 +368,7 @@ def test_stored_records_are_a_tfds_data_set(tiles, photographs):
 
 def test_reading_needs_no_tensorflow(tiles):
     code = (
-        "import sys; from genseg.data import pipeline; s = pipeline.open_split(sys.argv[1], 'val'); s.decode(0);"
+        "import sys; from genseg.data.batches import pipeline; s = pipeline.open_split(sys.argv[1], 'val'); s.decode(0);"
         "assert 'tensorflow' not in sys.modules and 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code, str(tiles)], check=True, env={**os.environ})
@@ -366,7 +376,7 @@ def test_reading_needs_no_tensorflow(tiles):
 
 def test_places_are_known_without_reading_records(tiles, tmp_path):
     split = pipeline.open_split(tiles, "val")
-    assert split.places[1] == records.Place("val/tile_1.tif", "1", 0, 0, 24, 24) and len(split.places) == 3
+    assert split.places[1] == storage.Place("val/tile_1.tif", "1", 0, 0, 24, 24) and len(split.places) == 3
     old = tmp_path / tiles.name
     shutil.copytree(tiles, old)
     (old / "places.json").unlink()

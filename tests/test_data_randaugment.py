@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageEnhance, ImageOps
 
-from genseg.data import randaugment
-from genseg.data.randaugment import OPERATIONS, Draw, Warp, draw_operations, rand_augment
+from genseg.data.augment import randaugment
+from genseg.data.augment.randaugment import OPERATIONS, Draw, Warp, draw_operations, rand_augment
 
 PHOTOGRAPHS = Path(__file__).parents[2] / "shared" / "data" / "imagenet-native-jpeg" / "images"
 FILL = (124, 116, 104)

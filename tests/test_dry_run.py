@@ -15,7 +15,7 @@ import tiny
 from jax.sharding import PartitionSpec
 
 from genseg import chips, dry_run, flops, hlo, inputs, nets, partition, report, train, tree
-from genseg.data import pipeline
+from genseg.data.batches import pipeline
 from genseg.errors import UserError
 
 # A loop of 4 holds the all-reduce; layouts, tuples and started operations are written as the TPU compiler writes them.

@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from genseg import evaluate, inputs, metrics, partition, report, windows
-from genseg.data import isaid, mfnet, official, records, scenes
+from genseg.data.records import patches, storage
+from genseg.data.sets import isaid, mfnet, published_names
 from genseg.errors import UserError
 from genseg.nets.functional import Net
 from genseg.tasks import Segment
@@ -224,7 +225,7 @@ def value_net(classes: int) -> Net:
 
 @pytest.fixture
 def few(monkeypatch):
-    monkeypatch.setattr(official, "ISAID", {"train": ["P0000", "P0001", "P0002"], "val": ["P0003"]})
+    monkeypatch.setattr(published_names, "ISAID", {"train": ["P0000", "P0001", "P0002"], "val": ["P0003"]})
     monkeypatch.setattr(mfnet, "COUNTS", {"train": 3, "val": 2, "test": 3})
     monkeypatch.setattr(mfnet, "SIZE", (24, 32))
 
@@ -253,7 +254,7 @@ def counts_of(one: evaluate.Evaluation) -> evaluate.Counts:
     return one(params, stats)
 
 
-def every_record(one: evaluate.Evaluation) -> list[tuple[records.Record, np.ndarray, np.ndarray]]:
+def every_record(one: evaluate.Evaluation) -> list[tuple[storage.Record, np.ndarray, np.ndarray]]:
     """(record, label, what value_net says on it), by NumPy."""
     split, classes, found = one._data.eval_split, len(one.task.card.classes), []
     for i in range(len(split)):
@@ -326,10 +327,10 @@ def test_overlapping_patches_count_each_pixel_of_a_scene_once_from_the_most_cent
 @settings(max_examples=60, deadline=None)
 @given(length=st.integers(1, 200), patch=st.integers(1, 60), share=st.floats(0.05, 1))
 def test_central_parts_cover_every_pixel_once(length, patch, share):
-    starts = scenes.starts(length, patch, max(1, int(patch * share)))
+    starts = patches.starts(length, patch, max(1, int(patch * share)))
     owner = np.zeros(max(length, patch), int)
     for start in starts:
-        first, end = scenes.central(starts, start, patch)
+        first, end = patches.central(starts, start, patch)
         assert 0 <= first <= end <= patch
         owner[start + first : start + end] += 1
         for pixel in range(start + first, start + end):
@@ -356,7 +357,7 @@ def test_batch_size_and_number_of_devices_change_nothing(mode, tmp_path, few, mo
 
 def in_a_process(folder: str, out: str) -> None:
     """What each of two processes does: both kinds of pass, the counts written by the first process."""
-    official.ISAID = {"train": ["P0000", "P0001", "P0002"], "val": ["P0003"]}
+    published_names.ISAID = {"train": ["P0000", "P0001", "P0002"], "val": ["P0003"]}
     partition.start(Path(folder) / "xla")
     for mode in ("whole", "slide"):
         counts = counts_of(evaluation("isaid", Path(folder), mode=mode, crop=(32, 32), stride=(32, 32)))

@@ -23,18 +23,30 @@ FLOORS = [
     {"demo"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
+# Within genseg/data: its rooms and the modules beside them. "DATASETS" is what its __init__ holds.
+DATA_FLOORS = [
+    {"card"},
+    {"files", "augment"},
+    {"records"},
+    {"sets", "batches"},
+    {"DATASETS"},
+    {"prepare"},
+    {"show"},
+]
+DATA_FLOOR = {name: number for number, names in enumerate(DATA_FLOORS) for name in names}
 
 
-def imported(path: Path) -> set[str]:
-    """Top-level genseg modules that a file imports, anywhere in it."""
+def imported(path: Path, package: str = "genseg") -> set[str]:
+    """Modules and rooms right below `package` that a file imports, anywhere in it."""
     found = set()
+    depth = package.count(".") + 1
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found |= {a.name.split(".")[1] for a in node.names if a.name.startswith("genseg.")}
-        elif isinstance(node, ast.ImportFrom) and node.module == "genseg":
+            found |= {a.name.split(".")[depth] for a in node.names if a.name.startswith(f"{package}.")}
+        elif isinstance(node, ast.ImportFrom) and node.module == package:
             found |= {a.name for a in node.names}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("genseg."):
-            found.add(node.module.split(".")[1])
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"{package}."):
+            found.add(node.module.split(".")[depth])
     return found
 
 
@@ -49,6 +61,19 @@ def test_imports_run_downwards(path):
     assert own in FLOOR, f"give {own} a floor"
     for name in imported(path) - {own}:
         assert FLOOR[name] < FLOOR[own], f"{own} -> {name}"
+
+
+DATA_MODULES = [
+    p for p in modules() if p.is_relative_to(ROOT / "genseg/data") and p != ROOT / "genseg/data/__init__.py"
+]
+
+
+@pytest.mark.parametrize("path", DATA_MODULES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_within_the_data_rooms_run_downwards(path):
+    own = path.relative_to(ROOT / "genseg/data").parts[0].removesuffix(".py")
+    assert own in DATA_FLOOR, f"give {own} a floor"
+    for name in imported(path, "genseg.data") - {own}:
+        assert DATA_FLOOR[name] < DATA_FLOOR[own], f"{own} -> {name}"
 
 
 def test_configs_are_plain_data():

@@ -32,8 +32,8 @@ from test_data_imagenet import (
 )
 
 from genseg import checkpoints, inputs, tasks, tree
-from genseg.data import pipeline
-from genseg.data.imagenet_classes import WORDNET_IDS
+from genseg.data.batches import pipeline
+from genseg.data.sets.imagenet_classes import WORDNET_IDS
 from genseg.nets import classifier
 
 pytestmark = [pytest.mark.prepare, needs_tensorflow]
@@ -246,7 +246,7 @@ def test_reading_what_the_builder_wrote_imports_no_tensorflow(data_dir):
     (folder,) = data_dir.glob("imagenet2012-*")
     script = (
         "import sys\n"
-        "from genseg.data import pipeline\n"
+        "from genseg.data.batches import pipeline\n"
         f"print(pipeline.open_split({str(folder)!r}, 'train').decode(0)['name'])\n"
         "assert 'tensorflow' not in sys.modules"
     )

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from genseg import checkpoints, nets, partition, predict, train, windows
-from genseg.data import codec, rasters
 from genseg.data.card import Band, DatasetCard
+from genseg.data.files import codec, rasters
 from genseg.errors import UserError
 from tests.data import made
 

@@ -21,8 +21,8 @@ from test_data_imagenet import REPAIRED, VALIDATION, _tfds_copy
 from genseg import checkpoints, csp, inputs, mixing, nets, optim, report, tasks, train, transfer, tree
 from genseg import state as states
 from genseg.config import section
-from genseg.data import randaugment
-from genseg.data.imagenet import COUNTS, ImageNet2012
+from genseg.data.augment import randaugment
+from genseg.data.sets.imagenet import COUNTS, ImageNet2012
 from genseg.errors import UserError
 from genseg.nets.functional import Net
 

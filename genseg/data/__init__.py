@@ -1,12 +1,12 @@
 """Data sets by name. Each entry is a frozen dataclass whose fields are the options it reads from `config.data`."""
 
-from genseg.data.demo import DemoClassification, DemoSegmentation
-from genseg.data.folder import FolderClassification, FolderSegmentation
-from genseg.data.imagenet import ImageNet2012
-from genseg.data.isaid import ISAID
-from genseg.data.mfnet import MFNet
-from genseg.data.potsdam import Potsdam
-from genseg.data.pst900 import PST900
+from genseg.data.sets.demo import DemoClassification, DemoSegmentation
+from genseg.data.sets.imagenet import ImageNet2012
+from genseg.data.sets.isaid import ISAID
+from genseg.data.sets.mfnet import MFNet
+from genseg.data.sets.own import FolderClassification, FolderSegmentation
+from genseg.data.sets.potsdam import Potsdam
+from genseg.data.sets.pst900 import PST900
 
 DATASETS = {
     "demo_classification": DemoClassification,

@@ -27,8 +27,9 @@ from pathlib import Path
 from typing import Any
 
 from genseg import cli
-from genseg.data import DATASETS, records
+from genseg.data import DATASETS
 from genseg.data.card import DatasetCard
+from genseg.data.records import storage
 from genseg.errors import UserError
 
 
@@ -98,12 +99,12 @@ def ensure_prepared(data: Any, data_dir: Path | str, *, threads: int = 0, progre
         return _prepared_copy(data, data_dir)
     options = from_config(data)
     plan = dataclasses.replace(options.plan(), options=_kept(options))
-    return records.write(plan, data_dir, threads=threads, skip_corrupt=data["skip_corrupt"], progress=progress)
+    return storage.write(plan, data_dir, threads=threads, skip_corrupt=data["skip_corrupt"], progress=progress)
 
 
 def _kept(options: Any) -> dict[str, Any]:
     """The options that decide the records, as they come back from JSON."""
-    fields = {k: v for k, v in dataclasses.asdict(options).items() if k not in records.UNCOUNTED}
+    fields = {k: v for k, v in dataclasses.asdict(options).items() if k not in storage.UNCOUNTED}
     return json.loads(json.dumps(fields))
 
 
@@ -111,7 +112,7 @@ def _options_of(folder: Path) -> dict[str, Any] | None:
     """The options that a prepared copy was made with; None if it is of another version and does not say."""
     try:
         source = json.loads((folder / "source.json").read_text())
-        options = source["options"] if source["format"] == records.FORMAT else None
+        options = source["options"] if source["format"] == storage.FORMAT else None
     except (KeyError, TypeError, ValueError):
         return None
     return options if isinstance(options, dict) else None

@@ -14,8 +14,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from genseg import cli
-from genseg.data import pipeline, prepare
-from genseg.data.augment import resize, visible_bands
+from genseg.data import prepare
+from genseg.data.augment.transforms import resize, visible_bands
+from genseg.data.batches import pipeline
 from genseg.data.card import DatasetCard
 from genseg.errors import UserError
 

@@ -9,7 +9,7 @@ import simplejpeg
 import tifffile
 from PIL import Image
 
-from genseg.data import codec
+from genseg.data.files import codec
 
 
 def photographs(root: Path, classes: int = 3, train: int = 6, val: int = 3, size: int = 20) -> Path:
@@ -74,7 +74,7 @@ def zipped(folder: Path, archive: Path, flat: bool = False) -> None:
 
 def isaid(root: Path, layout: str = "devkit") -> Path:
     """Scenes of 16 classes, one of them grey, with the instance map beside; layout "devkit", "mmseg" or "mmseg_zip"."""
-    from genseg.data.isaid import CLASSES
+    from genseg.data.sets.isaid import CLASSES
 
     palette = list(CLASSES.values())
     for split, names in (("train", ("P0000", "P0001", "P0002")), ("val", ("P0003",))):
@@ -125,10 +125,10 @@ def mfnet(root: Path, layout: str = "official") -> Path:
 def pst900(root: Path, three: bool = False, layout: str = "official") -> Path:
     """Two training images and one test image with names of the official lists; thermal has a hole of zeros, and depth
     files lie beside."""
-    from genseg.data import official
+    from genseg.data.sets import published_names
 
     for split, count in (("train", 2), ("test", 1)):
-        for i, name in enumerate(official.PST900[split][:count]):
+        for i, name in enumerate(published_names.PST900[split][:count]):
             image, mask = scene(i, 4, "uint8", (18, 32), 5)
             image[:5, :, 3] = 0
             save_png(root / split / "rgb" / f"{name}.png", image[..., :3])
@@ -152,7 +152,7 @@ def potsdam(root: Path, size: int, tiles: tuple[str, ...] = ("2_10", "4_12", "6_
     """Tiles in the official folders. 4_12's labels went through lossy coding, 6_7's cars are (252, 255, 0), the heights
     of 3_13 are a column short, heights are zero-padded in name and JPEG in form, one of them in colour; `ownapproach`
     heights are empty, and point clouds lie beside them."""
-    from genseg.data.potsdam import CLASSES
+    from genseg.data.sets.potsdam import CLASSES
 
     palette = list(CLASSES.values())
     folders = ("1_DSM", "1_DSM_normalisation", "4_Ortho_RGBIR/4_Ortho_RGBIR", "5_Labels_all", "5_Labels_all_noBoundary")

@@ -2,7 +2,7 @@
 
 A record is a dict with `image` [h w c] and `label`: an int, or a mask uint8 [h w] of class ids. Random functions take a
 np.random.Generator. Image and mask move together in every function that takes both. The builders at the end return a
-`transform(record, rng) -> record` for `genseg.data.pipeline`.
+`transform(record, rng) -> record` for `genseg.data.batches.pipeline`.
 """
 
 import math

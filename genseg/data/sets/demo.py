@@ -14,9 +14,9 @@ import dataclasses
 import cv2
 import numpy as np
 
-from genseg.data import codec
 from genseg.data.card import Band, DatasetCard
-from genseg.data.records import Moments, Plan, Record, fingerprint
+from genseg.data.files import codec
+from genseg.data.records.storage import Moments, Plan, Record, fingerprint
 from genseg.errors import UserError
 
 _DRAWING = 2  # raise when a drawing changes, so that older copies are not taken for new ones

@@ -15,10 +15,11 @@ training flips at random; only 4 of 393 test images hold a guardrail.
 
 import dataclasses
 
-from genseg.data import files, rgbt
 from genseg.data.card import Band, DatasetCard
-from genseg.data.folder import existing_folder
-from genseg.data.records import Plan
+from genseg.data.files import downloads
+from genseg.data.records.storage import Plan
+from genseg.data.sets import rgb_thermal
+from genseg.data.sets.own import existing_folder
 from genseg.errors import UserError
 
 # RTFNet, util/util.py.
@@ -65,13 +66,13 @@ class MFNet:
             raise UserError(f"MFNet has no protocol {self.protocol!r}: it has {', '.join(PROTOCOLS)}.")
         if self.train_on not in ("train", "train+val"):
             raise UserError(f"train_on is {self.train_on!r}: use 'train' or 'train+val'.")
-        listed = files.listing(root)
-        lists = files.by_key(listed, lambda f: f.stem if f.name.endswith(".txt") else None)
+        listed = downloads.listing(root)
+        lists = downloads.by_key(listed, lambda f: f.stem if f.name.endswith(".txt") else None)
         pictures = [f for f in listed if f.name.lower().endswith((".png", ".jpg", ".jpeg"))]
-        whole = files.by_key(pictures, lambda f: f.stem if f.folder == "images" else None)
-        colour = files.by_key(pictures, lambda f: _part(f, "_rgb", _COLOUR))
-        thermal = files.by_key(pictures, lambda f: _part(f, "_th", _THERMAL))
-        labels = files.by_key(pictures, lambda f: f.stem if f.folder in _LABELS else None)
+        whole = downloads.by_key(pictures, lambda f: f.stem if f.folder == "images" else None)
+        colour = downloads.by_key(pictures, lambda f: _part(f, "_rgb", _COLOUR))
+        thermal = downloads.by_key(pictures, lambda f: _part(f, "_th", _THERMAL))
+        labels = downloads.by_key(pictures, lambda f: f.stem if f.folder in _LABELS else None)
         checks, items = [], {}
         for split, expected in COUNTS.items():
             if split not in lists:
@@ -91,11 +92,11 @@ class MFNet:
                 else:
                     pairs.append((name, images, labels[name]))
             lost += [f"entry {i + 1} of {split}.txt" for i in range(len(names), expected)]
-            checks.append(files.Check(f"{split} pairs", max(expected, len(names)), tuple(lost)))
+            checks.append(downloads.Check(f"{split} pairs", max(expected, len(names)), tuple(lost)))
             items[split] = pairs
             if not pairs:
                 raise UserError(f"MFNet in {root} has no pair of the split {split!r}: the first would be {names[0]}.")
-        notes = files.take_stock("MFNet", root, checks, self.allow_incomplete)
+        notes = downloads.take_stock("MFNet", root, checks, self.allow_incomplete)
         longer = [s for s, n in COUNTS.items() if len(items[s]) > n]
         if longer:
             raise UserError(
@@ -120,10 +121,10 @@ class MFNet:
             notes=notes,
             groups=_DAY_NIGHT,
         )
-        return rgbt.plan(self, card, items, SIZE)
+        return rgb_thermal.plan(self, card, items, SIZE)
 
 
-def _part(file: files.File, suffix: str, folders: tuple[str, ...]) -> str | None:
+def _part(file: downloads.File, suffix: str, folders: tuple[str, ...]) -> str | None:
     """The id of a colour or thermal file in one of the repackaged layouts."""
     if file.folder == "seperated_images":
         return file.stem.removesuffix(suffix) if file.stem.endswith(suffix) else None

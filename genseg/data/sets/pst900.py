@@ -12,10 +12,11 @@ Where the reprojection found no thermal value, it is 0. There is no validation s
 
 import dataclasses
 
-from genseg.data import files, official, rgbt
 from genseg.data.card import Band, DatasetCard
-from genseg.data.folder import existing_folder
-from genseg.data.records import Plan
+from genseg.data.files import downloads
+from genseg.data.records.storage import Plan
+from genseg.data.sets import published_names, rgb_thermal
+from genseg.data.sets.own import existing_folder
 from genseg.errors import UserError
 
 # ShreyasSkandanS/pst900_thermal_rgb, toolkit. The palette there is written for OpenCV's blue, green, red.
@@ -55,17 +56,17 @@ class PST900:
         for field, allowed in (("thermal", ("thermal", "thermal_raw")), ("hole", ("zero", "mean"))):
             if getattr(self, field) not in allowed:
                 raise UserError(f"{field} is {getattr(self, field)!r}: use {' or '.join(map(repr, allowed))}.")
-        listed = [f for f in files.listing(root) if f.name.lower().endswith(".png")]
+        listed = [f for f in downloads.listing(root) if f.name.lower().endswith(".png")]
         checks, items = [], {}
-        for split, names in official.PST900.items():
+        for split, names in published_names.PST900.items():
             kinds = {}
             for kind in ("rgb", self.thermal, "labels"):
-                kinds[kind] = files.by_key(listed, _inside(kind))
+                kinds[kind] = downloads.by_key(listed, _inside(kind))
                 missing = tuple(f"{split}/{kind}/{n}.png" for n in names if n not in kinds[kind])
-                checks.append(files.Check(f"{split} {kind}", len(names), missing))
+                checks.append(downloads.Check(f"{split} {kind}", len(names), missing))
             whole = [n for n in names if all(n in found for found in kinds.values())]
             items[split] = [(n, (kinds["rgb"][n], kinds[self.thermal][n]), kinds["labels"][n]) for n in whole]
-        notes = files.take_stock("PST900", root, checks, self.allow_incomplete)
+        notes = downloads.take_stock("PST900", root, checks, self.allow_incomplete)
         items = {s: pairs for s, pairs in items.items() if pairs}
         if not items:
             raise UserError(
@@ -86,7 +87,7 @@ class PST900:
             dtype="uint8" if self.thermal == "thermal" else "uint16",
             notes=notes,
         )
-        return rgbt.plan(self, card, items, SIZE)
+        return rgb_thermal.plan(self, card, items, SIZE)
 
 
 def _inside(kind: str):

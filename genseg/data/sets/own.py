@@ -12,11 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from genseg.data import codec, scenes
-from genseg.data.blocks import bounds_of, leaks, split_by_blocks, touching
 from genseg.data.card import Band, DatasetCard, distinct_colours
-from genseg.data.masks import ClassTable, colours_to_ids, read_class_table, renumber
-from genseg.data.records import Moments, Plan, Record, fingerprint
+from genseg.data.files import codec
+from genseg.data.files.masks import ClassTable, colours_to_ids, read_class_table, renumber
+from genseg.data.records import patches
+from genseg.data.records.storage import Moments, Plan, Record, fingerprint
+from genseg.data.sets.ground import bounds_of, leaks, split_by_blocks, touching
 from genseg.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -155,7 +156,7 @@ class FolderSegmentation:
         if not self.splits:
             raise UserError("config.data.splits is empty: name at least the training split.")
         if self.patch:
-            scenes.windows(self.patch, self.patch, self.patch, self.stride)
+            patches.windows(self.patch, self.patch, self.patch, self.stride)
         items = self._items(root)
         first = items[self.splits[0]][0]
         heads = [codec.read(path) for path in first.images]
@@ -297,7 +298,7 @@ class FolderSegmentation:
             ids = np.where(measured.all(axis=2), ids, np.uint8(self.ignore_label))
         moments = Moments.of(image, measured)
         if self.patch:
-            return list(scenes.cut(image, ids, self.patch, self.stride, card, pair.id, f"{split}/")), moments
+            return list(patches.cut(image, ids, self.patch, self.stride, card, pair.id, f"{split}/")), moments
         stored = data[0] if len(parts) == 1 else codec.encode_image(image)
         record = Record(stored, codec.encode_png(ids), f"{split}/{pair.images[0].name}", pair.id, 0, 0, *ids.shape)
         return [record], moments

@@ -20,9 +20,10 @@ import numpy as np
 import tensorflow_datasets as tfds
 from absl import flags
 
-from genseg.data import codec, records
-from genseg.data.augment import Transform
+from genseg.data.augment.transforms import Transform
 from genseg.data.card import DatasetCard
+from genseg.data.files import codec
+from genseg.data.records import storage
 from genseg.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -42,15 +43,15 @@ class Split:
     card: DatasetCard
     name: str
     source: Sequence[bytes] = dataclasses.field(repr=False)
-    places: Sequence[records.Place] = dataclasses.field(default=(), repr=False)
+    places: Sequence[storage.Place] = dataclasses.field(default=(), repr=False)
     corrupt: dict[int, str] = dataclasses.field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.source)
 
-    def record(self, index: int) -> records.Record:
+    def record(self, index: int) -> storage.Record:
         """The stored bytes and where they come from."""
-        return records.parse(self.source[index])
+        return storage.parse(self.source[index])
 
     def decode(self, index: int) -> dict:
         """image [h w c] in the card's dtype, label (int, or mask uint8 [h w]), name, index.
@@ -102,7 +103,7 @@ def open_split(folder: Path | str, split: str) -> Split:
         raise UserError(
             f"{folder} holds {len(source)} {split} records, its card says {card.splits[split]}: prepare it again."
         )
-    return Split(card, split, source, records.read_places(Path(folder), split) if card.task == "segmentation" else ())
+    return Split(card, split, source, storage.read_places(Path(folder), split) if card.task == "segmentation" else ())
 
 
 def train_batches(

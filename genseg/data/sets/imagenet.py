@@ -18,10 +18,11 @@ import numpy as np
 import simplejpeg
 import tensorflow_datasets as tfds
 
-from genseg.data import codec, records
-from genseg.data.augment import resize
+from genseg.data.augment.transforms import resize
 from genseg.data.card import Band, DatasetCard
-from genseg.data.imagenet_classes import CLASSES, WORDNET_IDS
+from genseg.data.files import codec
+from genseg.data.records import storage
+from genseg.data.sets.imagenet_classes import CLASSES, WORDNET_IDS
 from genseg.errors import UserError
 
 # Images a split: image-net.org, ILSVRC 2012.
@@ -35,7 +36,7 @@ _BANDS = tuple(
     Band(name, mean=255 * mean, std=255 * std, low=0.0, high=255.0)
     for name, mean, std in (("red", 0.485, 0.229), ("green", 0.456, 0.224), ("blue", 0.406, 0.225))
 )
-_NOT_MEASURED = records.Moments.of(np.zeros((1, 1, 3), np.uint8))  # the published statistics stand
+_NOT_MEASURED = storage.Moments.of(np.zeros((1, 1, 3), np.uint8))  # the published statistics stand
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +86,7 @@ class ImageNet2012:
                 raise UserError(f"There is neither {name} nor imagenet2012 in {data_dir}: set source to the archives.")
             return small
         plan = resized_plan(full, self.short_side, self.quality)
-        return records.write(plan, data_dir, threads=threads, skip_corrupt=skip_corrupt, progress=progress)
+        return storage.write(plan, data_dir, threads=threads, skip_corrupt=skip_corrupt, progress=progress)
 
     def _full(self, data_dir: Path, progress: bool) -> Path:
         source = Path(self.source).expanduser()
@@ -93,9 +94,9 @@ class ImageNet2012:
         existing = _tfds_folder(source)
         if existing is None:
             archives = _archives(source)
-            mark = records.fingerprint(options, source, archives)
+            mark = storage.fingerprint(options, source, archives)
         else:
-            mark = records.fingerprint(options, existing, [existing / "dataset_info.json"])
+            mark = storage.fingerprint(options, existing, [existing / "dataset_info.json"])
         final = data_dir / f"imagenet2012-{mark}"
         if (final / "card.json").is_file():
             if existing is not None and not (final / "records").exists():  # the TFDS copy has moved
@@ -109,13 +110,13 @@ class ImageNet2012:
                     "Preparing imagenet2012 from its archives needs TensorFlow, which reading does not: "
                     "pip install 'genseg[prepare]'."
                 )
-        with records.staged(final) as folder:
+        with storage.staged(final) as folder:
             if existing is None:
                 _build(archives, folder, progress)
             else:
                 (folder / "records").symlink_to(existing.resolve(), target_is_directory=True)
             card = _card(folder / "records", self.partial)
-            (folder / "source.json").write_text(json.dumps({"source": str(source.resolve()), "format": records.FORMAT}))
+            (folder / "source.json").write_text(json.dumps({"source": str(source.resolve()), "format": storage.FORMAT}))
             (folder / "card.json").write_text(card.to_json())
         return final
 
@@ -259,7 +260,7 @@ def _resized_name(short_side: int, quality: int) -> str:
     return f"imagenet2012_{short_side}q{quality}"
 
 
-def resized_plan(full: Path, short_side: int, quality: int) -> records.Plan:
+def resized_plan(full: Path, short_side: int, quality: int) -> storage.Plan:
     """How to write a copy of the prepared set `full` whose shorter sides are at most `short_side` pixels.
 
     Order, labels and names stay. Images that are small enough already keep their bytes.
@@ -269,17 +270,17 @@ def resized_plan(full: Path, short_side: int, quality: int) -> records.Plan:
     raw = tfds.decode.DeserializeMethod.RAW_BYTES
     sources = {split: builder.as_data_source(split, deserialize_method=raw) for split in card.splits}
 
-    def load(split: str, index: int) -> tuple[list[records.Record], records.Moments]:
-        record = records.parse(sources[split][index])
+    def load(split: str, index: int) -> tuple[list[storage.Record], storage.Moments]:
+        record = storage.parse(sources[split][index])
         image = limit_short_side(record.image, record.file_name, short_side, quality)
         return [dataclasses.replace(record, image=image)], _NOT_MEASURED
 
     note = f"shorter sides limited to {short_side} pixels, JPEG quality {quality}"
-    return records.Plan(
+    return storage.Plan(
         card=dataclasses.replace(card, name=_resized_name(short_side, quality), notes=(*card.notes, note)),
         items={split: range(count) for split, count in card.splits.items()},
         load=load,
-        fingerprint=records.fingerprint(
+        fingerprint=storage.fingerprint(
             ImageNet2012(short_side=short_side, quality=quality), full.parent, [full / "card.json"]
         ),
         measured="",

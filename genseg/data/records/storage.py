@@ -39,7 +39,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 from tqdm import tqdm
 
 from genseg.data.card import DatasetCard
-from genseg.data.codec import CorruptFile
+from genseg.data.files.codec import CorruptFile
 from genseg.errors import UserError
 
 FORMAT = 2  # of the stored records; part of every fingerprint

@@ -16,12 +16,14 @@ storage tank and roundabout: only per-class names differ. Some images are grey. 
 import dataclasses
 import re
 
-from genseg.data import codec, files, official, scenes
-from genseg.data.augment import resize, resize_mask
+from genseg.data.augment.transforms import resize, resize_mask
 from genseg.data.card import Band, DatasetCard
-from genseg.data.folder import existing_folder
-from genseg.data.masks import colours_to_ids
-from genseg.data.records import Moments, Plan, Record, fingerprint
+from genseg.data.files import codec, downloads
+from genseg.data.files.masks import colours_to_ids
+from genseg.data.records import patches
+from genseg.data.records.storage import Moments, Plan, Record, fingerprint
+from genseg.data.sets import published_names
+from genseg.data.sets.own import existing_folder
 from genseg.errors import UserError
 
 # CAPTAIN-WHU/iSAID_Devkit, cityscapesscripts/helpers/labels.py.
@@ -64,19 +66,19 @@ class ISAID:
         root = existing_folder(self.source, "iSAID, with train/ and val/")
         if self.protocol not in PROTOCOLS:
             raise UserError(f"iSAID has no protocol {self.protocol!r}: it has {', '.join(PROTOCOLS)}.")
-        scenes.windows(self.patch, self.patch, self.patch, self.stride)
+        patches.windows(self.patch, self.patch, self.patch, self.stride)
         checks, items = [], {}
         for split in ("train", "val"):
             folder = root / split
             if not folder.is_dir():
                 raise UserError(f"iSAID in {root} has no split {split!r}: expected the folder {folder}.")
-            listed = files.listing(folder)
-            images = files.by_key(listed, lambda f: _number(f, r"(P\d{4})\.png"))
-            masks = files.by_key(listed, lambda f: _number(f, r"(P\d{4})_instance_color_RGB\.png"))
-            names = official.ISAID[split]
-            checks.append(files.Check(f"{split} images", len(names), _missing(names, images, "{}.png")))
+            listed = downloads.listing(folder)
+            images = downloads.by_key(listed, lambda f: _number(f, r"(P\d{4})\.png"))
+            masks = downloads.by_key(listed, lambda f: _number(f, r"(P\d{4})_instance_color_RGB\.png"))
+            names = published_names.ISAID[split]
+            checks.append(downloads.Check(f"{split} images", len(names), _missing(names, images, "{}.png")))
             checks.append(
-                files.Check(f"{split} masks", len(names), _missing(names, masks, "{}_instance_color_RGB.png"))
+                downloads.Check(f"{split} masks", len(names), _missing(names, masks, "{}_instance_color_RGB.png"))
             )
             items[split] = [(n, images[n], masks[n]) for n in names if n in images and n in masks]
             if not items[split]:
@@ -84,7 +86,7 @@ class ISAID:
                     f"{folder} holds no image of the official {split} split with its mask: the first pair would be "
                     f"{names[0]}.png and {names[0]}_instance_color_RGB.png."
                 )
-        notes = files.take_stock("iSAID", root, checks, self.allow_incomplete)
+        notes = downloads.take_stock("iSAID", root, checks, self.allow_incomplete)
         card = DatasetCard(
             name="isaid",
             task="segmentation",
@@ -108,7 +110,7 @@ class ISAID:
             expected=PATCHES[self.protocol] if published else {},
         )  # fmt: skip
 
-    def _load(self, card: DatasetCard, split: str, item: tuple[str, files.File, files.File]):
+    def _load(self, card: DatasetCard, split: str, item: tuple[str, downloads.File, downloads.File]):
         name, image_file, mask_file = item
         image = codec.decode_rgb(image_file.read(), str(image_file))
         colours = codec.decode_mask(mask_file.read(), str(mask_file))
@@ -126,13 +128,13 @@ class ISAID:
                 f"{split}/{name}", name, 0, 0, *ids.shape,
             )  # fmt: skip
             return [record], moments
-        return list(scenes.cut(image, ids, self.patch, self.stride, card, name, f"{split}/")), moments
+        return list(patches.cut(image, ids, self.patch, self.stride, card, name, f"{split}/")), moments
 
 
-def _number(file: files.File, pattern: str) -> str | None:
+def _number(file: downloads.File, pattern: str) -> str | None:
     match = re.fullmatch(pattern, file.name)
     return match[1] if match else None
 
 
-def _missing(names: list[str], found: dict[str, files.File], pattern: str) -> tuple[str, ...]:
+def _missing(names: list[str], found: dict[str, downloads.File], pattern: str) -> tuple[str, ...]:
     return tuple(pattern.format(n) for n in names if n not in found)

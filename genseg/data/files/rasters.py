@@ -10,8 +10,8 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from genseg.data import codec
 from genseg.data.card import DatasetCard
+from genseg.data.files import codec
 from genseg.errors import UserError
 
 # What GeoTIFF says of place and projection: ModelPixelScale, ModelTiepoint, ModelTransformation, GeoKeyDirectory,

@@ -19,11 +19,12 @@ import re
 
 import numpy as np
 
-from genseg.data import codec, files, scenes
 from genseg.data.card import Band, DatasetCard
-from genseg.data.folder import existing_folder
-from genseg.data.masks import colours_to_ids
-from genseg.data.records import Moments, Plan, Record, fingerprint
+from genseg.data.files import codec, downloads
+from genseg.data.files.masks import colours_to_ids
+from genseg.data.records import patches
+from genseg.data.records.storage import Moments, Plan, Record, fingerprint
+from genseg.data.sets.own import existing_folder
 from genseg.errors import UserError
 
 SIZE = 6000  # pixels a side of every tile
@@ -124,18 +125,18 @@ class Potsdam:
             raise UserError(f"Potsdam has no band {odd[0]!r}: it has red, green, blue, ir, {', '.join(HEIGHTS)}.")
         if not self.bands:
             raise UserError("bands is empty: name at least one of red, green, blue, ir, " + ", ".join(HEIGHTS) + ".")
-        scenes.windows(self.patch, self.patch, self.patch, self.stride)
+        patches.windows(self.patch, self.patch, self.patch, self.stride)
         protocol = PROTOCOLS[self.protocol]
-        listed = files.listing(root)
+        listed = downloads.listing(root)
         found = {
-            "RGBIR": files.by_key(listed, _tile(r"top_potsdam_(\d+)_(\d+)_RGBIR\.tif")),
-            "RGB": files.by_key(listed, _tile(r"top_potsdam_(\d+)_(\d+)_RGB\.tif")),
-            "IRRG": files.by_key(listed, _tile(r"top_potsdam_(\d+)_(\d+)_IRRG\.tif")),
-            "dsm": files.by_key(listed, _tile(r"dsm_potsdam_(\d+)_(\d+)\.tif")),
-            "ndsm": files.by_key(listed, _tile(r"dsm_potsdam_(\d+)_(\d+)_normalized_lastools\.jpg")),
-            "ndsm_own": files.by_key(listed, _tile(r"dsm_potsdam_(\d+)_(\d+)_normalized_ownapproach\.jpg")),
-            "full": files.by_key(listed, _tile(r"top_potsdam_(\d+)_(\d+)_label\.tif")),
-            "eroded": files.by_key(listed, _tile(r"top_potsdam_(\d+)_(\d+)_label_noBoundary\.tif")),
+            "RGBIR": downloads.by_key(listed, _tile(r"top_potsdam_(\d+)_(\d+)_RGBIR\.tif")),
+            "RGB": downloads.by_key(listed, _tile(r"top_potsdam_(\d+)_(\d+)_RGB\.tif")),
+            "IRRG": downloads.by_key(listed, _tile(r"top_potsdam_(\d+)_(\d+)_IRRG\.tif")),
+            "dsm": downloads.by_key(listed, _tile(r"dsm_potsdam_(\d+)_(\d+)\.tif")),
+            "ndsm": downloads.by_key(listed, _tile(r"dsm_potsdam_(\d+)_(\d+)_normalized_lastools\.jpg")),
+            "ndsm_own": downloads.by_key(listed, _tile(r"dsm_potsdam_(\d+)_(\d+)_normalized_ownapproach\.jpg")),
+            "full": downloads.by_key(listed, _tile(r"top_potsdam_(\d+)_(\d+)_label\.tif")),
+            "eroded": downloads.by_key(listed, _tile(r"top_potsdam_(\d+)_(\d+)_label_noBoundary\.tif")),
         }
         heights = sorted({"dsm" if b.startswith("dsm") else b for b in self.bands if b in HEIGHTS})
         checks, items = [], {}
@@ -146,13 +147,13 @@ class Potsdam:
                 **{h: [_name(t, h) for t in tiles if t not in found[h]] for h in heights},
                 f"{labels} labels": [_name(t, labels) for t in tiles if t not in found[labels]],
             }
-            checks += [files.Check(f"{split} {what}", len(tiles), tuple(names)) for what, names in lost.items()]
+            checks += [downloads.Check(f"{split} {what}", len(tiles), tuple(names)) for what, names in lost.items()]
             items[split] = [
                 (t, {**_sources(t, found, self.bands), **{h: found[h][t] for h in heights}}, found[labels][t])
                 for t in tiles
                 if _sources(t, found, self.bands) and t in found[labels] and all(t in found[h] for h in heights)
             ]
-        notes = files.take_stock("Potsdam", root, checks, self.allow_incomplete)
+        notes = downloads.take_stock("Potsdam", root, checks, self.allow_incomplete)
         items = {s: tiles for s, tiles in items.items() if tiles}
         if "train" not in items:
             raise UserError(f"{root} holds no training tile of Potsdam: the first would be top_potsdam_2_10_RGBIR.tif.")
@@ -201,7 +202,7 @@ class Potsdam:
             raise UserError(
                 f"The label {label} has {ids.shape[0]} x {ids.shape[1]} pixels: {SIZE} x {SIZE} are expected."
             )
-        return list(scenes.cut(image, ids, self.patch, self.stride, card, tile, f"{split}/")), Moments.of(image)
+        return list(patches.cut(image, ids, self.patch, self.stride, card, tile, f"{split}/")), Moments.of(image)
 
 
 _CONTENT = {
@@ -220,14 +221,14 @@ def label_ids(colours: np.ndarray, card: DatasetCard, name: str) -> np.ndarray:
 def _tile(pattern: str):
     """Tile name without padding zeros ("2_10") of a file that matches, else None."""
 
-    def key(file: files.File) -> str | None:
+    def key(file: downloads.File) -> str | None:
         match = re.fullmatch(pattern, file.name, re.IGNORECASE)
         return f"{int(match[1])}_{int(match[2])}" if match else None
 
     return key
 
 
-def _sources(tile: str, found: dict, bands: tuple[str, ...]) -> dict[str, files.File]:
+def _sources(tile: str, found: dict, bands: tuple[str, ...]) -> dict[str, downloads.File]:
     """The fewest image files that hold the wanted colour bands of a tile, or {} if there are none."""
     wanted = {b for b in bands if b in ("red", "green", "blue", "ir")} or {"red"}
     for kinds in (("RGB",), ("IRRG",), ("RGBIR",), ("RGB", "IRRG")):
@@ -247,7 +248,7 @@ def _name(tile: str, kind: str) -> str:
     }[kind]  # fmt: skip
 
 
-def _square(band: np.ndarray, tile: str, file: files.File) -> np.ndarray:
+def _square(band: np.ndarray, tile: str, file: downloads.File) -> np.ndarray:
     """SIZE x SIZE; a raster that is one row or column short (the heights of 3_13) repeats its last one."""
     short = (SIZE - band.shape[0], SIZE - band.shape[1])
     if min(short) < 0 or max(short) > 1:

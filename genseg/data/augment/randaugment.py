@@ -25,7 +25,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from genseg.data.augment import Transform
+from genseg.data.augment.transforms import Transform
 from genseg.errors import UserError
 
 RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from genseg.data import codec
 from genseg.data.card import DatasetCard
-from genseg.data.masks import check_labels
-from genseg.data.records import Moments, Plan, Record, fingerprint
+from genseg.data.files import codec
+from genseg.data.files.masks import check_labels
+from genseg.data.records.storage import Moments, Plan, Record, fingerprint
 from genseg.errors import UserError
 
 

@@ -4,10 +4,10 @@ from collections.abc import Collection, Iterator
 
 import numpy as np
 
-from genseg.data import codec
-from genseg.data.augment import pad
+from genseg.data.augment.transforms import pad
 from genseg.data.card import DatasetCard
-from genseg.data.records import Record
+from genseg.data.files import codec
+from genseg.data.records.storage import Record
 from genseg.errors import UserError
 
 

@@ -1,0 +1,1 @@
+"""Resizing, cropping and all that training does to an image at random."""
