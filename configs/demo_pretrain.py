@@ -10,129 +10,23 @@ Lab note
 from ml_collections import ConfigDict
 
 from genseg.config import options
+from genseg.recipes import pretrain
 
 
 def get_config(arguments: str = "") -> ConfigDict:
     """arguments: "objective=csp|rgb,channels=N" or "channels=(3,4,5)" for all of these at once; defaults csp and 4."""
     chosen = options(arguments, objective="csp", channels=4)
-
-    config = ConfigDict()
-    config.task = "pretrain"
-    config.seed = 0
-
-    config.data = ConfigDict()
-    config.data.name = "demo_classification"
-    config.data.data_dir = ""
-    config.data.train_images = 4000
-    config.data.val_images = 800
-    config.data.size = 32
-    config.data.colour_share = 0.8
-    config.data.seed = 0
-    config.data.train_split = "train"
-    config.data.eval_split = "val"
-    config.data.skip_corrupt = 0
-    config.data.threads = 1
-    config.data.workers = 0
-
-    config.augment = ConfigDict()
-    config.augment.size = 32
-    config.augment.eval_size = 32
-    config.augment.scale = (0.5, 1.0)
-    config.augment.ratio = (3 / 4, 4 / 3)
-    config.augment.interpolation = "area"  # OpenCV; "bicubic" (Pillow) is what published scores use, and slower
-    config.augment.horizontal_flip = 0.5
-    config.augment.vertical_flip = 0.5
-    config.augment.rand_augment = ConfigDict()
-    config.augment.rand_augment.layers = 0
-    config.augment.rand_augment.magnitude = 9.0
-    config.augment.rand_augment.magnitude_std = 0.5
-    config.augment.rand_augment.prob = 0.5
-    config.augment.eval_crop_share = 1.0
-
-    config.csp = ConfigDict()
-    config.csp.objective = chosen["objective"]
-    config.csp.channels = chosen["channels"]
-    config.csp.fill = "random"
-    config.csp.per = "image"
-
-    config.model = ConfigDict()
-    config.model.backbone = "convnext_micro"
-    config.model.drop_path = 0.0
-    config.model.dtype = "float32"
-    config.model.remat = False
-    config.model.head_init_scale = 1.0
-
-    config.init = ConfigDict()
-    config.init.checkpoint = ""
-    config.init.ema = False
-    config.init.best = False
-    config.init.stem = "exact"
-
-    config.mixing = ConfigDict()
-    config.mixing.mixup = 0.0
-    config.mixing.cutmix = 0.0
-    config.mixing.prob = 0.0
-    config.mixing.switch_prob = 0.5
-    config.mixing.group = 16
-
-    config.erasing = ConfigDict()
-    config.erasing.prob = 0.0
-    config.erasing.min_area = 0.02
-    config.erasing.max_area = 1 / 3
-    config.erasing.min_aspect = 0.3
-    config.erasing.tries = 10
-
-    config.loss = ConfigDict()
-    config.loss.smoothing = 0.1
-
-    config.train = ConfigDict()
-    config.train.batch_size = 64
-    config.train.epochs = 6.0
-    config.train.steps = 0
-    config.train.warmup_epochs = 0.5
-    config.train.warmup_steps = 0
-    config.train.accumulation = 1
-
-    config.optim = ConfigDict()
-    config.optim.scaling = "none"
-    config.optim.scaling_batch = 0
-    config.optim.learning_rate = 2e-3
-    config.optim.min_learning_rate = 1e-5
-    config.optim.warmup_learning_rate = 0.0
-    config.optim.schedule = "cosine"
-    config.optim.power = 1.0
-    config.optim.b1 = 0.9
-    config.optim.b2 = 0.999
-    config.optim.eps = 1e-8
-    config.optim.weight_decay = 0.05
-    config.optim.no_decay = (r".*/(bias|scale|gamma)",)
-    config.optim.clip_norm = 5.0
-    config.optim.layer_decay = 1.0
-    config.optim.layer_decay_layers = 6
-
-    config.ema = ConfigDict()
-    config.ema.decay = 0.0
-    config.ema.warmup = False
-
-    config.eval = ConfigDict()
-    config.eval.every = 0
-    config.eval.batch_size = 200
-    config.eval.ema = False
-    config.eval.orders = ("fixed", "permuted", "reversed")
-    config.eval.permutations = 1  # random orders of each image that "permuted" is averaged over
-
-    config.mesh = ConfigDict()
-    config.mesh.data = -1
-    config.mesh.fsdp = 1
-
-    config.checkpoint = ConfigDict()
-    config.checkpoint.every = 0
-    config.checkpoint.keep = 1
-    config.checkpoint.dir = ""  # another place than the workdir, such as gs://bucket/run
-    config.checkpoint.on_error = "stop"  # or "continue" training when a checkpoint cannot be saved
-    config.checkpoint.allow_changes = ""  # keys, separated by commas, that a run may be resumed with other values of
-
-    config.report = ConfigDict()
-    config.report.log_every = 50
-    config.report.panels = 0
-    return config
+    return pretrain.config(
+        data=dict(name="demo_classification", threads=1),
+        augment=dict(
+            size=32, eval_size=32, scale=(0.5, 1.0), interpolation="area", eval_crop_share=1.0,
+            vertical_flip=0.5, rand_augment=dict(layers=0),
+        ),
+        csp=chosen,
+        model=dict(backbone="convnext_micro"),
+        mixing=dict(mixup=0.0, cutmix=0.0, prob=0.0, group=16),
+        erasing=dict(prob=0.0),
+        train=dict(batch_size=64, epochs=6.0, warmup_epochs=0.5),
+        optim=dict(learning_rate=2e-3, min_learning_rate=1e-5, clip_norm=5.0),
+        eval=dict(batch_size=200),
+    )  # fmt: skip

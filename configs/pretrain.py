@@ -32,6 +32,7 @@ from ml_collections import ConfigDict
 
 from genseg.config import options
 from genseg.errors import UserError
+from genseg.recipes import pretrain
 
 # Drop path of the last block: ConvNeXt TRAINING.md, Swin configs/swin/swin_*_patch4_window7_224.yaml.
 DROP_PATH = {
@@ -43,138 +44,37 @@ DROP_PATH = {
     "swin_small": 0.3,
     "swin_base": 0.5,
 }
+CONVNEXT = dict(
+    train=dict(batch_size=4096),
+    optim=dict(scaling_batch=4096, learning_rate=4e-3, min_learning_rate=1e-6),
+    ema=dict(decay=0.9999),
+    eval=dict(every=3128, ema=True),  # steps: 10 epochs
+    checkpoint=dict(every=313),  # steps: one epoch
+)
+SWIN = dict(
+    train=dict(batch_size=1024),
+    optim=dict(  # rates published for 512 images and multiplied by batch / 512
+        scaling="linear", scaling_batch=512, learning_rate=5e-4, min_learning_rate=5e-6, warmup_learning_rate=5e-7,
+        no_decay=(r".*/(bias|scale|relative_position_bias_table)",), clip_norm=5.0,
+    ),
+    eval=dict(every=12511),
+    checkpoint=dict(every=1251),
+)  # fmt: skip
 
 
 def get_config(arguments: str = "") -> ConfigDict:
     """arguments: "BACKBONE,channels=N,objective=csp|rgb"; defaults convnext_tiny, 4 and csp."""
     chosen = options(arguments, backbone="convnext_tiny", channels=4, objective="csp")
-    if chosen["backbone"] not in DROP_PATH:
-        raise UserError(f"no published recipe for '{chosen['backbone']}'; there is one for {', '.join(DROP_PATH)}")
-    swin = chosen["backbone"].startswith("swin")
-
-    config = ConfigDict()
-    config.task = "pretrain"
-    config.seed = 0
-
-    config.data = ConfigDict()
-    config.data.name = "imagenet2012"
-    config.data.source = ""  # the archives, or a TFDS folder, to prepare from; "" = data_dir holds it prepared
-    config.data.data_dir = ""  # prepared records; "" = the user's cache folder
-    config.data.short_side = 0  # the original files, as published; 320 = the copy that decodes faster
-    config.data.quality = 90
-    config.data.partial = False
-    config.data.train_split = "train"
-    config.data.eval_split = "validation"
-    config.data.skip_corrupt = 0
-    config.data.threads = 0  # decoding threads of each worker; 0 = one a core, or one a worker
-    config.data.workers = 0  # decoding processes; 0 = threads alone. A host of many cores wants about one a core
-
-    config.augment = ConfigDict()
-    config.augment.size = 224
-    config.augment.eval_size = 224
-    config.augment.scale = (0.08, 1.0)
-    config.augment.ratio = (3 / 4, 4 / 3)
-    config.augment.interpolation = "bicubic"  # Pillow's, as published; "area" costs the host less
-    config.augment.horizontal_flip = 0.5
-    config.augment.vertical_flip = 0.0
-    config.augment.rand_augment = ConfigDict()  # timm's rand-m9-mstd0.5-inc1
-    config.augment.rand_augment.layers = 2
-    config.augment.rand_augment.magnitude = 9.0
-    config.augment.rand_augment.magnitude_std = 0.5
-    config.augment.rand_augment.prob = 0.5
-    config.augment.eval_crop_share = 0.875  # shorter side 256, central 224
-
-    config.csp = ConfigDict()
-    config.csp.objective = chosen["objective"]
-    config.csp.channels = chosen["channels"]
-    config.csp.fill = "random"
-    config.csp.per = "image"
-
-    config.model = ConfigDict()
-    config.model.backbone = chosen["backbone"]
-    config.model.drop_path = DROP_PATH[chosen["backbone"]]
-    config.model.dtype = "bfloat16"
-    config.model.remat = False
-    config.model.head_init_scale = 1.0
-
-    config.init = ConfigDict()
-    config.init.checkpoint = ""
-    config.init.ema = False
-    config.init.best = False
-    config.init.stem = "exact"
-
-    config.mixing = ConfigDict()
-    config.mixing.mixup = 0.8
-    config.mixing.cutmix = 1.0
-    config.mixing.prob = 1.0
-    config.mixing.switch_prob = 0.5
-    config.mixing.group = 128  # images that share a draw: the batch of one of the published runs' GPUs
-
-    config.erasing = ConfigDict()
-    config.erasing.prob = 0.25
-    config.erasing.min_area = 0.02
-    config.erasing.max_area = 1 / 3
-    config.erasing.min_aspect = 0.3
-    config.erasing.tries = 10
-
-    config.loss = ConfigDict()
-    config.loss.smoothing = 0.1
-
-    config.train = ConfigDict()
-    config.train.batch_size = 1024 if swin else 4096
-    config.train.epochs = 300.0
-    config.train.steps = 0
-    config.train.warmup_epochs = 20.0
-    config.train.warmup_steps = 0
-    config.train.accumulation = 1
-
-    config.optim = ConfigDict()
-    if swin:  # published as rates for 512 images and multiplied by batch / 512
-        config.optim.scaling = "linear"
-        config.optim.scaling_batch = 512
-        config.optim.learning_rate = 5e-4
-        config.optim.min_learning_rate = 5e-6
-        config.optim.warmup_learning_rate = 5e-7
-    else:
-        config.optim.scaling = "none"
-        config.optim.scaling_batch = 4096
-        config.optim.learning_rate = 4e-3
-        config.optim.min_learning_rate = 1e-6
-        config.optim.warmup_learning_rate = 0.0
-    config.optim.schedule = "cosine"
-    config.optim.power = 1.0
-    config.optim.b1 = 0.9
-    config.optim.b2 = 0.999
-    config.optim.eps = 1e-8
-    config.optim.weight_decay = 0.05
-    config.optim.no_decay = (r".*/(bias|scale|relative_position_bias_table)",) if swin else (r".*/(bias|scale|gamma)",)
-    config.optim.clip_norm = 5.0 if swin else 0.0
-    config.optim.layer_decay = 1.0
-    config.optim.layer_decay_layers = 6
-
-    config.ema = ConfigDict()
-    config.ema.decay = 0.0 if swin else 0.9999
-    config.ema.warmup = False
-
-    config.eval = ConfigDict()
-    config.eval.every = 12511 if swin else 3128  # steps: 10 epochs; 0 = only at the end
-    config.eval.batch_size = 1024
-    config.eval.ema = not swin  # which weights are scored; at the end both are
-    config.eval.orders = ("fixed", "permuted", "reversed")
-    config.eval.permutations = 1  # random orders of each image that "permuted" is averaged over
-
-    config.mesh = ConfigDict()
-    config.mesh.data = -1
-    config.mesh.fsdp = 1
-
-    config.checkpoint = ConfigDict()
-    config.checkpoint.every = 1251 if swin else 313  # steps: one epoch; 0 = only with evaluations
-    config.checkpoint.keep = 2
-    config.checkpoint.dir = ""  # another place than the workdir, such as gs://bucket/run
-    config.checkpoint.on_error = "stop"  # or "continue" training when a checkpoint cannot be saved
-    config.checkpoint.allow_changes = ""  # keys, separated by commas, that a run may be resumed with other values of
-
-    config.report = ConfigDict()
-    config.report.log_every = 50
-    config.report.panels = 0
-    return config
+    backbone = chosen["backbone"]
+    if backbone not in DROP_PATH:
+        raise UserError(f"no published recipe for '{backbone}'; there is one for {', '.join(DROP_PATH)}")
+    return pretrain.config(
+        SWIN if backbone.startswith("swin") else CONVNEXT,
+        data=dict(name="imagenet2012", eval_split="validation"),
+        augment=dict(size=224, eval_size=224),  # for evaluation the shorter side becomes 256
+        csp=dict(objective=chosen["objective"], channels=chosen["channels"]),
+        model=dict(backbone=backbone, drop_path=DROP_PATH[backbone], dtype="bfloat16"),
+        train=dict(epochs=300.0, warmup_epochs=20.0),
+        eval=dict(batch_size=1024),
+        checkpoint=dict(keep=2),
+    )

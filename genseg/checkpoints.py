@@ -32,7 +32,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint import checkpoint_managers
 
-from genseg import processes, tree
+from genseg import processes, recipes, tree
 from genseg.data.card import DatasetCard
 from genseg.errors import UserError
 from genseg.state import TrainState
@@ -302,7 +302,11 @@ def load_weights(path: str, *, ema: bool, best: bool = False, only: str = "") ->
         raise UserError(f"checkpoint {step_dir} is damaged: {error}; give another step's folder") from None
     arrays = arrays["ema"] if ema else arrays
     return Weights(
-        arrays["params"], arrays.get("stats", {}), meta["config"], DatasetCard.from_json(meta["card"]), str(step_dir)
+        arrays["params"],
+        arrays.get("stats", {}),
+        recipes.completed(meta["config"]),
+        DatasetCard.from_json(meta["card"]),
+        str(step_dir),
     )
 
 

@@ -62,7 +62,9 @@ def listing(config: ConfigDict) -> str:
     def lines(part: dict[str, Any], prefix: str = "") -> list[str]:
         found = []
         for key, value in part.items():
-            found += lines(value, f"{prefix}{key}.") if isinstance(value, dict) else [f"  {prefix}{key}={value!r}"]
+            found += (
+                lines(value, f"{prefix}{key}.") if isinstance(value, dict) and value else [f"  {prefix}{key}={value!r}"]
+            )
         return found
 
     return "\n".join(sorted(lines(config.to_dict())))

@@ -19,40 +19,7 @@ from genseg.data.augment import randaugment, transforms
 from genseg.data.batches import pipeline
 from genseg.data.card import DatasetCard
 from genseg.errors import UserError
-
-
-@dataclasses.dataclass(frozen=True)
-class ClassificationAugment:
-    """config.augment of pre-training. size, eval_size: sides in pixels in training and at evaluation; scale, ratio: of
-    RandomResizedCrop; interpolation: of both resizes, one of `transforms.INTERPOLATIONS`; flips: probabilities;
-    rand_augment: fields of `randaugment.RandAugment`; eval_crop_share: side of evaluation's central crop over the
-    shorter side."""
-
-    size: int
-    eval_size: int
-    scale: tuple[float, float]
-    ratio: tuple[float, float]
-    interpolation: str
-    horizontal_flip: float
-    vertical_flip: float
-    rand_augment: ConfigDict
-    eval_crop_share: float
-
-
-@dataclasses.dataclass(frozen=True)
-class SegmentationAugment:
-    """config.augment of segmentation. size: (height, width) of training crops; scale: range of random scaling;
-    cat_max_ratio: largest share of one class in a crop; flips: probabilities; turns: quarter turns (nadir images);
-    photometric: distortion of the visible bands; eval_multiple: evaluation images are padded to a multiple of this."""
-
-    size: tuple[int, int]
-    scale: tuple[float, float]
-    cat_max_ratio: float
-    horizontal_flip: float
-    vertical_flip: float
-    turns: bool
-    photometric: bool
-    eval_multiple: int
+from genseg.recipes import pretrain, segment
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,7 +109,7 @@ def open_inputs(config: ConfigDict) -> Inputs:
     eval_split = pipeline.open_split(folder, config.data.eval_split)
     card = train_split.card
     if card.task == "classification":
-        a = section(ClassificationAugment, config.augment, "augment")
+        a = section(pretrain.Augment, config.augment, "augment")
         randomly = section(randaugment.RandAugment, a.rand_augment, "augment.rand_augment")
         if randomly.layers and (card.channels != 3 or a.interpolation not in randaugment.RESAMPLING):
             raise UserError(
@@ -161,7 +128,7 @@ def open_inputs(config: ConfigDict) -> Inputs:
             a.eval_size, crop_share=a.eval_crop_share, interpolation=a.interpolation
         )
     else:
-        a = section(SegmentationAugment, config.augment, "augment")
+        a = section(segment.Augment, config.augment, "augment")
         train_transform = transforms.segmentation_train(
             card, tuple(a.size), scale=a.scale, cat_max_ratio=a.cat_max_ratio, horizontal_flip=a.horizontal_flip,
             vertical_flip=a.vertical_flip, turns=a.turns, photometric=a.photometric,

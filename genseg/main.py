@@ -17,7 +17,7 @@ import sys
 from absl import app, flags
 from ml_collections import config_flags
 
-from genseg import chips, cli
+from genseg import chips, cli, recipes
 from genseg.config import listing
 from genseg.errors import TryAgain, UserError
 
@@ -34,13 +34,14 @@ PERMUTATIONS = flags.DEFINE_integer("permutations", 5, "--mode=eval: random chan
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise UserError(f"unknown argument '{argv[1]}'; config values are given as --config.key=value")
+    config = recipes.complete(CONFIG.value)
     if TOPOLOGY.value is not None:
         if MODE.value != "dry_run":
             raise UserError("--topology describes chips that are not there; it goes with --mode=dry_run")
         os.environ.update(chips.ENVIRONMENT)  # read when JAX is imported, just below
         from genseg import dry_run
 
-        print(dry_run.dry_run_for(CONFIG.value, TOPOLOGY.value))
+        print(dry_run.dry_run_for(config, TOPOLOGY.value))
         return
     if WORKDIR.value is None and MODE.value != "dry_run":
         raise UserError("--workdir is missing; name the folder that checkpoints and metrics go to")
@@ -50,13 +51,13 @@ def main(argv: list[str]) -> None:
     partition.start(inputs.cache_dir() / "xla")
     cli.start_log(logging.INFO if partition.is_main_process() else logging.WARNING)
     if MODE.value != "dry_run":  # which prints it
-        logging.getLogger("genseg").info("config:\n%s", listing(CONFIG.value))
+        logging.getLogger("genseg").info("config:\n%s", listing(config))
     if MODE.value == "dry_run":
-        print(dry_run.dry_run(CONFIG.value))
+        print(dry_run.dry_run(config))
     elif MODE.value == "eval":
-        robustness.run(CONFIG.value, WORKDIR.value, checkpoint=CHECKPOINT.value, permutations=PERMUTATIONS.value)
+        robustness.run(config, WORKDIR.value, checkpoint=CHECKPOINT.value, permutations=PERMUTATIONS.value)
     else:
-        train.train(CONFIG.value, WORKDIR.value)
+        train.train(config, WORKDIR.value)
 
 
 def parse(argv: list[str]) -> list[str]:

@@ -8,57 +8,10 @@ cross devices, and the result does not depend on how many devices there are.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import jax
 import jax.numpy as jnp
 
-from genseg.errors import UserError
-
-
-@dataclass(frozen=True)
-class Mixing:
-    """Mixup/CutMix settings; the published values are the defaults (ConvNeXt and Swin, ImageNet-1K).
-
-    mixup, cutmix: alpha of the Beta distribution, 0 switches it off; prob: share of groups that are mixed at all;
-    switch_prob: share of CutMix where both are on; group: images that share one draw (timm: the batch of one GPU).
-    """
-
-    mixup: float = 0.8
-    cutmix: float = 1.0
-    prob: float = 1.0
-    switch_prob: float = 0.5
-    group: int = 128
-
-    def __post_init__(self):
-        if min(self.mixup, self.cutmix) < 0 or not all(0 <= p <= 1 for p in (self.prob, self.switch_prob)):
-            raise UserError(f"config.mixing: {self}; mixup and cutmix are at least 0, prob and switch_prob 0 to 1")
-        if self.group < 2 or self.group % 2:
-            raise UserError(f"config.mixing.group is {self.group}; pairs of images share a draw: give an even number")
-
-    @property
-    def on(self) -> bool:
-        return self.prob > 0 and (self.mixup > 0 or self.cutmix > 0)
-
-
-@dataclass(frozen=True)
-class Erasing:
-    """Random erasing: probability, area range (share of the image), aspect range, tries (timm's defaults)."""
-
-    prob: float = 0.25
-    min_area: float = 0.02
-    max_area: float = 1 / 3
-    min_aspect: float = 0.3
-    tries: int = 10
-
-    def __post_init__(self):
-        if not (
-            0 <= self.prob <= 1 and 0 < self.min_area <= self.max_area <= 1 and 0 < self.min_aspect <= 1 <= self.tries
-        ):
-            raise UserError(
-                f"config.erasing: {self}; prob is 0 to 1, 0 < min_area <= max_area <= 1, min_aspect above 0 and up to 1, "
-                "tries at least 1"
-            )
+from genseg.recipes.pretrain import Erasing, Mixing
 
 
 @jax.named_scope("mixing")

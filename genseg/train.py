@@ -21,7 +21,7 @@ import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from genseg import checkpoints, evaluate, inputs, optim, partition, processes, report, tasks, transfer, tree
+from genseg import checkpoints, evaluate, inputs, optim, partition, processes, recipes, report, tasks, transfer, tree
 from genseg import state as states
 from genseg.config import differences, section, to_json
 from genseg.data.card import DatasetCard
@@ -176,8 +176,6 @@ class Setup(Design):
 def design(config: ConfigDict, card: DatasetCard, mesh: Mesh) -> Design:
     """Builds task, optimizer and step. Raises UserError for whatever does not fit together."""
     task = tasks.build(config, card)
-    if config.report.log_every < 1:
-        raise UserError("config.report.log_every must be at least 1: a log line is where a broken loss is noticed")
     the_plan = plan(config, card.splits[config.data.train_split], mesh.size)
     settings = optim.scaled(section(optim.OptimSettings, config.optim, "optim"), config.train.batch_size)
     schedule = optim.learning_rate(settings, the_plan.steps, the_plan.warmup_steps)
@@ -196,6 +194,7 @@ def design(config: ConfigDict, card: DatasetCard, mesh: Mesh) -> Design:
 
 def setup(config: ConfigDict, workdir: str) -> Setup:
     """The design for the devices at hand, and its data. Raises UserError for whatever does not fit together."""
+    config = recipes.complete(config)
     mesh = partition.make_mesh(config.mesh.data, config.mesh.fsdp)
     partition.check_batch(config.train.batch_size, mesh)
     partition.check_batch(config.eval.batch_size, mesh)
@@ -238,7 +237,7 @@ def check_same_run(run: Setup, meta: dict[str, Any]) -> None:
     def card(text):
         return {"card": {key: value for key, value in json.loads(text).items() if key != "notes"}}
 
-    lines = differences(meta["config"], to_json(run.config))
+    lines = differences(to_json(ConfigDict(recipes.completed(meta["config"]))), to_json(run.config))
     lines += differences(card(meta["card"]), card(run.data.card.to_json()))
     free = (*FREE, *(key.strip() for key in run.config.checkpoint.allow_changes.split(",") if key.strip()))
     refused = [line for line in lines if not any(f"{line.split(':')[0]}.".startswith(f"{key}.") for key in free)]

@@ -11,8 +11,9 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS = [
     {"errors"},
     {"cli", "chips", "flops", "hlo", "processes"},
-    {"tree", "partition", "config"},
+    {"tree", "partition", "config", "keys"},
     {"nets", "data"},
+    {"recipes"},
     {"csp", "mixing", "losses", "metrics", "optim", "windows"},
     {"tasks", "state", "transfer", "inputs"},
     {"checkpoints", "report"},
@@ -77,13 +78,19 @@ def test_imports_within_the_data_rooms_run_downwards(path):
 
 
 def test_configs_are_plain_data():
-    """They import ml_collections and the reading of the options behind their colon, and nothing that computes."""
-    allowed = {"ml_collections", "genseg.config", "genseg.errors"}
+    """They import ml_collections, the definitions of the keys and the reading of the options behind their colon."""
+    allowed = {"ml_collections", "genseg.config", "genseg.errors", "genseg.recipes"}
     for path in (ROOT / "configs").glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom):
                 assert node.module in allowed, path
             assert not isinstance(node, ast.Import), path
+
+
+def test_configs_load_without_jax():
+    """A mistyped flag is answered at once, and --topology sets the environment before JAX is imported."""
+    script = "import sys, genseg.main, genseg.recipes\nassert not {'jax', 'grain', 'rasterio', 'tensorflow'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
 
 
 def test_training_needs_none_of_the_heavy_packages():

@@ -201,10 +201,10 @@ def test_im_rgb_and_impossible_choices(folder):
     for key, value, message in (
         ("eval.permutations", 0, r"config\.eval\.permutations is 0; it must be at least 1"),
         ("loss.smoothing", 1.0, r"config\.loss\.smoothing is 1\.0"),
-        ("mixing.group", 3, r"config\.mixing\.group is 3; .*an even number"),
-        ("mixing.switch_prob", 1.5, r"config\.mixing: .*prob and switch_prob 0 to 1"),
-        ("erasing.max_area", 0.01, r"config\.erasing: .*min_area <= max_area"),
-        ("erasing.tries", 0, r"config\.erasing: .*tries at least 1"),
+        ("mixing.group", 3, r"config\.mixing\.group is 3: .*that is even"),
+        ("mixing.switch_prob", 1.5, r"config\.mixing\.switch_prob is 1\.5: give a number from 0 to 1"),
+        ("erasing.max_area", 0.01, r"config\.erasing\.min_area is 0\.02 and max_area 0\.01: give the smaller first"),
+        ("erasing.tries", 0, r"config\.erasing\.tries is 0: give a whole number of at least 1"),
     ):
         wrong = shrunk(folder)
         wrong.update_from_flattened_dict({key: value})

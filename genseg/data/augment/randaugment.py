@@ -26,7 +26,7 @@ import numpy as np
 from PIL import Image
 
 from genseg.data.augment.transforms import Transform
-from genseg.errors import UserError
+from genseg.keys import at_least, enforce, key, within
 
 RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
@@ -271,23 +271,22 @@ def rand_augment(
 
 @dataclass(frozen=True)
 class RandAugment:
-    """Settings as plain data: the arguments of `rand_augment` of the same names; layers = 0 is off."""
+    """config.augment.rand_augment: the arguments of `rand_augment` of the same names. The defaults are timm's policy
+    rand-m9-mstd0.5-inc1."""
 
-    layers: int = 2
-    magnitude: float = 9.0
-    magnitude_std: float = 0.5
-    prob: float = 0.5
+    layers: int = key(2, "operations drawn for each image; 0 = none", at_least(0))
+    magnitude: float = key(9.0, "mean strength of an operation", within(0, 10))
+    magnitude_std: float = key(0.5, "standard deviation of the strength", at_least(0))
+    prob: float = key(0.5, "that a drawn operation is applied", within(0, 1))
+
+    def __post_init__(self):
+        enforce(self, "augment.rand_augment")
 
 
 def with_rand_augment(
     transform: Transform, settings: RandAugment, *, fill: tuple[int, int, int], interpolation: str
 ) -> Transform:
-    """`transform` (crop and flip), then `rand_augment`. With settings.layers = 0 it is `transform` itself.
-
-    Raises: UserError for settings out of range.
-    """
-    if settings.layers < 0 or not 0 <= settings.magnitude <= 10 or not 0 <= settings.prob <= 1:
-        raise UserError(f"{settings}: layers is at least 0, magnitude 0 to 10, prob 0 to 1.")
+    """`transform` (crop and flip), then `rand_augment`. With settings.layers = 0 it is `transform` itself."""
     if settings.layers == 0:
         return transform
     options = dict(dataclasses.asdict(settings), fill=fill, interpolation=interpolation)

@@ -1,0 +1,80 @@
+"""Every key of semantic segmentation with UperNet; its input channels are the bands of the data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from genseg.keys import FILLED, RISING, above, at_least, each, key, one_of, within
+from genseg.recipes import shared
+from genseg.recipes.resolve import resolve
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augment:
+    """config.augment: on the host, before the batch."""
+
+    size: tuple[int, int] = key(..., "height and width of training crops, pixels", each(at_least(1)))
+    scale: tuple[float, float] = key((0.5, 2.0), "range of random scaling", each(above(0)), RISING)
+    cat_max_ratio: float = key(1.0, "largest share of one class in a crop; 1 = any", within(0, 1, above=True))
+    horizontal_flip: float = key(0.5, "probability", within(0, 1))
+    vertical_flip: float = key(0.0, "probability", within(0, 1))
+    turns: bool = key(False, "quarter turns, for images taken from straight above: they have no up")
+    photometric: bool = key(False, "mmsegmentation's photometric distortion of the bands named red, green and blue")
+    eval_multiple: int = key(32, "whole images are padded to a multiple of this at evaluation, pixels", at_least(1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model(shared.Model):
+    """config.model: backbone and UperNet heads."""
+
+    head_channels: int = key(
+        512, "width of the UperNet head (published: 512, most of the time of a small backbone)", at_least(1)
+    )
+    aux_channels: int = key(256, "width of the auxiliary head (published: 256)", at_least(1))
+    dropout: float = key(0.1, "rate of the channel dropout before the logits", within(0, 1, below=True))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loss:
+    """config.loss: cross-entropy over valid pixels."""
+
+    smoothing: float = key(
+        0.0, "label smoothing: share of the target spread over all classes", within(0, 1, below=True)
+    )
+    aux_weight: float = key(0.4, "weight of the auxiliary head's loss; 0 = no such head", at_least(0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Eval(shared.Eval):
+    """config.eval: how images are seen when they are scored."""
+
+    mode: str = key("whole", "whole images, or windows of `crop` every `stride` pixels", one_of("whole", "slide"))
+    crop: tuple[int, int] = key(..., "height and width of windows, pixels", each(at_least(1)))
+    stride: tuple[int, int] = key(..., "rows and columns from window to window, pixels", each(at_least(1)))
+    blend: str = key("uniform", "weight of a window's scores; hann: less near its border", one_of("uniform", "hann"))
+    flip: bool = key(False, "see each image mirrored too, and take the mean")
+    scales: tuple[float, ...] = key((1.0,), "see each image at each scale, and take the mean", FILLED, each(above(0)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(shared.Config):
+    """A segmentation config."""
+
+    task: str = key("segment", "which of the two tasks", one_of("segment"))
+    augment: Augment
+    model: Model
+    loss: Loss
+    eval: Eval
+
+
+def config(*parts: Mapping[str, Any], **sections: Any) -> ConfigDict:
+    """The whole config of a segmentation job: the sections' keys that it sets, and the definitions' values for all else.
+
+    parts: {section: {key: value}} of values that several jobs share; `sections` stand above them.
+    Raises UserError naming a key that is unknown, misses its value, or has one of another type or out of range.
+    """
+    return resolve(Config, *parts, sections)
