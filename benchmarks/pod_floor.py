@@ -11,9 +11,10 @@ real one is several times slower (docs/pods.md).
 import argparse
 
 import jax
-
-from genseg import flops, nets, tree
 from genseg.chips import CHIPS
+
+from genseg import nets, tree
+from genseg.nets import flops
 
 BACKBONES = ("convnext_tiny", "convnext_base", "convnext_large", "swin_tiny", "swin_base", "swin_large")
 IMAGES = 300 * 1_281_167  # 300 epochs of ImageNet-1K

@@ -19,13 +19,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from genseg import chips
+from genseg.dry_run import chips
 
 os.environ.update(chips.ENVIRONMENT)
 
 import jax
 
-from genseg import dry_run, hlo, nets, tree
+from genseg import nets, tree
+from genseg.dry_run import compiling, hlo, predicting
 
 NETWORKS = ("convnext_tiny", "convnext_base", "convnext_large", "swin_tiny", "swin_base", "swin_large")
 UPDATE = ("optimizer", "ema")  # scopes of what runs once a step, however many microbatches there are
@@ -76,7 +77,7 @@ def compiled(backbone: str, depths: tuple[int, ...], topology: str) -> Step:
     whole = nets.BACKBONES[backbone]
     nets.BACKBONES[backbone] = functools.partial(whole.func, **{**whole.keywords, "depths": depths})
     try:
-        design, step, _ = dry_run.compile_for(config.lock(), topology)
+        design, step, _ = compiling.compile_for(config.lock(), topology)
     finally:
         nets.BACKBONES[backbone] = whole
     collectives = hlo.collectives(step.text)
@@ -142,7 +143,7 @@ def predicted(step: Step, chip_count: int, batch: int) -> tuple[int, float]:
     computing = (microbatches * step.gradient + step.update) / CHIP.clock
     moving = 2 * (within - 1) / within * step.reduced / CHIP.link
     if slices > 1:
-        moving += dry_run.between_slices_seconds(step.reduced, slices, within, CHIP.network)
+        moving += predicting.between_slices_seconds(step.reduced, slices, within, CHIP.network)
     return batch, computing + moving
 
 

@@ -23,7 +23,9 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from genseg import inputs, partition, state, train
+from genseg import inputs, partition, state
+from genseg.design import make_design
+from genseg.report import step_metrics
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path += [str(ROOT), str(ROOT / "tests" / "parity")]
@@ -41,10 +43,10 @@ def ours(options: argparse.Namespace, image: np.ndarray, label: np.ndarray) -> C
     if options.plain:
         config.mixing.prob = config.erasing.prob = config.ema.decay = 0.0
     mesh = partition.make_mesh()
-    design = train.design(config, inputs.card_without_data(config), mesh)
+    design = make_design(config, inputs.card_without_data(config), mesh)
     use_ema = config.ema.decay > 0
     init = jax.jit(functools.partial(state.init, design.task.net, optimizer=design.optimizer, ema=use_ema))
-    now = {"state": init(jax.random.key(0)), "metrics": train.fresh_metrics(mesh)}
+    now = {"state": init(jax.random.key(0)), "metrics": step_metrics.fresh_metrics(mesh)}
     batch = {"image": image, "label": label, "valid": np.ones(len(label), bool), "index": np.arange(len(label))}
     batch = partition.to_global(batch, mesh)
 

@@ -16,8 +16,9 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image, ImageDraw
 
-from genseg import cli, inputs, partition, report, train
+from genseg import cli, inputs, partition, train
 from genseg.errors import UserError
+from genseg.report import drawing, lines, tables, writing
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 PRETRAIN = {"csp": ("objective=csp,channels=4", "CSP, 4 channels"), "rgb": ("objective=rgb,channels=3", "RGB")}
@@ -55,9 +56,9 @@ def run(out: Path, steps: int) -> str:
         config.init.checkpoint = str(out / origin) if origin else ""
         config.init.stem = stem
         segmented[name] = train.train(shortened(config, out, steps), str(out / f"segment-{name}"))["scores"]
-    report.save_picture(out / "demo.png", picture(out))
+    drawing.save_picture(out / "demo.png", picture(out))
     table = "\n\n".join([NOTE, pretrain_table(pretrained), segment_table(segmented), NOTE])
-    report.write_atomically(out / "demo.txt", table + "\n")
+    writing.write_atomically(out / "demo.txt", table + "\n")
     return table
 
 
@@ -75,7 +76,7 @@ def pretrain_table(scores: dict[str, dict[str, float]]) -> str:
     rows = [["pre-training (top-1, %)", "fixed order", "permuted", "reversed"]]
     for name, (_, title) in PRETRAIN.items():
         rows.append([title, *(f"{100 * scores[name][k]:.1f}" for k in ("top1", "top1_permuted", "top1_reversed"))])
-    return report.text_table(rows)
+    return tables.text_table(rows)
 
 
 def segment_table(scores: dict[str, dict[str, float]]) -> str:
@@ -83,7 +84,7 @@ def segment_table(scores: dict[str, dict[str, float]]) -> str:
     rows = [["fine-tuning on RGB + thermal (%)", "mIoU", "mF1", "mAcc", "OA"]]
     for name, (_, _, title) in SEGMENT.items():
         rows.append([title, *(f"{100 * scores[name][k]:.1f}" for k in ("miou", "mf1", "macc", "oa"))])
-    return report.text_table(rows)
+    return tables.text_table(rows)
 
 
 def picture(out: Path) -> np.ndarray:
@@ -107,7 +108,7 @@ def main(argv: list[str] | None = None) -> int:
         partition.start(inputs.cache_dir() / "xla")
         out, began = Path(arguments.out).absolute(), time.monotonic()
         table = run(out, arguments.steps)
-        print(f"\n{table}\n\nTook {report.duration(time.monotonic() - began)}. Picture: {out / 'demo.png'}")
+        print(f"\n{table}\n\nTook {lines.duration(time.monotonic() - began)}. Picture: {out / 'demo.png'}")
 
     return cli.run(command)
 

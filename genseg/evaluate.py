@@ -17,9 +17,10 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from genseg import inputs, metrics, partition, report, windows
+from genseg import inputs, metrics, partition, windows
 from genseg.data.batches import pipeline
 from genseg.data.records import patches
+from genseg.report import drawing, lines, tables, writing
 from genseg.tasks import Pretrain, Segment, Task
 
 logger = logging.getLogger(__name__)
@@ -183,7 +184,7 @@ class Evaluation:
         for place, row, ids in self._class_rows(params, stats, ((i, r["image"]) for i, r in enumerate(chosen))):
             predictions[place][row : row + len(ids)] = ids
         images, labels = [r["image"] for r in chosen], [r["label"] for r in chosen]
-        return report.sample_panel(images, labels, predictions, self.task.card)
+        return drawing.sample_panel(images, labels, predictions, self.task.card)
 
 
 def make_step(task: Task, mesh: Mesh) -> Callable[..., dict[str, jax.Array]]:
@@ -225,56 +226,56 @@ def _add(total: Counts, counts: dict[str, jax.Array]) -> None:
         total[name] = total.get(name, 0) + value.astype(np.int64)
 
 
-def write_details(task: Task, counts: Counts, pictures: Path, writers: report.Writers, step: int, split: str) -> None:
+def write_details(task: Task, counts: Counts, pictures: Path, writers: writing.Writers, step: int, split: str) -> None:
     """A line of scores; of a segmentation pass also tables of classes, parts and scenes (log, CSV) and pictures of the
     table of classes and of the confusion."""
     scores = task.summarize(counts)
     if isinstance(task, Segment):
         scores = {name: scores[name] for name in ("miou", "mf1", "macc", "oa")}
     synthetic = " (synthetic data)" if task.card.synthetic else ""
-    logger.info("%s at step %d%s: %s", split, step, synthetic, report.score_line(scores))
+    logger.info("%s at step %d%s: %s", split, step, synthetic, lines.score_line(scores))
     if isinstance(task, Pretrain) or not partition.is_main_process():
         return
-    rows = report.class_rows(task.card, task.detail(counts["confusion"]), counts["confusion"])
-    table = report.text_table(rows)
+    rows = tables.class_rows(task.card, task.detail(counts["confusion"]), counts["confusion"])
+    table = tables.text_table(rows)
     protocol = f"{task.card.protocol}; {task.inference.describe()}"
     logger.info("%s, protocol: %s\n%s", split, protocol, table)
     writers.text(step, f"{split}/classes", f"{protocol}\n\n{table}")
-    report.write_atomically(
-        pictures / f"{split}_classes.csv", report.csv_text(rows, [protocol] * len(task.card.classes))
+    writing.write_atomically(
+        pictures / f"{split}_classes.csv", tables.csv_text(rows, [protocol] * len(task.card.classes))
     )
-    matrix = report.confusion_rows(counts["confusion"], task.card.classes)
-    report.write_atomically(
-        pictures / f"{split}_confusion.csv", report.csv_text(matrix, [protocol] * (len(matrix) - 1))
+    matrix = tables.confusion_rows(counts["confusion"], task.card.classes)
+    writing.write_atomically(
+        pictures / f"{split}_confusion.csv", tables.csv_text(matrix, [protocol] * (len(matrix) - 1))
     )
     parts = {name.removeprefix("confusion_"): name for name in counts if name.startswith("confusion_")}
     whole_scenes = {name.removeprefix("scene:"): name for name in counts if name.startswith("scene:")}
     for kind, names in (("parts", {"all": "confusion", **parts} if parts else {}), ("scenes", whole_scenes)):
         if names:
             scored = {part: (task.detail(counts[name]), counts[name]) for part, name in names.items()}
-            part_rows = report.part_rows(scored)
+            part_rows = tables.part_rows(scored)
             once = [kind == "scenes" or part == "stitched" for part in names]
             protocols = [f"{protocol}; here each pixel of a scene counts once" if o else protocol for o in once]
-            report.write_atomically(pictures / f"{split}_{kind}.csv", report.csv_text(part_rows, protocols))
+            writing.write_atomically(pictures / f"{split}_{kind}.csv", tables.csv_text(part_rows, protocols))
             if kind == "parts":
-                logger.info("%s, parts:\n%s", split, report.text_table(part_rows))
-                writers.text(step, f"{split}/parts", f"{protocol}\n\n{report.text_table(part_rows)}")
-    title = f"{task.card.name} {split}, step {step}{synthetic}\n{report.score_line(scores)}\n{protocol}"
+                logger.info("%s, parts:\n%s", split, tables.text_table(part_rows))
+                writers.text(step, f"{split}/parts", f"{protocol}\n\n{tables.text_table(part_rows)}")
+    title = f"{task.card.name} {split}, step {step}{synthetic}\n{lines.score_line(scores)}\n{protocol}"
     drawn = {
-        "confusion": report.confusion_picture(counts["confusion"], task.card.classes, title),
-        "classes": report.text_picture(table, title),
+        "confusion": drawing.confusion_picture(counts["confusion"], task.card.classes, title),
+        "classes": drawing.text_picture(table, title),
     }
     for name, picture in drawn.items():
         writers.image(step, f"{split}/{name}", picture)
-        report.save_picture(pictures / f"{split}_{name}.png", picture)
+        drawing.save_picture(pictures / f"{split}_{name}.png", picture)
 
 
 def write_panels(
-    evaluation: Evaluation, params: Any, stats: Any, pictures: Path, writers: report.Writers, step: int, split: str, *,
+    evaluation: Evaluation, params: Any, stats: Any, pictures: Path, writers: writing.Writers, step: int, split: str, *,
     samples: int,
 ) -> None:  # fmt: skip
     """Bands, truth and prediction of the first `samples` records of a split, as PNG and in TensorBoard."""
     panel = evaluation.panels(params, stats, samples)
     if partition.is_main_process():
         writers.image(step, f"{split}/samples", panel)
-        report.save_picture(pictures / f"{split}_samples.png", panel)
+        drawing.save_picture(pictures / f"{split}_samples.png", panel)

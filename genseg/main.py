@@ -17,8 +17,9 @@ import sys
 from absl import app, flags
 from ml_collections import config_flags
 
-from genseg import chips, cli, recipes
+from genseg import cli, recipes
 from genseg.config import listing
+from genseg.dry_run import chips
 from genseg.errors import TryAgain, UserError
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "A file in configs/.", lock_config=True)
@@ -39,14 +40,15 @@ def main(argv: list[str]) -> None:
         if MODE.value != "dry_run":
             raise UserError("--topology describes chips that are not there; it goes with --mode=dry_run")
         os.environ.update(chips.ENVIRONMENT)  # read when JAX is imported, just below
-        from genseg import dry_run
+        from genseg.dry_run import run as dry_run
 
         print(dry_run.dry_run_for(config, TOPOLOGY.value))
         return
     if WORKDIR.value is None and MODE.value != "dry_run":
         raise UserError("--workdir is missing; name the folder that checkpoints and metrics go to")
     # Imported late: a mistyped flag is answered at once, not after JAX has started.
-    from genseg import dry_run, inputs, partition, robustness, train
+    from genseg import inputs, partition, robustness, train
+    from genseg.dry_run import run as dry_run
 
     partition.start(inputs.cache_dir() / "xla")
     cli.start_log(logging.INFO if partition.is_main_process() else logging.WARNING)

@@ -16,10 +16,10 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental import mesh_utils, topologies
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from genseg import chips, processes
+from genseg import processes
 from genseg.errors import TryAgain, UserError
 
 BATCH_AXES = ("data", "fsdp")
@@ -53,29 +53,6 @@ def make_mesh(data: int = -1, fsdp: int = 1, found: Sequence[jax.Device] | None 
         )
     within = mesh_utils.create_hybrid_device_mesh((sizes[0] // slices, sizes[1]), (slices, 1), found)
     return Mesh(within, BATCH_AXES, axis_types=(AxisType.Auto,) * 2)
-
-
-def described_devices(topology: str) -> Sequence[jax.Device]:
-    """Stand-ins for the chips of a TPU slice such as "v5e:16x16", or of several ("v5e:16x16*4"): programs compile for
-    them and cannot run.
-
-    Raises: UserError if the TPU compiler (libtpu) is not installed or knows no such slice.
-    """
-    slices = chips.slices_of(topology)
-    several = {"num_slices": slices} if slices > 1 else {}
-    try:
-        return topologies.get_topology_desc(topology.partition("*")[0], platform="tpu", **several).devices
-    except Exception as error:  # libtpu and its absence report in several types
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(
-            f"the TPU compiler has no slice '{topology}' ({reason}); install genseg[tpu], and choose a shape that the "
-            "chip's documentation lists, of at least one host"
-        ) from None
-
-
-def hosts(devices: Sequence[jax.Device]) -> int:
-    """How many machines hold the devices."""
-    return len({(getattr(device, "slice_index", None), device.process_index) for device in devices})
 
 
 def check_batch(batch_size: int, mesh: Mesh) -> None:

@@ -17,10 +17,11 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from genseg import checkpoints, evaluate, inputs, partition, report, tasks, tree
+from genseg import checkpoints, evaluate, inputs, partition, tasks, tree
 from genseg.config import to_json
 from genseg.data.card import DatasetCard
 from genseg.errors import UserError
+from genseg.report import drawing, tables, writing
 
 logger = logging.getLogger(__name__)
 
@@ -161,7 +162,7 @@ def table(rows: list[Row]) -> str:
             values.append(f"{100 * np.mean(row.scores[name]):.2f}{spread}")
         change = 100 * (np.mean(row.scores[names[0]]) - fixed[row.weights, row.channels])
         cells.append([row.weights, str(row.channels), row.order, *values, f"{change:+.2f}"])
-    return report.text_table(cells)
+    return tables.text_table(cells)
 
 
 def write(
@@ -175,10 +176,10 @@ def write(
         "data": card.name, "synthetic": card.synthetic, "protocol": card.protocol, "split": split, "checkpoint": origin,
         "permutations": permutations, "rows": [dataclasses.asdict(row) for row in rows], "config": to_json(config),
     }  # fmt: skip
-    report.write_json(workdir / "robustness.json", result)
+    writing.write_json(workdir / "robustness.json", result)
     (workdir / "pictures").mkdir(exist_ok=True)
     synthetic = " (synthetic data)" if card.synthetic else ""
-    report.save_picture(workdir / "pictures" / "robustness.png", picture(rows, f"{card.name} {split}{synthetic}"))
+    drawing.save_picture(workdir / "pictures" / "robustness.png", picture(rows, f"{card.name} {split}{synthetic}"))
 
 
 def picture(rows: list[Row], title: str) -> np.ndarray:

@@ -15,9 +15,10 @@ import tensorstore
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genseg import checkpoints, hlo, partition, state, tree
+from genseg import checkpoints, partition, state, tree
 from genseg.data.card import DatasetCard
 from genseg.data.sets.demo import DemoClassification
+from genseg.dry_run import hlo
 from genseg.errors import UserError
 
 

@@ -8,7 +8,9 @@ import jax.numpy as jnp
 import pytest
 import tiny
 
-from genseg import evaluate, hlo, mixing, nets, partition, report, train
+from genseg import design, evaluate, mixing, nets, partition, train, watch
+from genseg.dry_run import hlo
+from genseg.report import lines, step_metrics
 
 LAYOUTS = {"replicated": (8, 1), "fsdp": (1, 8), "hybrid": (2, 4)}
 ROWS = 96  # in microbatches of 48: no other dimension has these lengths
@@ -38,14 +40,14 @@ def made(task, layout, data_dir, tmp_path, dtype="float32", evaluation=True):
     else:
         # Planes of 8 x 8 and less: larger ones go through the FFT on a CPU, which XLA does not split over devices.
         config.augment.size = (32, 32)
-    run = train.setup(config.lock(), str(tmp_path))
+    run = design.setup(config.lock(), str(tmp_path))
     with partition.use_mesh(run.mesh):
-        progress = report.Progress(0, 1, 1)
-        batch = next(train.device_batches(run, 0, progress, train.NonFiniteWatch(run)))
+        progress = lines.Progress(0, 1, 1)
+        batch = next(train.device_batches(run, 0, progress, watch.NonFiniteWatch(run)))
         state = jax.tree.map(
             lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), run.abstract, run.sharding
         )
-        step = run.train_step.lower(state, train.fresh_metrics(run.mesh), batch).compile()
+        step = run.train_step.lower(state, step_metrics.fresh_metrics(run.mesh), batch).compile()
         if not evaluation:
             return run, step, None
         make = evaluate.make_step if task == "pretrain" else evaluate._make_record_step

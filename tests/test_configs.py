@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tiny
 
-from genseg import nets, optim, train, tree
+from genseg import design, nets, optim, plan, train, tree
 from genseg.data.sets import mfnet, potsdam, pst900, published_names
 from genseg.errors import UserError
 from tests.data import made
@@ -52,7 +52,7 @@ def test_two_steps_and_an_evaluation(name, fixture, tmp_path, monkeypatch):
 def test_swin_takes_the_same_file(name, fixture, tmp_path):
     """At full size, without computing: patterns match, and the optimiser is Swin's own."""
     config = tiny.target(name, fixture(name), tmp_path / "data", "backbone=swin_tiny")
-    run = train.setup(config.lock(), str(tmp_path / "run"))
+    run = design.setup(config.lock(), str(tmp_path / "run"))
     decayed = {path for path, _ in tree.items(run.abstract.params) if optim.decays(path, run.optim.no_decay)}
     assert (run.optim.learning_rate, run.optim.weight_decay, run.optim.layer_decay) == (6e-5, 0.01, 1.0)
     assert "backbone/stages/0/blocks/0/mlp/fc1/bias" in decayed and "head/bottleneck/norm/scale" in decayed
@@ -89,7 +89,7 @@ def test_published_lengths():
         ("isaid", 33_978, 80_000, 1500), ("potsdam", 6_144, 80_000, 1500), ("mfnet", 784, 49_000, 980),
         ("pst900", 597, 37_312, 746),
     ):  # fmt: skip
-        made_plan = train.plan(tiny.load(f"segment_{name}"), images, 8)
+        made_plan = plan.make_plan(tiny.load(f"segment_{name}"), images, 8)
         assert (made_plan.steps, made_plan.warmup_steps) == (steps, warmup), name
 
 

@@ -12,7 +12,7 @@ import tifffile
 import tiny
 from PIL import Image
 
-from genseg import nets, predict, train
+from genseg import design, nets, predict
 from genseg.data import prepare
 from genseg.data.batches import pipeline
 from genseg.data.card import DatasetCard
@@ -630,8 +630,8 @@ def test_incomplete_sets_are_said_at_every_start(tmp_path, few_pairs, caplog, mo
         config.data.source, config.data.data_dir = source, str(tmp_path / "partly")
         caplog.clear()
         with caplog.at_level("INFO"):
-            train.setup(config, str(tmp_path / "run"))
-        said = [r.getMessage() for r in caplog.records if r.name == "genseg.train"]
+            design.setup(config, str(tmp_path / "run"))
+        said = [r.getMessage() for r in caplog.records if r.name == "genseg.design"]
         assert "INCOMPLETE: 782 of 784 train pairs are missing" in said[0]
 
 

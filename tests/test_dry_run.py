@@ -14,9 +14,13 @@ import pytest
 import tiny
 from jax.sharding import PartitionSpec
 
-from genseg import chips, dry_run, flops, hlo, inputs, nets, partition, report, train, tree
+from genseg import design, inputs, nets, partition, train, tree, watch
 from genseg.data.batches import pipeline
+from genseg.dry_run import chips, compiling, hlo, predicting
+from genseg.dry_run import run as dry_run
 from genseg.errors import UserError
+from genseg.nets import flops
+from genseg.report import lines
 
 # A loop of 4 holds the all-reduce; layouts, tuples and started operations are written as the TPU compiler writes them.
 PROGRAM = """HloModule jit_step
@@ -77,8 +81,8 @@ def test_reads_collectives_of_compiled_programs(eight_devices):
 
 def test_communication_time_by_hand():
     found = [hlo.Collective("all-reduce", 100, 2, "", "f32"), hlo.Collective("all-gather", 50, 1, "", "f32")]
-    assert dry_run.communication_seconds(found, 4, 10.0) == pytest.approx((2 * 200 + 50) * 3 / 4 / 10)
-    assert dry_run.communication_seconds(found, 1, 10.0) == 0
+    assert predicting.communication_seconds(found, 4, 10.0) == pytest.approx((2 * 200 + 50) * 3 / 4 / 10)
+    assert predicting.communication_seconds(found, 1, 10.0) == 0
 
 
 def multiply_adds_by_hand(size, kernel, stride, low, high):
@@ -126,9 +130,9 @@ def test_flops_of_the_networks_are_the_published_ones(backbone, published):
 
 @pytest.mark.parametrize("make", [tiny.pretrain, tiny.segment])
 def test_planned_batches_are_those_that_come(make, tmp_path):
-    run = train.setup(make(tmp_path / "data").lock(), str(tmp_path))
+    run = design.setup(make(tmp_path / "data").lock(), str(tmp_path))
     with partition.use_mesh(run.mesh):
-        batch = next(train.device_batches(run, 0, report.Progress(0, 1, 1), train.NonFiniteWatch(run)))
+        batch = next(train.device_batches(run, 0, lines.Progress(0, 1, 1), watch.NonFiniteWatch(run)))
     planned = inputs.batch_shapes(run.config, inputs.card_without_data(run.config))
     assert {k: (x.shape, x.dtype) for k, x in planned.items()} == {k: (x.shape, x.dtype) for k, x in batch.items()}
 
@@ -173,29 +177,31 @@ def test_describes_and_writes_nothing(tmp_path, monkeypatch):
     assert "evaluations: every 5 steps and at the end, 3 in all, on val, 20 images" in text
     assert text.startswith("COMPILED FOR the devices at hand: 8 x cpu\n") and "--topology=v5e:16x16" in text
     assert "backbone/stem" in text and "all-gather" in text and "train.warmup_steps=1" in text  # the resolved config
-    run = train.setup(config, str(tmp_path))
+    run = design.setup(config, str(tmp_path))
     held = sum(shards.size * 4 // (4 if "fsdp" in s.spec else 1) for shards, s in state_and_sharding(run))
     assert mebibytes("parameters ", text) == pytest.approx(held / 2**20, abs=0.05)
     assert mebibytes("averages (EMA)", text) == pytest.approx(held / 2**20, abs=0.05)
     assert mebibytes("optimizer ", text) == pytest.approx(2 * held / 2**20, abs=0.05)  # Adam's two moments
 
 
-def state_and_sharding(run: train.Setup):
+def state_and_sharding(run: design.Setup):
     return zip(jax.tree.leaves(run.abstract.params), jax.tree.leaves(run.sharding.params), strict=True)
 
 
 def test_prediction_is_arithmetic_on_the_published_figures(tmp_path):
     config = tiny.pretrain(tmp_path / "data")
-    run = train.setup(config.lock(), str(tmp_path))
-    compiled = dry_run.Compiled(10**9, 10**9, 0, 0, PROGRAM, flops=197e12 * 8 * 1e-3)
-    text = dry_run.predict(run, compiled, chips.CHIPS["v5e"], "v5e:2x4", hosts=2)
+    run = design.setup(config.lock(), str(tmp_path))
+    compiled = compiling.Compiled(10**9, 10**9, 0, 0, PROGRAM, flops=197e12 * 8 * 1e-3)
+    text = predicting.predict(run, compiled, chips.CHIPS["v5e"], "v5e:2x4", hosts=2)
     seconds = 1404 / 1.5e9 + (2 * 4 * 2052 + 16384 + 7) * 7 / 8 / 200e9
     assert "2.00 of 16 GB" in text and "1.00 ms" in text  # 1 ms at the peak
     assert f"{8 / seconds / 2:,.0f} images/s a host (2 hosts, 4 images each" in text
     hours = run.plan.steps * seconds / 3600
     assert f"{hours * 8 * 1.20:,.0f} USD" in text
-    assert "no figure for this chip's clock" in dry_run.predict(run, compiled, chips.CHIPS["v6e"], "v6e:2x4", hosts=2)
-    text = dry_run.predict(run, compiled, chips.CHIPS["v5e"], "v5e:2x2*2", hosts=2)
+    assert "no figure for this chip's clock" in predicting.predict(
+        run, compiled, chips.CHIPS["v6e"], "v6e:2x4", hosts=2
+    )
+    text = predicting.predict(run, compiled, chips.CHIPS["v5e"], "v5e:2x2*2", hosts=2)
     between = 1e3 * 4 * tree.count(run.abstract.params) / 4 / 3.125e9
     assert f"gradients between 2 slices at 3.12 GB/s: {between:.2f} ms" in text
 

@@ -19,11 +19,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from genseg import evaluate, inputs, metrics, partition, report, windows
+from genseg import evaluate, inputs, metrics, partition, windows
 from genseg.data.records import patches, storage
 from genseg.data.sets import isaid, mfnet, published_names
 from genseg.errors import UserError
 from genseg.nets.functional import Net
+from genseg.report import writing
 from genseg.tasks import Segment
 from genseg.windows import Inference
 from tests.data import made
@@ -438,7 +439,7 @@ def test_what_an_evaluation_writes(tmp_path, few, caplog):
     one = evaluation("isaid", tmp_path)
     counts, out = counts_of(one), tmp_path / "run" / "pictures"
     out.mkdir(parents=True)
-    writers = report.Writers(str(tmp_path / "run"), step=0, active=True)
+    writers = writing.Writers(str(tmp_path / "run"), step=0, active=True)
     with caplog.at_level("INFO"):
         evaluate.write_details(one.task, counts, out, writers, 7, "train")
         evaluate.write_panels(one, *one.task.net.init(None), out, writers, 7, "train", samples=2)

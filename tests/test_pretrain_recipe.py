@@ -18,13 +18,14 @@ from PIL import Image
 from test_data_augment import torchvision_eval
 from test_data_imagenet import REPAIRED, VALIDATION, _tfds_copy
 
-from genseg import checkpoints, csp, inputs, mixing, nets, optim, report, tasks, train, transfer, tree
+from genseg import checkpoints, csp, inputs, mixing, nets, optim, tasks, train, transfer, tree
 from genseg import state as states
 from genseg.config import section
 from genseg.data.augment import randaugment
 from genseg.data.sets.imagenet import COUNTS, ImageNet2012
 from genseg.errors import UserError
 from genseg.nets.functional import Net
+from genseg.plan import make_plan
 
 CONVNEXT = ("convnext_tiny", "convnext_small", "convnext_base")
 SWIN = ("swin_tiny", "swin_small", "swin_base")
@@ -89,7 +90,7 @@ def test_swin_recipe(backbone):
 )
 def test_schedule_over_all_of_imagenet(backbone, steps, warmup, peak, end):
     c = tiny.load("pretrain", backbone)
-    plan = train.plan(c, COUNTS["train"], 8)
+    plan = make_plan(c, COUNTS["train"], 8)
     assert (plan.steps, plan.warmup_steps) == (steps, warmup)
     settings = optim.scaled(section(optim.OptimSettings, c.optim, "optim"), c.train.batch_size)
     rate = optim.learning_rate(settings, plan.steps, plan.warmup_steps)
@@ -254,7 +255,7 @@ def test_two_steps_evaluation_and_resume(folder, tmp_path, arguments):
         assert np.abs(raw).max() > 1e-3
         each = [result["scores"][f"top1_permuted_n{n}"] for n in (3, 4, 5)]
         assert result["scores"]["top1_permuted"] == pytest.approx(np.mean(each))
-    line = report.score_line(result["scores"])  # one mean stands for several counts
+    line = lines.score_line(result["scores"])  # one mean stands for several counts
     assert "top1_permuted " in line and "_n3" not in line
     assert train.train(c, str(tmp_path))["scores"] == result["scores"]  # found finished, evaluated again
 

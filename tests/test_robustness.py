@@ -10,7 +10,7 @@ import pytest
 import tiny
 from PIL import Image
 
-from genseg import csp, evaluate, partition, robustness, tasks, train
+from genseg import csp, design, evaluate, partition, robustness, start, tasks, train
 from genseg.data.card import Band, DatasetCard
 from genseg.errors import UserError
 
@@ -83,9 +83,9 @@ def test_pretraining_checkpoint(data_dir, tmp_path, channels, caplog):
 def test_permuted_counts_equal_a_loop_over_images(data_dir, tmp_path):
     config = tiny.pretrain(data_dir, "channels=(3,5)")
     config.eval.permutations = 2
-    run = train.setup(config.lock(), str(tmp_path))
+    run = design.setup(config.lock(), str(tmp_path))
     with partition.use_mesh(run.mesh):
-        state = train.initial_state(run)
+        state = start.initial_state(run)
         step = evaluate.make_step(run.task, run.mesh)
         counts = evaluate.run(step, state.params, state.stats, run.data.eval_batches(), run.mesh)
     params = jax.device_get(state.params)

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import tiny
 
-from genseg import checkpoints, evaluate, hlo, partition, report, train, transfer, tree
+from genseg import checkpoints, design, evaluate, partition, plan, start, train, transfer, tree, watch
+from genseg.dry_run import hlo
 from genseg.errors import UserError
+from genseg.report import lines, step_metrics
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +62,7 @@ def test_fine_tuning_from_csp_rgb_and_scratch(pretrained, data_dir, tmp_path, ca
     config.init.stem = rule
     if origin != "csp":  # one full run is enough; the others stop after the start
         with caplog.at_level("INFO"):
-            state = train.initial_state(train.setup(config.lock(), str(tmp_path)))
+            state = start.initial_state(design.setup(config.lock(), str(tmp_path)))
         kernel = np.asarray(state.params["backbone"]["stem"]["conv"]["kernel"])
         assert kernel.shape[2] == 4
         if origin:
@@ -94,13 +96,13 @@ def test_checkpoints_that_do_not_fit_are_refused(pretrained, data_dir, tmp_path)
     config = tiny.segment(data_dir)
     config.init.checkpoint = str(pretrained / "rgb")
     with pytest.raises(UserError, match=r"3 input channels and this network needs 4.*config.csp.channels=4"):
-        train.initial_state(train.setup(config, str(tmp_path)))
+        start.initial_state(design.setup(config, str(tmp_path)))
     config.init.stem, config.model.backbone = "repeat", "convnext_atto"
     with pytest.raises(UserError, match="set config.model.backbone"):
-        train.initial_state(train.setup(config, str(tmp_path)))
+        start.initial_state(design.setup(config, str(tmp_path)))
     config.init.checkpoint = str(tmp_path / "nowhere")
     with pytest.raises(UserError, match="no checkpoint at"):
-        train.initial_state(train.setup(config, str(tmp_path)))
+        start.initial_state(design.setup(config, str(tmp_path)))
     with pytest.raises(UserError, match="no averaged weights"):
         checkpoints.load_weights(str(pretrained / "rgb"), ema=True)
 
@@ -125,7 +127,7 @@ def test_mixing_an_odd_microbatch_is_refused(data_dir, tmp_path):
     config.train.accumulation, config.mixing.prob, config.mixing.mixup = 8, 1.0, 0.8
     config.train.batch_size = 8
     with pytest.raises(UserError, match="make it even"):
-        train.setup(config.lock(), str(tmp_path))
+        design.setup(config.lock(), str(tmp_path))
 
 
 def test_accumulation_and_fsdp_change_nothing_but_rounding(data_dir, tmp_path):
@@ -134,10 +136,10 @@ def test_accumulation_and_fsdp_change_nothing_but_rounding(data_dir, tmp_path):
         config.train.batch_size, config.train.steps = 16, 2
         config.train.accumulation, config.mesh.fsdp = accumulation, fsdp
         config.csp.objective, config.csp.channels = "rgb", 3  # no randomness that depends on the microbatch
-        run = train.setup(config.lock(), str(tmp_path))
+        run = design.setup(config.lock(), str(tmp_path))
         with partition.use_mesh(run.mesh):
-            state, metrics = train.initial_state(run), train.fresh_metrics(run.mesh)
-            batches = train.device_batches(run, 0, report.Progress(0, 1, 1), train.NonFiniteWatch(run))
+            state, metrics = start.initial_state(run), step_metrics.fresh_metrics(run.mesh)
+            batches = train.device_batches(run, 0, lines.Progress(0, 1, 1), watch.NonFiniteWatch(run))
             norms = []
             for _ in range(2):
                 state, metrics = run.train_step(state, metrics, next(batches))
@@ -155,10 +157,10 @@ def test_step_moves_gradients_and_statistics_only(data_dir, tmp_path):
     config = tiny.segment(data_dir)
     # Planes of 8 x 8 and less: larger ones go through the FFT on a CPU, which XLA does not split over devices.
     config.augment.size = (32, 32)
-    run = train.setup(config.lock(), str(tmp_path))
+    run = design.setup(config.lock(), str(tmp_path))
     with partition.use_mesh(run.mesh):
-        batch = next(train.device_batches(run, 0, report.Progress(0, 1, 1), train.NonFiniteWatch(run)))
-        state, metrics = train.initial_state(run), train.fresh_metrics(run.mesh)
+        batch = next(train.device_batches(run, 0, lines.Progress(0, 1, 1), watch.NonFiniteWatch(run)))
+        state, metrics = start.initial_state(run), step_metrics.fresh_metrics(run.mesh)
         text = run.train_step.lower(state, metrics, batch).compile().as_text()
         assert {c.kind for c in hlo.collectives(text)} == {"all-reduce"}
 
@@ -170,8 +172,8 @@ def test_step_moves_gradients_and_statistics_only(data_dir, tmp_path):
 
 def test_share_of_time_that_saving_took(monkeypatch):
     now = iter([0.0, 40.0, 60.0, 100.0])
-    monkeypatch.setattr(report.time, "monotonic", lambda: next(now))
-    progress = report.Progress(0, 100, 8)
+    monkeypatch.setattr(lines.time, "monotonic", lambda: next(now))
+    progress = lines.Progress(0, 100, 8)
     progress.saved(0.5)
     progress.restart(10)  # at 40 s: an evaluation's time is not training's, but saving is a share of all time
     progress.saved(0.1)
@@ -183,16 +185,16 @@ def test_plan_arithmetic(data_dir):
     config = tiny.pretrain(data_dir)
     config.train.steps, config.train.epochs, config.train.warmup_epochs, config.train.warmup_steps = 0, 300.0, 20.0, 0
     config.train.batch_size = 4096
-    made = train.plan(config, 1_281_167, 8)
+    made = plan.make_plan(config, 1_281_167, 8)
     assert (made.steps, made.warmup_steps) == (93_835, 6_255)
     config.train.epochs, config.train.batch_size, config.train.warmup_epochs = 49.0, 49, 0.0
-    assert train.plan(config, 1, 7).steps == 1  # 49 x (1 / 49) is less than 1
+    assert plan.make_plan(config, 1, 7).steps == 1  # 49 x (1 / 49) is less than 1
     config.train.steps = 5
     with pytest.raises(UserError, match="config.train.epochs or config.train.steps"):
-        train.plan(config, 100, 1)
+        plan.make_plan(config, 100, 1)
     config.train.epochs, config.train.batch_size = 0.0, 12
     with pytest.raises(UserError, match="12 is not divisible by 1 microbatches on 8 devices"):
-        train.plan(config, 100, 8)
+        plan.make_plan(config, 100, 8)
 
 
 def test_non_finite_loss_stops_names_the_step_and_keeps_the_last_checkpoint(data_dir, tmp_path):

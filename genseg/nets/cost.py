@@ -7,7 +7,8 @@ import math
 import jax
 import jax.numpy as jnp
 
-from genseg import flops, nets, tree
+from genseg import nets, tree
+from genseg.nets import flops
 from genseg.nets.functional import Net
 
 
@@ -16,7 +17,7 @@ def multiply_adds(net: Net, shape: tuple[int, int, int, int]) -> int:
 
     Counted are convolutions and matrix products, attention's too, as papers do under the name "FLOPs"; norms,
     activations, sums and resizing (which is a matrix product here: 2 % more in UperNet) are not. Zeros that a convolution
-    pads with count as pixels; `genseg.flops` leaves them out and takes everything that a program does.
+    pads with count as pixels; `genseg.nets.flops` leaves them out and takes everything that a program does.
     """
     params, stats = jax.eval_shape(net.init, jax.random.key(0))
     image = jax.ShapeDtypeStruct(shape, jnp.float32)

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genseg import flops, nets, tree
+from genseg import nets, tree
+from genseg.nets import flops
 from genseg.nets.convnext import ConvNeXt
 from genseg.nets.functional import bind
 from genseg.nets.swin import Block, Swin, relative_position_index, shift_mask

@@ -1,0 +1,83 @@
+"""Files of a workdir: text and JSON written whole or not at all, metrics.jsonl, TensorBoard events.
+
+TensorBoard files are written with tensorboardX: clu's writers import TensorFlow, which training does not need.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+logger = logging.getLogger(__name__)
+
+
+class Writers:
+    """metrics.jsonl and TensorBoard event files in a workdir; does nothing outside the main process."""
+
+    def __init__(self, workdir: str, *, step: int, active: bool):
+        """step: training goes on after this step; lines of later steps, written before a crash, are dropped."""
+        self._active = active
+        if not active:
+            return
+        import tensorboardX  # 0.3 s: kept out of `import genseg.train`
+
+        self._path = Path(workdir) / "metrics.jsonl"
+        keep_lines_up_to(self._path, step)
+        self._lines = self._path.open("a")
+        self._board = tensorboardX.SummaryWriter(workdir, purge_step=step + 1 if step else None)
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        if self._active:
+            try:
+                self._lines.write(json.dumps({"step": step, **values}) + "\n")
+                self._lines.flush()
+            except OSError as error:  # a full disk: checkpoints say what to do about it, see config.checkpoint.on_error
+                logger.error("the metrics of step %d are not in %s: %s", step, self._path, error)
+            for name, value in values.items():
+                self._board.add_scalar(name, value, step)
+
+    def image(self, step: int, name: str, pixels: np.ndarray) -> None:
+        """uint8 [h, w, 3]."""
+        if self._active:
+            self._board.add_image(name, pixels, step, dataformats="HWC")
+
+    def text(self, step: int, name: str, text: str) -> None:
+        if self._active:
+            self._board.add_text(name, f"```\n{text}\n```", step)
+
+    def close(self) -> None:
+        if self._active:
+            self._lines.close()
+            self._board.close()
+
+
+def keep_lines_up_to(path: Path, step: int) -> None:
+    """Drops lines of steps after `step`, and a last line that a crash cut short, from a metrics.jsonl."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text().splitlines():
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if record["step"] <= step:
+            kept.append(line + "\n")
+    write_atomically(path, "".join(kept))
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """A reader, or a crash, sees the old file or the new one, never half of it."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_atomically(path, json.dumps(value, indent=2, sort_keys=True) + "\n")

@@ -1,0 +1,50 @@
+"""Evaluations between the steps of training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from genseg import evaluate, tasks
+from genseg import state as states
+from genseg.design import Setup
+from genseg.report.writing import Writers
+
+
+class ToldToEnd(Exception):
+    """The job was told to end during an evaluation."""
+
+
+class Evaluator:
+    """Evaluates a state on the config's evaluation split; its compiled steps are kept between calls."""
+
+    def __init__(self, run: Setup, writers: Writers, told_to_end: Callable[[], bool]):
+        self._run, self._writers, self._told_to_end = run, writers, told_to_end
+        self._evaluation = evaluate.Evaluation(run.task, run.data, run.mesh, self._between)
+
+    def _between(self) -> None:
+        if self._told_to_end():
+            raise ToldToEnd
+
+    def __call__(self, state: states.TrainState, step: int, *, final: bool) -> dict[str, float]:
+        """Scores with the weights that `config.eval.ema` names; at the end also with the others, as raw_* or ema_*.
+
+        Raises ToldToEnd.
+        """
+        run, config = self._run, self._run.config
+        ema = config.eval.ema and bool(state.ema)
+        params, stats = state.weights(ema)
+        counts = self._evaluation(params, stats)
+        pictures, split = run.workdir / "pictures", config.data.eval_split
+        pictures.mkdir(exist_ok=True)
+        evaluate.write_details(run.task, counts, pictures, self._writers, step, split)
+        scores = run.task.summarize(counts)
+        if isinstance(run.task, tasks.Segment) and config.report.panels:
+            evaluate.write_panels(
+                self._evaluation, params, stats, pictures, self._writers, step, split, samples=config.report.panels
+            )
+        if final and state.ema:
+            params, stats = state.weights(not ema)
+            other = run.task.summarize(self._evaluation(params, stats))
+            name = "raw" if ema else "ema"
+            scores |= {f"{name}_{k}": v for k, v in other.items()}
+        return scores
