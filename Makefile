@@ -16,7 +16,8 @@ $(VENV)/.base: pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.base
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .[dev]
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .[dev,export]
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps jax2onnx
 	@touch $@
 
 demo: $(VENV)/.base  ## the whole method on drawn data, on a CPU: a table and a picture in demo/

@@ -19,6 +19,8 @@ from genseg.nets.stem import inflate_stem
 from genseg.transfer import TransferReport
 
 STEM = "params/backbone/stem/conv/kernel"
+# Of torch.compile, Lightning (whatever its module calls the network) and data parallelism.
+WRAPPERS = ("_orig_mod.", "module.", "model.", "net.", "backbone.")
 POINTWISE = ("convnext_atto", "convnext_femto", "convnext_pico", "convnext_nano")  # timm: conv_mlp=True
 
 
@@ -50,9 +52,9 @@ def adopt(
     parts = tuple(parts) or tuple(params)
     if unknown := set(parts) - set(params):
         raise UserError(f"the network has no part '{min(unknown)}'; it has {', '.join(params)}")
-    tensors = files.read(path)
+    tensors = _unwrapped(files.read(path), names.shape_of(params))
     given = {name for name in tensors if not names.IDLE.fullmatch(name)}
-    form, entries = _best_table(given, names.shape_of(params), path)
+    form, entries, _ = _best_table(given, names.shape_of(params), path)
     wanted = dict(tree.items({"params": params, "stats": stats}))
     known = {name for entry in entries for name in entry.keys}
     result, matched, inflated = dict(wanted), [], []
@@ -168,8 +170,18 @@ def config(params: tree.Tree, backbone: str, form: str, classes: Sequence[str]) 
     }
 
 
-def _best_table(given: set[str], shape: names.Shape, path: str) -> tuple[str, list[names.Entry]]:
-    """The format, and within it classifier or segmenter, that knows most of the file's keys."""
+def _unwrapped(tensors: dict[str, np.ndarray], shape: names.Shape) -> dict[str, np.ndarray]:
+    """Without the prefixes in WRAPPERS that all names share, in any nesting; as few are taken off as the formats need."""
+    candidates = [tensors]
+    while prefix := next((p for p in WRAPPERS if all(name.startswith(p) for name in candidates[-1])), ""):
+        candidates.append({name.removeprefix(prefix): value for name, value in candidates[-1].items()})
+    return max(candidates, key=lambda found: _best_table(set(found), shape)[2])
+
+
+def _best_table(given: set[str], shape: names.Shape, path: str = "") -> tuple[str, list[names.Entry], int]:
+    """The format, and within it classifier or segmenter, that knows most of the file's keys, and how many it knows.
+
+    Raises UserError, where `path` is given, if it knows none."""
     best: tuple[int, str, list[names.Entry]] = (0, "", [])
     for form in names.FORMATS:
         for segmenter in (False, True):
@@ -179,13 +191,13 @@ def _best_table(given: set[str], shape: names.Shape, path: str) -> tuple[str, li
             found = sum(name in given for entry in entries for name in entry.keys)
             if found > best[0]:
                 best = (found, form, entries)
-    if not best[1]:
+    if not best[1] and path:
         raise UserError(
             f"{path} has no tensor named as in {', '.join(names.FORMATS)} for a {shape.family}; first is '{min(given)}'"
             if given
             else f"{path} holds no weights"
         )
-    return best[1], best[2]
+    return best[1], best[2], best[0]
 
 
 def _part(path: str) -> str:

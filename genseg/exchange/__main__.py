@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 from genseg import checkpoints, cli, exchange, nets, state
 from genseg.data.card import Band, DatasetCard
 from genseg.errors import UserError
-from genseg.exchange import names, programs
+from genseg.exchange import names, outputs
 from genseg.nets.stem import RULES
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)  # of 0..255; torchvision's and timm's 0.485, 0.456, 0.406
@@ -65,51 +64,6 @@ def import_weights(args: argparse.Namespace) -> None:
     print(f"written: {args.output}")
 
 
-def export_weights(args: argparse.Namespace) -> None:
-    """A genseg checkpoint in another library's format, or as a program."""
-    weights = checkpoints.load_weights(args.checkpoint, ema=args.ema, best=args.best)
-    backbone, card = weights.config["model"]["backbone"], weights.card
-    output = Path(args.output)
-    if args.format in names.FORMATS:
-        from safetensors.numpy import save_file
-
-        tensors = exchange.export(weights.params, weights.stats, backbone, args.format)
-        output.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, output / "model.safetensors", metadata={"format": "pt"})
-        if args.format in ("timm", "huggingface"):
-            config = exchange.config(weights.params, backbone, args.format, card.classes)
-            (output / "config.json").write_text(json.dumps(config, indent=1))
-        print(f"written: {output}, {len(tensors)} tensors")
-        return
-    if "norms" not in weights.params:
-        raise UserError(f"{args.checkpoint} is a classifier; {args.format} is for segmenters")
-    swin = names.shape_of(weights.params).family == "swin"
-    if args.size is None and (args.format == "onnx" or swin):
-        raise UserError(
-            f"{'ONNX' if args.format == 'onnx' else 'a Swin'} needs a fixed image size; add --size HEIGHT WIDTH"
-        )
-    channels = weights.params["backbone"]["stem"]["conv"]["kernel"].shape[2]
-    net = nets.segmenter(
-        backbone,
-        channels=channels,
-        classes=len(card.classes),
-        drop_path=0.0,
-        head_channels=weights.params["head"]["bottleneck"]["norm"]["scale"].shape[0],
-        aux_channels=weights.params["aux_head"]["conv"]["norm"]["scale"].shape[0]
-        if "aux_head" in weights.params
-        else 1,
-        aux="aux_head" in weights.params,
-    )
-    run = programs.program(net, weights.params, weights.stats, card.mean, card.std)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    size = tuple(args.size) if args.size else None
-    if args.format == "onnx":
-        programs.to_onnx(run, channels, size, str(output))
-    else:
-        output.write_bytes(programs.to_stablehlo(run, channels, size))
-    print(f"written: {output}, {output.stat().st_size:,} bytes")
-
-
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="python -m genseg.exchange", description=__doc__.splitlines()[0])
     commands = top.add_subparsers(required=True, metavar="import|export")
@@ -129,13 +83,18 @@ def parser() -> argparse.ArgumentParser:
     into.add_argument("--stem", default="exact", choices=RULES, help="rule where the file has other bands")
     into.add_argument("--seed", type=int, default=0, help="of what the file does not give")
     out = commands.add_parser("export", help="genseg checkpoint -> weights of other libraries, StableHLO, ONNX")
-    out.set_defaults(run=export_weights)
+    out.set_defaults(run=outputs.export)
     out.add_argument("--checkpoint", required=True, help="workdir, or the folder of one step")
     out.add_argument("--output", required=True, help="folder (weights) or file (programs)")
-    out.add_argument("--format", required=True, choices=(*names.FORMATS, "stablehlo", "onnx"))
+    kind = out.add_mutually_exclusive_group(required=True)
+    kind.add_argument("--format", choices=(*names.FORMATS, *outputs.PROGRAMS))
+    kind.add_argument("--for", dest="tool", choices=outputs.TOOLS, help="deepness: ONNX for QGIS's plugin of that name")
     out.add_argument("--ema", action="store_true", help="the averaged weights")
     out.add_argument("--best", action="store_true", help="the best checkpoint instead of the latest")
     out.add_argument("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="fixed image size of a program")
+    out.add_argument("--overlap", type=int, default=25, metavar="PERCENT", help="of Deepness's tiles (default 25)")
+    out.add_argument("--resolution", type=float, metavar="CM", help="ground size of a pixel, for Deepness")
+    out.add_argument("--license", default="unknown", help="of the weights, for the model card, as the Hub spells it")
     return top
 
 

@@ -45,6 +45,11 @@ def to_onnx(run: Callable, channels: int, size: tuple[int, int], path: str) -> N
 
     Both are fixed: jax2onnx cannot resize for a free batch or size.
     """
+    write_onnx(run, (1, *size, channels), path)
+
+
+def write_onnx(run: Callable, shape: tuple[int, ...], path: str) -> None:
+    """Writes a function of one float32 array of `shape` as ONNX. Needs jax2onnx, else UserError."""
     try:
         import jax2onnx
     except ImportError as error:
@@ -53,9 +58,4 @@ def to_onnx(run: Callable, channels: int, size: tuple[int, int], path: str) -> N
         ) from None
 
     with layers.grouped_convolutions():
-        jax2onnx.to_onnx(
-            run,
-            [jax.ShapeDtypeStruct((1, *size, channels), jnp.float32)],
-            return_mode="file",
-            output_path=path,
-        )
+        jax2onnx.to_onnx(run, [jax.ShapeDtypeStruct(shape, jnp.float32)], return_mode="file", output_path=path)

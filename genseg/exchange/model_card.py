@@ -1,0 +1,111 @@
+"""What stands beside weights in a Hugging Face folder: README.md with its YAML head, and preprocessor_config.json."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from genseg import checkpoints
+from genseg.data.card import DatasetCard
+
+SCORES = {"miou": "mIoU", "mf1": "mF1", "macc": "mAcc", "oa": "overall accuracy", "top1": "top-1", "top5": "top-5"}
+
+
+def result_of(weights: checkpoints.Weights) -> dict[str, Any] | None:
+    """result.json of the run that the checkpoint belongs to, if it lies where runs leave it and is of this very step."""
+    parents = Path(weights.path).parents
+    path = parents[1] / "result.json" if len(parents) > 1 else Path("result.json")
+    if not path.is_file():
+        return None
+    result = json.loads(path.read_text())
+    return result if str(result["step"]) == Path(weights.path).name else None
+
+
+def preprocessor(card: DatasetCard, segmenter: bool) -> dict[str, Any]:
+    """For transformers' image processors: (stored units - mean) / std of each band, no resizing, no division by 255."""
+    return {
+        "image_processor_type": "SegformerImageProcessor" if segmenter else "ConvNextImageProcessor",
+        "do_resize": False,
+        "do_rescale": False,
+        "do_normalize": True,
+        "image_mean": [round(float(v), 6) for v in card.mean],
+        "image_std": [round(float(v), 6) for v in card.std],
+        **({"do_reduce_labels": False} if segmenter else {}),
+    }
+
+
+def readme(weights: checkpoints.Weights, form: str, licence: str) -> str:
+    """The model card. form: of `names.FORMATS`. licence: an identifier that the Hub knows, or "unknown"."""
+    card, segmenter = weights.card, "norms" in weights.params
+    backbone = weights.config["model"]["backbone"]
+    result = result_of(weights)
+    scores = {k: v for k, v in (result["scores"] if result else {}).items() if k in SCORES}
+    library = {"timm": "timm", "huggingface": "transformers"}.get(form, "pytorch")
+    task = "image-segmentation" if segmenter else "image-classification"
+    head: dict[str, Any] = {
+        "license": licence,
+        "library_name": library,
+        "pipeline_tag": task,
+        "tags": ["remote-sensing", "multispectral", backbone] + (["upernet"] if segmenter else []),
+    }
+    if scores:
+        metrics = [{"type": k, "name": SCORES[k], "value": round(100 * v, 2)} for k, v in scores.items()]
+        data = {"name": card.name, "type": card.name, "split": result["split"]}
+        head["model-index"] = [
+            {
+                "name": f"{backbone} {card.name}",
+                "results": [{"task": {"type": task}, "dataset": data, "metrics": metrics}],
+            }
+        ]
+    lines = ["---", yaml.safe_dump(head, sort_keys=False, allow_unicode=True).strip(), "---", ""]
+    lines += [f"# {'UperNet, ' if segmenter else ''}{backbone}: {card.name}", ""]
+    if card.synthetic:
+        lines += ["Trained on **synthetic** images, drawn by code.", ""]
+    lines += ["## Scores", ""]
+    if scores:
+        named = ", ".join(f"{SCORES[k]} {100 * v:.2f} %" for k, v in scores.items())
+        lines += [f"{named} on the split `{result['split']}` at step {result['step']}.", ""]
+        lines += [f"Protocol: {result['protocol']}" + (f"; {result['inference']}" if result["inference"] else ""), ""]
+    else:
+        lines += ["None: no result of this very checkpoint was found beside it.", ""]
+    lines += ["## Bands", "", f"{card.dtype}, in this order, normalised by (value - mean) / std:", ""]
+    lines += ["| | band | mean | std | range in training |", "|---|---|---|---|---|"]
+    for i, b in enumerate(card.bands):
+        lines.append(f"| {i} | {b.name} | {card.mean[i]:.6g} | {card.std[i]:.6g} | {b.low:g} .. {b.high:g} |")
+    shown = [f"{i} {name}" for i, name in enumerate(card.classes)]
+    more = f", and {len(shown) - 40} more: see config.json" if len(shown) > 40 else ""
+    lines += ["", "## Classes", "", ", ".join(shown[:40]) + more, "", "## Use", "", "```python"]
+    lines += [*_use(form, segmenter), "```", "", "## Licence", ""]
+    lines += [
+        "Not stated by whoever exported this: the training images' own terms may bind the weights."
+        if licence == "unknown"
+        else f"{licence}. The training images have their own terms."
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _use(form: str, segmenter: bool) -> list[str]:
+    if form == "timm":
+        return [
+            "import json, timm",
+            'config = json.load(open("config.json"))',
+            'model = timm.create_model(config["architecture"], **config["model_args"], checkpoint_path="model.safetensors")',
+            "logits = model.eval()((image - mean) / std)  # float32 [n, bands, height, width]",
+        ]
+    if form == "huggingface":
+        name = "UperNetForSemanticSegmentation" if segmenter else "AutoModelForImageClassification"
+        return [
+            "import json, torch, transformers",
+            f'model = transformers.{name}.from_pretrained(".").eval()',
+            'scale = json.load(open("preprocessor_config.json"))',
+            'mean, std = (torch.tensor(scale[k])[:, None, None] for k in ("image_mean", "image_std"))',
+            "logits = model((image - mean) / std).logits  # image: float32 [n, bands, height, width], stored units",
+        ]
+    return [
+        "from safetensors.torch import load_file",
+        f'model.load_state_dict(load_file("model.safetensors"))  # names of {form}',
+        "logits = model.eval()((image - mean) / std)  # float32 [n, bands, height, width]",
+    ]

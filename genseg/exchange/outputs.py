@@ -1,0 +1,92 @@
+"""A genseg checkpoint in another library's format, or as a program, with what describes it beside."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from genseg import checkpoints, exchange, nets
+from genseg.errors import UserError
+from genseg.exchange import deepness, model_card, names, programs, stac
+
+PROGRAMS = ("stablehlo", "onnx")
+TOOLS = ("deepness",)
+
+
+def export(args: argparse.Namespace) -> None:
+    """The command `export`; see `__main__.parser` for its arguments."""
+    weights = checkpoints.load_weights(args.checkpoint, ema=args.ema, best=args.best)
+    write = _weights if args.format in names.FORMATS else _program
+    print(write(weights, args, Path(args.output)))
+
+
+def _described(weights: checkpoints.Weights, artifact: stac.Artifact, path: Path) -> None:
+    item = stac.item(weights, artifact, datetime.datetime.now(datetime.UTC))
+    path.write_text(json.dumps(item, indent=1) + "\n")
+
+
+def _weights(weights: checkpoints.Weights, args: argparse.Namespace, output: Path) -> str:
+    """A folder: model.safetensors, README.md, stac_item.json; for timm and huggingface config.json, for the latter
+    preprocessor_config.json."""
+    from safetensors.numpy import save_file
+
+    backbone, card = weights.config["model"]["backbone"], weights.card
+    tensors = exchange.export(weights.params, weights.stats, backbone, args.format)
+    output.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, output / "model.safetensors", metadata={"format": "pt"})
+    extra: dict[str, Any] = {}
+    if args.format in ("timm", "huggingface"):
+        extra["config.json"] = exchange.config(weights.params, backbone, args.format, card.classes)
+    if args.format == "huggingface":
+        extra["preprocessor_config.json"] = model_card.preprocessor(card, "norms" in weights.params)
+    for name, content in extra.items():
+        (output / name).write_text(json.dumps(content, indent=1))
+    (output / "README.md").write_text(model_card.readme(weights, args.format, args.license))
+    artifact = stac.Artifact(
+        "model.safetensors", "safetensors", "Hugging Face" if args.format == "huggingface" else "PyTorch",
+        "safetensors.torch.save_file", "bands", None, -1, stac.z_scores(card), "logits",
+    )  # fmt: skip
+    _described(weights, artifact, output / "stac_item.json")
+    return f"written: {output}, {len(tensors)} tensors"
+
+
+def run_of(weights: checkpoints.Weights) -> Callable:
+    """`programs.program` of a segmenter's checkpoint."""
+    params, card = weights.params, weights.card
+    net = nets.segmenter(
+        weights.config["model"]["backbone"], channels=params["backbone"]["stem"]["conv"]["kernel"].shape[2],
+        classes=len(card.classes), drop_path=0.0,
+        head_channels=params["head"]["bottleneck"]["norm"]["scale"].shape[0],
+        aux_channels=params["aux_head"]["conv"]["norm"]["scale"].shape[0] if "aux_head" in params else 1,
+        aux="aux_head" in params,
+    )  # fmt: skip
+    return programs.program(net, params, weights.stats, card.mean, card.std)
+
+
+def _program(weights: checkpoints.Weights, args: argparse.Namespace, output: Path) -> str:
+    """A file, and beside it NAME.stac.json."""
+    kind, card = args.format or args.tool, weights.card
+    if "norms" not in weights.params:
+        raise UserError(f"{args.checkpoint} is a classifier; {kind} is for segmenters")
+    swin = names.shape_of(weights.params).family == "swin"
+    if args.size is None and (kind != "stablehlo" or swin):
+        what = {"onnx": "ONNX", "deepness": "Deepness"}.get(kind, "a Swin")
+        raise UserError(f"{what} needs a fixed image size; add --size HEIGHT WIDTH")
+    run, size = run_of(weights), tuple(args.size) if args.size else None
+    output.parent.mkdir(parents=True, exist_ok=True)
+    if kind == "stablehlo":
+        output.write_bytes(programs.to_stablehlo(run, card.channels, size))
+        artifact = stac.Artifact(output.name, kind, "JAX", "jax.export", "height", size, -1, None, "logits")
+    elif kind == "onnx":
+        programs.to_onnx(run, card.channels, size, str(output))
+        artifact = stac.Artifact(output.name, kind, "ONNX", "onnx.save", "height", size, 1, None, "logits")
+    else:
+        deepness.write(run, card, size, str(output), overlap=args.overlap, resolution=args.resolution)
+        scaling = [{"type": "scale", "value": deepness.PLUGIN_DIVISOR}]
+        artifact = stac.Artifact(output.name, "onnx", "ONNX", "onnx.save", "bands", size, 1, scaling, "probabilities")
+    _described(weights, artifact, output.with_name(f"{output.stem}.stac.json"))
+    return f"written: {output}, {output.stat().st_size:,} bytes"

@@ -1,0 +1,188 @@
+"""What other people's tools open: Deepness's ONNX, the STAC item, the Hugging Face folder, names with wrappers' prefixes."""
+
+import datetime
+import json
+from functools import partial
+
+import jax
+import numpy as np
+import pytest
+import tiny
+import yaml
+from ml_collections import ConfigDict
+from safetensors.numpy import save_file
+
+from genseg import checkpoints, exchange, nets, predict, state, windows
+from genseg.config import to_json
+from genseg.data.card import Band, DatasetCard
+from genseg.exchange import __main__ as command
+from genseg.nets.convnext import ConvNeXt
+from tests.data import made
+
+CARD = DatasetCard(
+    name="Fields: 2026", task="segmentation", ignore_label=255, scored=(0, 1, 2), splits={"train": 3}, synthetic=True,
+    bands=tuple(Band(name, 60.0 + 5 * i, 25.0 + i, 0, 200) for i, name in enumerate(("red", "green", "blue", "nir"))),
+    classes=("bare ground", "crop", "water"), palette=((170, 120, 60), (0, 150, 40), (0, 80, 220)), protocol="all tiles",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    """A checkpoint of random weights with the demo's config, and the result that its run would leave."""
+    patch = pytest.MonkeyPatch()
+    patch.setitem(nets.BACKBONES, "convnext_micro", partial(ConvNeXt, depths=(1, 1, 1, 1), dims=(8, 16, 32, 64)))
+    root = tmp_path_factory.mktemp("handover")
+    config = ConfigDict(tiny.segment(root / "data"))
+    config.model.head_channels, config.model.aux_channels, config.augment.size = 16, 8, (32, 32)
+    net = nets.segmenter(
+        "convnext_micro", channels=4, classes=3, drop_path=0.0, head_channels=16, aux_channels=8, aux=True
+    )
+    params, stats = jax.jit(net.init)(jax.random.key(3))
+    meta = {"config": to_json(config), "card": CARD.to_json(), "versions": checkpoints.versions()}
+    saver = checkpoints.Checkpoints(str(root / "run"), keep=1)
+    saver.save(state.TrainState(np.int32(7), params, stats, {}, {}), batches=0, meta=meta, score=None)
+    saver.close()
+    result = {"step": 7, "split": "val", "protocol": "all tiles", "inference": "whole images"}
+    (root / "run" / "result.json").write_text(json.dumps(result | {"scores": {"miou": 0.4321, "loss": 1.0}}))
+    yield root / "run"
+    patch.undo()
+
+
+class Plugin:
+    """What Deepness does with a model file: how it reads the metadata, prepares a tile, and puts tiles together."""
+
+    def __init__(self, path):
+        import onnxruntime
+
+        self.session = onnxruntime.InferenceSession(str(path))
+        (given,), (out,) = self.session.get_inputs(), self.session.get_outputs()
+        assert len(out.shape) == 4 and out.shape[2] == out.shape[3] and given.shape[-2] == given.shape[-1]
+        self.name, self.channels, self.classes = given.name, given.shape[-3], out.shape[-3]
+        meta = self.session.get_modelmeta().custom_metadata_map
+        self.meta = {key: json.loads(value) for key, value in meta.items()}
+
+    def names(self):
+        ordered = sorted(self.meta["class_names"].items(), key=lambda pair: int(pair[0]))
+        assert [int(key) for key, _ in ordered] == list(range(self.classes))
+        return [name for _, name in ordered]
+
+    def tile(self, pixels):
+        scaled = np.float32(pixels[None, :, :, : self.channels] * 1.0 / 255.0)
+        scaled = (scaled - np.float32(self.meta["standardization_mean"])) / np.float32(self.meta["standardization_std"])
+        (result,) = self.session.run(None, {self.name: np.transpose(scaled, (0, 3, 1, 2)).astype(np.float32)})
+        probabilities = result[0].copy()
+        result[result < self.meta["seg_thresh"]] = 0
+        return np.argmax(result, axis=1)[0], probabilities
+
+    def map(self, image):
+        side, out = self.meta["tile_size"], np.zeros(image.shape[:2], int)
+        for row in range(0, image.shape[0], side):
+            for column in range(0, image.shape[1], side):
+                out[row : row + side, column : column + side] = self.tile(
+                    image[row : row + side, column : column + side]
+                )[0]
+        return out
+
+
+@pytest.mark.parametrize("dtype", ["uint8", pytest.param("uint16", marks=pytest.mark.slow)])
+def test_deepness_draws_what_predict_draws(workdir, tmp_path, dtype):
+    pytest.importorskip("jax2onnx")
+    path = tmp_path / "fields.onnx"
+    arguments = ["export", "--checkpoint", str(workdir), "--for", "deepness", "--output", str(path)]
+    assert command.main([*arguments, "--size", "32", "32", "--resolution", "60", "--overlap", "0"]) == 0
+    plugin = Plugin(path)
+    assert plugin.meta["model_type"] == "Segmentor" and plugin.names() == list(CARD.classes)
+    assert plugin.meta["tile_size"] == plugin.meta["tiles_size"] == 32 and plugin.meta["resolution"] == 60
+    assert plugin.meta["tiles_overlap"] == 0
+    image = made.scene(4, 4, dtype, (64, 96), 7)[0]
+    weights = checkpoints.load_weights(str(workdir), ema=False)
+    if dtype != "uint8":
+        import dataclasses
+
+        weights = dataclasses.replace(weights, card=dataclasses.replace(CARD, dtype=dtype))
+    inference = windows.Inference("slide", (32, 32), (32, 32), "uniform", False, (1.0,), 32)
+    predictor = predict.Predictor(weights, inference, 8)
+    made.georeferenced(tmp_path / "scene.tif", image, 7e5, 4e6, 0.6)
+    from genseg.data.files.rasters import Raster
+
+    expected = np.concatenate(list(predictor.rows(Raster([tmp_path / "scene.tif"]))))
+    found = plugin.map(image)
+    _, probabilities = plugin.tile(image[:32, :32])
+    np.testing.assert_allclose(probabilities.sum(0), 1, atol=1e-5)
+    np.testing.assert_array_equal(found, expected)
+    assert len(np.unique(expected)) > 1
+
+
+def test_the_stac_item_is_one_of_the_mlm_extension(workdir, tmp_path):
+    pystac, stac_model = pytest.importorskip("pystac"), pytest.importorskip("stac_model.schema")
+    arguments = ["export", "--checkpoint", str(workdir), "--format", "huggingface", "--output", str(tmp_path / "hub")]
+    assert command.main(arguments) == 0
+    content = json.loads((tmp_path / "hub" / "stac_item.json").read_text())
+    assert "https://stac-extensions.github.io/mlm/v1.5.0/schema.json" in content["stac_extensions"]
+    item = pystac.Item.from_dict(content)
+    properties = stac_model.MLModelProperties.model_validate(item.properties)
+    assert properties.input[0].input.shape == [-1, 4, -1, -1]
+    assert [band["name"] for band in item.properties["bands"]] == ["red", "green", "blue", "nir"]
+    scaling = item.properties["mlm:input"][0]["value_scaling"]
+    assert [(s["mean"], s["stddev"]) for s in scaling] == [(b.mean, b.std) for b in CARD.bands]
+    classes = item.properties["mlm:output"][0]["classification:classes"]
+    assert tuple(classes[0][k] for k in ("value", "name", "description")) == (0, "bare-ground", "bare ground")
+    assert classes[2]["color_hint"] == "0050DC"
+    asset = item.assets["model"]
+    assert "mlm:model" in asset.roles and (tmp_path / "hub" / asset.href).is_file()
+    assert datetime.datetime.now(datetime.UTC) - item.datetime < datetime.timedelta(minutes=5)
+
+
+def test_the_hugging_face_folder_says_what_it_is(workdir, tmp_path):
+    arguments = ["export", "--checkpoint", str(workdir), "--format", "huggingface", "--output", str(tmp_path)]
+    assert command.main([*arguments, "--license", "cc-by-4.0"]) == 0
+    _, head, body = (tmp_path / "README.md").read_text().split("---\n", 2)
+    head = yaml.safe_load(head)
+    assert head["license"] == "cc-by-4.0" and head["pipeline_tag"] == "image-segmentation"
+    (result,) = head["model-index"][0]["results"]
+    assert result["metrics"] == [{"type": "miou", "name": "mIoU", "value": 43.21}]
+    assert "mIoU 43.21 % on the split `val` at step 7" in body and "Protocol: all tiles; whole images" in body
+    assert "| 3 | nir | 75 | 28 | 0 .. 200 |" in body and "1 crop" in body and "synthetic" in body
+    scale = json.loads((tmp_path / "preprocessor_config.json").read_text())
+    assert (
+        scale["image_mean"] == [60, 65, 70, 75] and scale["image_std"] == [25, 26, 27, 28] and not scale["do_rescale"]
+    )
+    # The scores of another step are not given as this one's.
+    result = json.loads((workdir / "result.json").read_text())
+    (workdir / "result.json").write_text(json.dumps(result | {"step": 9}))
+    assert command.main(arguments) == 0
+    (workdir / "result.json").write_text(json.dumps(result))
+    text = (tmp_path / "README.md").read_text()
+    assert "model-index" not in text and "no result of this very checkpoint" in text
+
+
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "model.", "backbone.", "module.", "net.", "model._orig_mod.module."])
+@pytest.mark.parametrize("form", ["timm", "mmseg", "original"])
+def test_names_with_the_prefixes_of_wrappers(tmp_path, prefix, form):
+    build = partial(ConvNeXt, depths=(1, 1, 1, 1), dims=(8, 16, 32, 64))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(nets.BACKBONES, "tiny", build)
+        net = nets.classifier("tiny", channels=3, classes=5, drop_path=0.0)
+        shapes = jax.eval_shape(net.init, jax.random.key(0))
+    rng = np.random.default_rng(0)
+    params, stats = (jax.tree.map(lambda x: rng.normal(size=x.shape).astype("f4"), part) for part in shapes)
+    tensors = exchange.export(params, stats, "tiny", form)
+    save_file({prefix + name: value for name, value in tensors.items()}, tmp_path / "m.safetensors")
+    empty = jax.tree.map(np.zeros_like, (params, stats))
+    got, _, report = exchange.adopt(*empty, str(tmp_path / "m.safetensors"))
+    assert not report.missing and not report.unused
+    jax.tree.map(np.testing.assert_array_equal, got, params)
+
+
+def test_mistakes_in_a_sentence(workdir, tmp_path, capsys):
+    common = ["export", "--checkpoint", str(workdir), "--output", str(tmp_path / "x.onnx"), "--for", "deepness"]
+    for extra, message in (
+        ([], "Deepness needs a fixed image size; add --size HEIGHT WIDTH"),
+        (["--size", "32", "64"], "Deepness takes square tiles, not 32 x 64"),
+        (["--size", "32", "32", "--overlap", "100"], "--overlap is 100"),
+        (["--size", "32", "32", "--resolution", "0"], "--resolution is 0"),
+    ):
+        assert command.main([*common, *extra]) == 2
+        error = capsys.readouterr().err.strip().splitlines()
+        assert len(error) == 1 and message in error[0], error
+    assert not list(tmp_path.iterdir())
