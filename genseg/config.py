@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import importlib.util
+import inspect
 import json
+import os
 import re
+import traceback
+from pathlib import Path
 from typing import Any, TypeVar
 
 from ml_collections import ConfigDict
@@ -13,6 +18,49 @@ from ml_collections import ConfigDict
 from genseg.errors import UserError
 
 Settings = TypeVar("Settings")
+
+
+_LONGEST_FILE = 1 << 20  # bytes of a config file: more is something else
+
+
+def load_file(text: str) -> ConfigDict:
+    """What `PATH` or `PATH:ARGUMENTS` resolves to: get_config() or get_config(ARGUMENTS) of a Python file.
+
+    Raises UserError, naming the file and the line, if it cannot be read, imported or called, or gives no ConfigDict.
+    """
+    name, colon, arguments = text.partition(":")
+    path = Path(name)
+    if not name:
+        raise UserError("--config is empty; name a file such as configs/small_pretrain.py")
+    if not path.is_file():
+        kind = "no such file" if not path.exists() else "it is no regular file"
+        raise UserError(f"the config file {name} does not load: {kind}; name one of those in configs/, or your own")
+    if path.suffix != ".py" or path.stat().st_size > _LONGEST_FILE:
+        raise UserError(f"the config file {name} does not load: it is no Python file; name one of those in configs/")
+    spec = importlib.util.spec_from_file_location("genseg_config_file", path)
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        if not callable(getattr(module, "get_config", None)):
+            raise UserError(f"the config file {name} has no function get_config; write one that returns the config")
+        takes = inspect.signature(module.get_config).parameters
+        if colon and not takes:
+            raise UserError(f"'{arguments}' behind the config's colon: {name} takes nothing there")
+        config = module.get_config(arguments) if colon else module.get_config()
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:
+        if isinstance(error, SyntaxError):
+            line, reason = error.lineno, error.msg
+        else:
+            own = str(path.absolute())
+            lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if os.path.abspath(f.filename) == own]
+            line, reason = (lines or [None])[-1], " ".join(str(error).split())
+        where = f"line {line}, " if line else ""
+        raise UserError(f"the config file {name} fails ({where}{type(error).__name__}: {reason}); correct it") from None
+    if not isinstance(config, ConfigDict):
+        raise UserError(f"get_config of {name} gives {type(config).__name__}; return what genseg.recipes makes")
+    return config
 
 
 def options(text: str, **defaults: Any) -> dict[str, Any]:

@@ -9,6 +9,11 @@ command goes on where it stopped (docs/resume.md).
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # the rest takes seconds to import
+    from genseg import cli
+
+    cli.answer_from_the_start()
+
 import logging
 import os
 import re
@@ -18,9 +23,9 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from genseg import cli, recipes
-from genseg.config import listing
+from genseg.config import listing, load_file
 from genseg.dry_run import chips
-from genseg.errors import TryAgain, UserError
+from genseg.errors import UserError
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "A file in configs/.", lock_config=True)
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder for checkpoints, metrics and pictures; made if absent.")
@@ -44,8 +49,11 @@ def main(argv: list[str]) -> None:
 
         print(dry_run.dry_run_for(config, TOPOLOGY.value))
         return
-    if WORKDIR.value is None and MODE.value != "dry_run":
-        raise UserError("--workdir is missing; name the folder that checkpoints and metrics go to")
+    if not WORKDIR.value and MODE.value != "dry_run":
+        said = "missing" if WORKDIR.value is None else "empty"
+        raise UserError(f"--workdir is {said}; name the folder that checkpoints and metrics go to")
+    if PERMUTATIONS.value < 1:
+        raise UserError(f"--permutations is {PERMUTATIONS.value}; give at least 1")
     # Imported late: a mistyped flag is answered at once, not after JAX has started.
     from genseg import inputs, partition, robustness, train
     from genseg.dry_run import run as dry_run
@@ -64,20 +72,19 @@ def main(argv: list[str]) -> None:
 
 def parse(argv: list[str]) -> list[str]:
     """absl's flag parsing, with ml_collections' errors turned into one sentence."""
+    files = [re.fullmatch(r"--?config(?:=(.*))?", argument, re.DOTALL) for argument in argv]
+    for place, file in enumerate(files):
+        if file:  # ml_collections says of a file that fails no more than its traceback
+            load_file(file[1] if file[1] is not None else "".join(argv[place + 1 : place + 2]))
     try:
         argv = flags.FLAGS(argv)
-        if CONFIG.value is None:
-            raise UserError("--config is missing; name a file such as configs/small_pretrain.py")
-        _ = CONFIG.value.task  # ml_collections reports a file that did not load at the first access
-        return argv
     except (KeyError, AttributeError) as error:
         raise UserError(_unknown_key(str(error), argv)) from error
-    except OSError as error:
-        reason = " ".join(str(error).split()).rpartition("[Errno ")[2].rpartition("] ")[2]
-        raise UserError(f"the config file does not load: {reason}; name one of those in configs/") from error
     except flags.Error as error:
-        # A config file's own UserError arrives as the last line of a traceback in text.
-        raise UserError(str(error).rpartition("genseg.errors.UserError: ")[2].strip()) from error
+        raise UserError(str(error)) from error
+    if CONFIG.value is None:
+        raise UserError("--config is missing; name a file such as configs/small_pretrain.py")
+    return argv
 
 
 def _unknown_key(reason: str, argv: list[str]) -> str:
@@ -93,18 +100,18 @@ def _unknown_key(reason: str, argv: list[str]) -> str:
 
 
 def run(argv: list[str] | None = None) -> None:
-    """Entry point: user mistakes end in one sentence and status 2, not in a traceback."""
-    try:
-        app.run(main, argv=argv, flags_parser=parse)
-    except Exception as error:
+    """Entry point; ends the process with the status of `cli.run`."""
+
+    def known(error: Exception) -> Exception | None:
         from genseg import processes
 
         if processes.several():
             processes.fail(error)
-        error = processes.out_of_memory(error) or error
-        if not isinstance(error, UserError | TryAgain):
-            raise error
-        sys.exit(cli.tell(error))
+        return processes.out_of_memory(error)
+
+    with cli.ending(known) as end:
+        app.run(main, argv=argv, flags_parser=parse)
+    sys.exit(end.status)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,11 @@ through a sliding window; memory holds one row of windows, so its size does not 
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # the rest takes seconds to import
+    from genseg import cli
+
+    cli.answer_from_the_start()
+
 import argparse
 import dataclasses
 import re

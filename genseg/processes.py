@@ -21,6 +21,7 @@ import jax
 from jax._src import distributed  # the key-value store has no public name; Orbax takes it from here too
 from jax.experimental import multihost_utils
 
+from genseg import cli
 from genseg.errors import TryAgain, UserError
 
 Result = TypeVar("Result")
@@ -75,11 +76,12 @@ def fail(error: Exception) -> NoReturn:
     A process that ends so is noticed within seconds, one that is killed or hangs within PEER_SECONDS, and the loss of
     process 0, which keeps the store, by JAX within 100 s. None waits longer in a collective operation.
     """
-    error = out_of_memory(error) or error
+    error = out_of_memory(error) or cli.mistake_of(error) or error
     if isinstance(error, jax.errors.JaxRuntimeError):
         reason = str(error).splitlines()[0]
         error = TryAgain(f"an operation shared with other processes failed, one of them may have ended ({reason})")
     elif not isinstance(error, UserError | TryAgain):
+        error.add_note(cli.REPORT)
         traceback.print_exception(error)
         error = RuntimeError(f"{type(error).__name__}: {error}")
     message = json.dumps([_status(error), f"process {jax.process_index()}: {error}"])

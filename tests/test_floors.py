@@ -10,7 +10,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = [
     {"errors"},
-    {"cli", "processes"},
+    {"cli", "outputs"},
+    {"processes"},
     {"tree", "partition", "config", "keys"},
     {"nets", "data"},
     {"recipes"},

@@ -16,7 +16,7 @@ PRETRAIN = f"--config={tiny.ROOT / 'configs' / 'pretrain.py'}"
         (["--workdir=w"], "--config is missing"),
         (
             ["--config=configs/nothing.py", "--workdir=w"],
-            "the config file does not load: No such file or directory: 'configs/nothing.py'; name one of",
+            "the config file configs/nothing.py does not load: no such file; name one of",
         ),
         ([CONFIG], "--workdir is missing"),
         (

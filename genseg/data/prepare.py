@@ -14,6 +14,11 @@ A copy is used again as long as names and sizes of the raw files and all options
 else is prepared beside it under another fingerprint, and nothing that exists is changed.
 """
 
+if __name__ == "__main__":  # the rest takes seconds to import
+    from genseg import cli
+
+    cli.answer_from_the_start()
+
 import argparse
 import ast
 import dataclasses

@@ -5,6 +5,11 @@
 A wrong band order, a mask that does not line up or a swapped palette is seen at once, before a week of training.
 """
 
+if __name__ == "__main__":  # the rest takes seconds to import
+    from genseg import cli
+
+    cli.answer_from_the_start()
+
 import argparse
 import sys
 from pathlib import Path

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # the rest takes seconds to import
+    from genseg import cli
+
+    cli.answer_from_the_start()
+
 import argparse
 import sys
 from collections.abc import Sequence

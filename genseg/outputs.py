@@ -1,0 +1,84 @@
+"""Where a command writes: never onto its inputs, nor onto what it did not make."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from genseg.errors import UserError
+
+MARK = "genseg"
+"""Stands in the files that commands write, as the software that made them: only these are written over."""
+_HEAD = 1 << 16  # bytes in which the mark is looked for
+
+
+def given(text: str, what: str) -> Path:
+    """A path that a user has given, with "~" expanded. Raises UserError, naming `what`, for an empty one."""
+    if not text.strip():
+        raise UserError(f"{what} is empty; give a path ('.' is the current folder)")
+    if "\0" in text:
+        raise UserError(f"{what} holds a null byte; give a path without")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise UserError(f"{what} is {text}: there is no such home directory; write the whole path") from None
+
+
+def regular(path: Path, what: str) -> Path:
+    """Raises UserError unless `path` is a file of bytes: a pipe or a device would be waited for, or read without end."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        raise UserError(f"There is no {what} at {path}: give one that exists.") from None
+    except OSError as error:
+        raise UserError(f"The {what} {path} cannot be read ({error.strerror}): give another one.") from None
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "a pipe, a socket or a device"
+        raise UserError(f"The {what} {path} is {kind}: give a file.")
+    return path
+
+
+def claim(outputs: Iterable[Path], inputs: Iterable[Path] = ()) -> None:
+    """Raises UserError if one of `outputs` is one of `inputs`, or a file that no command of genseg has made.
+
+    Called before anything is computed: nothing is found out at the end of an hour's work.
+    """
+    read = {_identity(path): path for path in inputs}
+    for path in outputs:
+        if path.is_symlink() and not path.exists():
+            raise UserError(f"{path} is a link to nothing; remove it, or give another place to write to")
+        if not path.exists():
+            continue
+        if _identity(path) in read:
+            raise UserError(f"{path} would be written over {read[_identity(path)]}, which is read; write elsewhere")
+        if path.is_dir():
+            raise UserError(f"{path} is a folder, and a file of this name is to be written; move it away")
+        if not made_here(path):
+            raise UserError(f"{path} exists and was not made by genseg; move it away, or write elsewhere")
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_dev, found.st_ino
+
+
+def made_here(path: Path) -> bool:
+    """Whether a file carries the mark."""
+    regular(path, "file")
+    with path.open("rb") as file:
+        return MARK.encode() in file.read(_HEAD)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` to write to; it takes the place of `path` when that has gone well, and is removed
+    otherwise. Whoever reads `path` sees the old file or the new one, never half of it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
