@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genseg import checkpoints, partition, state, tree
+from genseg.checkpoints import checksums, damage, layout
 from genseg.data.card import DatasetCard
 from genseg.data.sets.demo import DemoClassification
 from genseg.dry_run import hlo
@@ -158,7 +159,7 @@ def test_storage_out_of_reach_damages_nothing(root, tmp_path, monkeypatch):
     def refused(*_):
         raise ValueError("UNAVAILABLE: connection reset while reading")
 
-    monkeypatch.setattr(checkpoints, "_read_json", refused)
+    monkeypatch.setattr(damage, "read_json", refused)
     with pytest.raises(UserError, match="out of reach"):
         checkpoints.Checkpoints(str(copy), keep=1)
     assert sorted(p.name for p in (copy / "checkpoints").iterdir()) == ["1", "2"]
@@ -174,11 +175,11 @@ def test_checksum_is_the_same_on_host_and_device_and_sees_each_bit(shape, seed, 
     leaf = np.asarray(jnp.asarray(rng.normal(size=shape) * 100, dtype))
     if dtype == "bool":
         leaf = leaf.view(np.uint8)
-    before = checkpoints.checksum_on_host(leaf)
-    assert int(checkpoints.checksum(jnp.asarray(leaf))) == before
+    before = checksums.checksum_on_host(leaf)
+    assert int(checksums.checksum(jnp.asarray(leaf))) == before
     raw = bytearray(leaf.tobytes())
     raw[rng.integers(len(raw))] ^= 1 << rng.integers(8)
-    assert checkpoints.checksum_on_host(np.frombuffer(bytes(raw), leaf.dtype).reshape(shape)) != before
+    assert checksums.checksum_on_host(np.frombuffer(bytes(raw), leaf.dtype).reshape(shape)) != before
 
 
 def test_checksum_does_not_depend_on_the_layout(eight_devices):
@@ -186,8 +187,8 @@ def test_checksum_does_not_depend_on_the_layout(eight_devices):
     leaf = np.random.default_rng(0).normal(size=(128, 256)).astype(np.float32)
     split = jax.device_put(leaf, partition.tree_sharding(mesh, leaf))
     assert len({str(s.index) for s in split.addressable_shards}) == 4
-    assert int(checkpoints.checksum(split)) == checkpoints.checksum_on_host(leaf)
-    text = checkpoints.checksum.lower(split).compile().as_text()
+    assert int(checksums.checksum(split)) == checksums.checksum_on_host(leaf)
+    text = checksums.checksum.lower(split).compile().as_text()
     assert {c.kind for c in hlo.collectives(text)} == {"all-reduce"}
 
 
@@ -267,8 +268,8 @@ def test_metrics_of_a_lost_machine_come_back(root, tmp_path, caplog):
 
 
 def test_addresses_pass_unchanged():
-    assert checkpoints._absolute("gs://bucket/run/") == "gs://bucket/run"
-    assert checkpoints._absolute("runs/a") == str(Path("runs/a").absolute())
+    assert layout.absolute("gs://bucket/run/") == "gs://bucket/run"
+    assert layout.absolute("runs/a") == str(Path("runs/a").absolute())
 
 
 @pytest.mark.skipif(importlib.util.find_spec("gcsfs") is not None, reason="gcsfs is installed")
