@@ -61,9 +61,7 @@ def each(rule: Rule) -> Rule:
 
 FILLED = Rule("that is not empty", lambda value: len(value) > 0)
 RISING = Rule("the smaller first", lambda pair: pair[0] <= pair[1])
-DIFFERENT = Rule(
-    "all different", lambda value: not isinstance(value, list | tuple) or len(set(value)) == len(value) > 0
-)
+DIFFERENT = Rule("all different", lambda value: not isinstance(value, list | tuple) or len(set(value)) == len(value))
 EVEN = Rule("that is even", lambda value: value % 2 == 0)
 ONES_UP = Rule("of at least 1, or -1", lambda value: value >= 1 or value == -1)
 
@@ -103,7 +101,7 @@ class Key:
         rules = [rule for rule in self.rules if rule.words]
         parts = [] if any(rule.names_type for rule in rules) else [_words(self.hint)]
         parts += [rule.words for rule in rules]
-        several = parts[0].endswith("s")  # "two numbers, each above 0"
+        several = parts[0].endswith(("s", ")"))  # "two numbers, each above 0"
         return (", " if several else " ").join(parts)
 
     def fits(self, value: Any) -> bool:
@@ -184,8 +182,19 @@ def _has_type(value: Any, hint: Any) -> bool:
     return isinstance(value, origin)
 
 
-_ONE = {int: "a whole number", float: "a number", str: "a text", bool: "True or False", dict: "a mapping"}
+_ONE = {
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    bool: "True or False",
+    dict: "a mapping such as {'a': 1}",
+}
 _MANY = {int: "whole numbers", float: "numbers", str: "texts"}
+_TUPLES = {
+    str: "a tuple such as ('a', 'b') or ('a',)",
+    int: "a tuple of whole numbers such as (0, 1) or (0,)",
+    float: "a tuple of numbers such as (0.5, 1.0) or (0.5,)",
+}
 _COUNTS = {1: "one", 2: "two", 3: "three"}
 
 
@@ -196,6 +205,5 @@ def _words(hint: Any) -> str:
     if origin is not tuple:
         return _ONE[origin]
     if kinds[1:] == (...,):
-        inner = _MANY.get(kinds[0], f"tuples of {_words(kinds[0])}")
-        return f"a tuple of {inner}"
+        return _TUPLES.get(kinds[0]) or f"a tuple of triples: {_words(kinds[0])} each"
     return f"{_COUNTS[len(kinds)]} {_MANY[kinds[0]]}"

@@ -42,7 +42,7 @@ def test_every_file_and_every_recipe_is_stored():
 
 
 @pytest.mark.parametrize("task", recipes.TASKS)
-def test_every_key_has_a_comment_and_a_fitting_default(task):
+def test_every_key_of_a_task_has_a_comment_and_a_fitting_default(task):
     for name, definition in keys.of(recipes.TASKS[task]).items():
         assert definition.comment, name
         assert definition.wanted, name
@@ -203,7 +203,9 @@ def test_the_listing_has_every_key():
     assert all(f"  {name}" in shown for name in known)
 
 
-def test_all_data_sets_have_definitions():
-    for name in DATASETS:
-        for task in recipes.TASKS.values():
-            assert resolve.definitions(task, name)["data.name"].default is ...
+@pytest.mark.parametrize("name", DATASETS)
+def test_every_key_of_a_data_set_has_a_comment_and_a_fitting_default(name):
+    for field, definition in keys.of(DATASETS[name]).items():
+        assert definition.comment and definition.wanted, field
+        assert definition.fits(definition.default) and not definition.fits(None), field
+    assert resolve.definitions(segment.Config, name)["data.name"].default is ...

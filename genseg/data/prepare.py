@@ -26,12 +26,11 @@ import inspect
 import json
 import sys
 import types
-import typing
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from genseg import cli
+from genseg import cli, keys
 from genseg.data import DATASETS
 from genseg.data.card import DatasetCard
 from genseg.data.records import storage
@@ -48,33 +47,12 @@ def from_config(data: Any) -> Any:
         raise UserError(f"There is no data set {name!r}: config.data.name is one of {', '.join(sorted(DATASETS))}.")
     kind = DATASETS[name]
     values = {}
-    for field, allowed in _kinds(kind).items():
+    for field, definition in keys.of(kind).items():
         if field not in data:
             raise UserError(f"config.data lacks {field!r}, which {name} needs: see {kind.__name__}.")
-        values[field] = value = _frozen(data[field])
-        # A text where several are expected would be taken for its letters.
-        if not isinstance(value, (*allowed, int) if float in allowed else allowed):
-            raise UserError(f"config.data.{field} is {value!r}: give {' or '.join(_WORDS[k] for k in allowed)}.")
+        values[field] = _frozen(data[field])
+        keys.refuse_misfit(f"config.data.{field}", definition, values[field])
     return kind(**values)
-
-
-_WORDS = {
-    tuple: "a tuple such as ('a', 'b') or ('a',)", dict: "a mapping such as {'a': 1}", str: "a text",
-    int: "a whole number", float: "a number", bool: "True or False",
-}  # fmt: skip
-
-
-def _kinds(options: type) -> dict[str, tuple[type, ...]]:
-    """Field -> the types that its annotation allows: `str | tuple[str, ...]` -> (str, tuple)."""
-    hints = typing.get_type_hints(options)
-    return {
-        field.name: tuple(
-            typing.get_origin(part) or part
-            for part in (typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,))
-        )
-        for field in dataclasses.fields(options)
-        for hint in (hints[field.name],)
-    }
 
 
 def _frozen(value: Any) -> Any:
@@ -188,16 +166,14 @@ def parse_command(argv: list[str] | None, program: str, extra: Callable[[argpars
     parser.add_argument("--skip_corrupt", type=int, default=0, help="how many undecodable files are left out, counted")
     parser.add_argument("--threads", type=int, default=0, help="0 = one a core")
     extra(parser)
-    allowed = _kinds(kind)
-    for field in dataclasses.fields(kind):
-        default = field.default if field.default is not dataclasses.MISSING else field.default_factory()
+    for name, definition in keys.of(kind).items():
+        default, words = definition.default, f"{definition.comment} (default {definition.default!r})".replace("%", "%%")
         if isinstance(default, bool):
-            parser.add_argument(f"--{field.name}", action=argparse.BooleanOptionalAction, default=default)
-        elif str in allowed[field.name]:
-            read = _text_or_tuple if tuple in allowed[field.name] else str
-            parser.add_argument(f"--{field.name}", type=read, default=default, help=f"default {default!r}")
-        else:
-            parser.add_argument(f"--{field.name}", type=_literal, default=default, help=f"default {default!r}")
+            parser.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, default=default, help=words)
+            continue
+        either = isinstance(definition.hint, types.UnionType)  # a text, or a tuple of texts
+        read = str if definition.hint is str else _text_or_tuple if either else _literal
+        parser.add_argument(f"--{name}", type=read, default=default, help=words)
     others = parser.parse_args(rest)
     data = {"name": known.name, "skip_corrupt": others.skip_corrupt}
     return data | {f.name: getattr(others, f.name) for f in dataclasses.fields(kind)}, others

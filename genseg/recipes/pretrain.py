@@ -48,7 +48,11 @@ class Csp:
         one_of("csp", "rgb"),
     )  # fmt: skip
     channels: int | tuple[int, ...] = key(
-        4, "n, the network's input channels; several: one network for all of them", each(at_least(1)), DIFFERENT
+        4,
+        "n, the network's input channels; several: one network for all of them",
+        Rule("at least one", lambda counts: counts != ()),
+        each(at_least(1)),
+        DIFFERENT,
     )
     fill: str = key(
         "random", "where the n mod m further channels come from: drawn for each image, or the first ones",

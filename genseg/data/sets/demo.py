@@ -17,7 +17,7 @@ import numpy as np
 from genseg.data.card import Band, DatasetCard
 from genseg.data.files import codec
 from genseg.data.records.storage import Moments, Plan, Record, fingerprint
-from genseg.errors import UserError
+from genseg.keys import at_least, enforce, key, within
 
 _DRAWING = 2  # raise when a drawing changes, so that older copies are not taken for new ones
 _KINDS = ("field", "roofs", "trees", "roads", "waves", "tanks", "parking", "aircraft")
@@ -26,23 +26,20 @@ _SPLITS = {"train": 0, "val": 1}
 
 @dataclasses.dataclass(frozen=True)
 class DemoClassification:
-    """name="demo_classification". Fields of config.data:
+    """name="demo_classification"."""
 
-    train_images, val_images: how many to draw, shared equally by the eight classes.
-    size: pixels a side, 32.
-    colour_share: share of training images that have their class's hue, 0.8; the rest and all of val have any hue.
-    seed: of the drawings.
-    """
+    train_images: int = key(4000, "photographs to draw, shared equally by the eight classes", at_least(len(_KINDS)))
+    val_images: int = key(800, "photographs to draw for validation", at_least(len(_KINDS)))
+    size: int = key(32, "side, pixels", within(8, 4096))
+    colour_share: float = key(
+        0.8, "share of training images that have their class's hue; the rest and all of val have any hue", within(0, 1)
+    )
+    seed: int = key(0, "of the drawings", at_least(0))
 
-    train_images: int = 4000
-    val_images: int = 800
-    size: int = 32
-    colour_share: float = 0.8
-    seed: int = 0
+    def __post_init__(self):
+        enforce(self, "data")
 
     def plan(self) -> Plan:
-        if min(self.train_images, self.val_images) < len(_KINDS):
-            raise UserError(f"The demo needs at least {len(_KINDS)} images a split: raise train_images and val_images.")
         card = DatasetCard(
             name="demo_classification",
             task="classification",
@@ -69,21 +66,17 @@ class DemoClassification:
 
 @dataclasses.dataclass(frozen=True)
 class DemoSegmentation:
-    """name="demo_segmentation". Fields of config.data:
+    """name="demo_segmentation"."""
 
-    train_images, val_images: how many scenes to draw, every second one by night.
-    size: pixels a side, 64.
-    seed: of the drawings.
-    """
+    train_images: int = key(80, "scenes to draw, every second one by night", at_least(2))
+    val_images: int = key(80, "scenes to draw for validation", at_least(2))
+    size: int = key(64, "side, pixels", within(16, 4096))
+    seed: int = key(0, "of the drawings", at_least(0))
 
-    train_images: int = 80
-    val_images: int = 80
-    size: int = 64
-    seed: int = 0
+    def __post_init__(self):
+        enforce(self, "data")
 
     def plan(self) -> Plan:
-        if min(self.train_images, self.val_images) < 2:
-            raise UserError("The demo needs at least 2 scenes a split: raise train_images and val_images.")
         card = DatasetCard(
             name="demo_segmentation",
             task="segmentation",

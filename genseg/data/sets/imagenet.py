@@ -24,6 +24,7 @@ from genseg.data.files import codec
 from genseg.data.records import storage
 from genseg.data.sets.imagenet_classes import CLASSES, WORDNET_IDS
 from genseg.errors import UserError
+from genseg.keys import at_least, key, within
 
 # Images a split: image-net.org, ILSVRC 2012.
 COUNTS = {"train": 1_281_167, "validation": 50_000}
@@ -43,21 +44,19 @@ _NOT_MEASURED = storage.Moments.of(np.zeros((1, 1, 3), np.uint8))  # the publish
 class ImageNet2012:
     """name="imagenet2012": ImageNet-1K, splits "train" and "validation".
 
-    Fields of config.data:
-      source: one of
-        - the folder with ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar: TFDS's builder runs (TensorFlow needed);
-        - a TFDS data_dir, or a version folder in it, that holds imagenet2012 as array_record: linked, not copied;
-        - "": what has been prepared in data_dir.
-      short_side: 0 reads the original JPEGs. Otherwise a second copy is made beside the first, with larger images
-        shrunk to this shorter side (pixels) and everything else byte for byte the same; 320 serves 224-pixel training.
-      quality: JPEG quality of the shrunk images, 1 to 100.
-      partial: accept archives with fewer images than the official ones, for trials; the card says so.
+    source is one of
+      - the folder with ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar: TFDS's builder runs (TensorFlow needed);
+      - a TFDS data_dir, or a version folder in it, that holds imagenet2012 as array_record: linked, not copied;
+      - "": what has been prepared in data_dir.
     """
 
-    source: str = ""
-    short_side: int = 0
-    quality: int = 90
-    partial: bool = False
+    source: str = key("", "archives, or a TFDS folder, to prepare from; empty = data_dir holds it prepared")
+    short_side: int = key(
+        0, "0 = the original JPEGs, as published; else a second copy is made beside them, with larger images shrunk to this "
+        "shorter side, pixels, and everything else byte for byte the same; 320 serves 224-pixel training", at_least(0),
+    )  # fmt: skip
+    quality: int = key(90, "JPEG quality of the shrunk images", within(1, 100))
+    partial: bool = key(False, "accept archives with fewer images than the official ones, for trials; the card says so")
 
     @staticmethod
     def published_card() -> DatasetCard:
@@ -69,10 +68,6 @@ class ImageNet2012:
 
         Raises: UserError: a missing, cut or foreign archive, wrong counts, no TensorFlow, nothing prepared.
         """
-        if self.short_side < 0 or not 1 <= self.quality <= 100:
-            raise UserError(
-                f"short_side is {self.short_side} and quality {self.quality}: give 0 or pixels, and 1 to 100."
-            )
         data_dir = Path(data_dir)
         full = self._full(data_dir, progress) if self.source else _only(data_dir, "imagenet2012")
         if not self.short_side:

@@ -25,6 +25,7 @@ from genseg.data.records.storage import Moments, Plan, Record, fingerprint
 from genseg.data.sets import published_names
 from genseg.data.sets.own import existing_folder
 from genseg.errors import UserError
+from genseg.keys import at_least, key, one_of
 
 # CAPTAIN-WHU/iSAID_Devkit, cityscapesscripts/helpers/labels.py.
 CLASSES = {
@@ -46,20 +47,16 @@ PROTOCOLS = {
 
 @dataclasses.dataclass(frozen=True)
 class ISAID:
-    """name="isaid". Fields of config.data:
+    """name="isaid"."""
 
-    source: folder with train/ and val/, see the module's text.
-    patch, stride: 896 and 512 (an overlap of 384), pixels.
-    protocol: "mmseg" (small scenes padded; 33,978 + 11,644 patches) or "rsp" (small scenes resized, as split scripts
-      of PFSegNets, RSP and RVSA do; 33,620 + 11,533 patches).
-    allow_incomplete: go on with missing files; said at every start.
-    """
-
-    source: str = ""
-    patch: int = 896
-    stride: int = 512
-    protocol: str = "mmseg"
-    allow_incomplete: bool = False
+    source: str = key("", "folder with train/ and val/; empty = the prepared copy in data_dir")
+    patch: int = key(896, "side of patches, pixels", at_least(1))
+    stride: int = key(512, "from patch to patch, pixels", at_least(1))
+    protocol: str = key(
+        "mmseg", "mmseg: small scenes padded, 33,978 + 11,644 patches; rsp: small scenes resized, as split scripts of "
+        "PFSegNets, RSP and RVSA do, 33,620 + 11,533 patches", one_of(*PROTOCOLS),
+    )  # fmt: skip
+    allow_incomplete: bool = key(False, "go on with missing files; said at every start")
 
     def plan(self) -> Plan:
         """Raises: UserError: no data set at the path, an unknown protocol, missing files."""

@@ -21,6 +21,7 @@ from genseg.data.records.storage import Plan
 from genseg.data.sets import rgb_thermal
 from genseg.data.sets.own import existing_folder
 from genseg.errors import UserError
+from genseg.keys import key, one_of
 
 # RTFNet, util/util.py.
 CLASSES = {
@@ -45,19 +46,18 @@ _LABELS = ("labels", "label")
 
 @dataclasses.dataclass(frozen=True)
 class MFNet:
-    """name="mfnet". Fields of config.data:
+    """name="mfnet"."""
 
-    source: folder with images, labels and lists, see the module's text.
-    train_on: "train", or "train+val" as Sigma and a fork of CMX do (1,176 images; then val is not apart from it).
-    protocol: "rtfnet" (9 classes, the usual one), "crm" (as that, but a class that is neither in truth nor in prediction
-      scores 0, which matters by day or by night only) or "foreground" (8 classes).
-    allow_incomplete: go on with missing files or other list lengths; said at every start.
-    """
-
-    source: str = ""
-    train_on: str = "train"
-    protocol: str = "rtfnet"
-    allow_incomplete: bool = False
+    source: str = key("", "folder with images, labels and lists; empty = the prepared copy in data_dir")
+    train_on: str = key(
+        "train", "or train+val, as Sigma and a fork of CMX do: 1,176 images; then val is not apart from it",
+        one_of("train", "train+val"),
+    )  # fmt: skip
+    protocol: str = key(
+        "rtfnet", "rtfnet: 9 classes, the usual one; crm: as that, but a class that is neither in truth nor in prediction "
+        "scores 0, which matters by day or by night only; foreground: 8 classes", one_of(*PROTOCOLS),
+    )  # fmt: skip
+    allow_incomplete: bool = key(False, "go on with missing files or other list lengths; said at every start")
 
     def plan(self) -> Plan:
         """Raises: UserError: no data set at the path, missing lists or files, an unknown protocol or train_on."""

@@ -19,8 +19,14 @@ from genseg.data.records import patches
 from genseg.data.records.storage import Moments, Plan, Record, fingerprint
 from genseg.data.sets.ground import bounds_of, leaks, split_by_blocks, touching
 from genseg.errors import UserError
+from genseg.keys import DIFFERENT, FILLED, Rule, at_least, each, key, within
 
 logger = logging.getLogger(__name__)
+
+
+def _colours(palette: tuple) -> bool:
+    return all(0 <= value <= 255 for colour in palette for value in colour)
+
 
 _PHOTOGRAPHS = {".jpg", ".jpeg", ".png"}
 
@@ -39,14 +45,11 @@ def existing_folder(source: str, what: str) -> Path:
 class FolderClassification:
     """name="folder_classification": photographs as `<source>/<split>/<class>/*.{jpg,jpeg,png}`, any letter case.
 
-    Fields of config.data:
-      source: the folder.
-      splits: names of its sub-folders, ("train", "val") as a rule.
     Classes are the sorted folder names, the same in each split. Grey becomes RGB when decoded, alpha is dropped.
     """
 
-    source: str = ""
-    splits: tuple[str, ...] = ("train", "val")
+    source: str = key("", "the folder that holds the splits' folders")
+    splits: tuple[str, ...] = key(("train", "val"), "names of its sub-folders", FILLED, DIFFERENT, each(FILLED))
 
     def plan(self) -> Plan:
         """Raises: UserError: no data set at the path, missing split, empty or unknown class folder."""
@@ -105,56 +108,55 @@ def _load_photograph(split: str, item: tuple[Path, int]) -> tuple[list[Record], 
 
 @dataclasses.dataclass(frozen=True)
 class FolderSegmentation:
-    """name="folder_segmentation": images of any bands and one mask each, as PNG, TIFF/GeoTIFF, NPY or JPEG.
+    """name="folder_segmentation": images of any bands and one mask each, as PNG, TIFF/GeoTIFF, NPY or JPEG."""
 
-    Fields of config.data:
-      source: the folder; patterns, lists and tables are relative to it.
-      image_pattern: such as "{split}/img/tile_{id}.tif"; "{id}" is what pairs an image with its mask, "{split}" may be
-        left out if lists or blocks say what belongs where. A tuple of patterns stacks the bands of several files.
-      mask_pattern: such as "{split}/mask/mask_{id}.tif".
-      splits: split names to read, ("train", "val", "test"); the first is for training and gives the band statistics.
-      split_lists: {"train": "train.txt", ...}: files with one id a line; or CSV files with the columns image (image_2,
-        ... for further files of the scene) and mask, which need no patterns; or {} to take all files that match.
-      split_blocks: {} or {"size": 500.0, "seed": 0, "apart": True, "train": 0.7, "val": 0.3}: deals GeoTIFFs out by
-        square blocks of the ground (side in map units) in these shares; apart leaves out training tiles that touch
-        another split. The patterns then have no "{split}".
-      bands: names in stored order, ("red", "green", "blue", "nir"); their number must be that of the files. Photometric
-        distortion changes those named red, green, blue only.
-      classes: names; the id in a mask is the place in this tuple. () if there is a class table.
-      palette: one (r, g, b) a class, or () for distinct colours.
-      class_table: "" or a CSV or YAML file with id, name and colour of each class; ids need not be contiguous. Entries
-        without a name are ignored pixels.
-      mask_colours: True if masks hold the colours of the class table or palette instead of ids.
-      ignore_label: id of pixels that do not count, 255 as a rule. Nodata and NaN in image or mask are ignored too.
-      scored: class ids that are averaged, or () for all.
-      patch, stride: cut scenes into squares of `patch` pixels every `stride` pixels; 0 keeps them whole.
-      protocol: one line to print beside scores, or "" for a plain one.
-    """
-
-    source: str = ""
-    image_pattern: str | tuple[str, ...] = "{split}/images/{id}.png"
-    mask_pattern: str = "{split}/masks/{id}.png"
-    splits: tuple[str, ...] = ("train", "val")
-    split_lists: dict[str, str] = dataclasses.field(default_factory=dict)
-    split_blocks: dict[str, float] = dataclasses.field(default_factory=dict)
-    bands: tuple[str, ...] = ("red", "green", "blue")
-    classes: tuple[str, ...] = ()
-    palette: tuple[tuple[int, int, int], ...] = ()
-    class_table: str = ""
-    mask_colours: bool = False
-    ignore_label: int = 255
-    scored: tuple[int, ...] = ()
-    patch: int = 0
-    stride: int = 0
-    protocol: str = ""
+    source: str = key("", "the folder; patterns, lists and tables are relative to it")
+    image_pattern: str | tuple[str, ...] = key(
+        "{split}/images/{id}.png", "where images lie; {id} pairs an image with its mask, {split} may be left out if lists or "
+        "blocks say what belongs where; a tuple of patterns stacks the bands of several files", FILLED,
+    )  # fmt: skip
+    mask_pattern: str = key("{split}/masks/{id}.png", "where masks lie", FILLED)
+    splits: tuple[str, ...] = key(
+        ("train", "val"), "split names to read; the first is for training and gives the band statistics",
+        FILLED, DIFFERENT, each(FILLED),
+    )  # fmt: skip
+    split_lists: dict[str, str] = key(
+        {}, "{'train': 'train.txt', ...}: files with one id a line, or CSV files with the columns image (image_2, ... for "
+        "further files of the scene) and mask, which need no patterns; {} = all files that match",
+    )  # fmt: skip
+    split_blocks: dict[str, float] = key(
+        {}, "{'size': 500.0, 'seed': 0, 'apart': True, 'train': 0.7, 'val': 0.3}: deals GeoTIFFs out by square blocks of the "
+        "ground (side in map units) in these shares; apart leaves out training tiles that touch another split. The patterns "
+        "then have no {split}; {} = none",
+    )  # fmt: skip
+    bands: tuple[str, ...] = key(
+        ("red", "green", "blue"), "names in stored order; their number must be that of the files. Photometric distortion "
+        "changes those named red, green, blue only", FILLED, DIFFERENT, each(FILLED),
+    )  # fmt: skip
+    classes: tuple[str, ...] = key(
+        (), "names; the id in a mask is the place in this tuple; () = of the class table", DIFFERENT
+    )
+    palette: tuple[tuple[int, int, int], ...] = key(
+        (), "one (red, green, blue) a class; () = distinct colours", Rule("each from 0 to 255", _colours)
+    )
+    class_table: str = key(
+        "", "a CSV or YAML file with id, name and colour of each class; ids need not be contiguous, and entries without a "
+        "name are ignored pixels; empty = classes and palette",
+    )  # fmt: skip
+    mask_colours: bool = key(False, "masks hold the colours of the class table or palette instead of ids")
+    ignore_label: int = key(
+        255, "id of pixels that do not count. Nodata and NaN in image or mask are ignored too", within(0, 255)
+    )
+    scored: tuple[int, ...] = key((), "class ids that are averaged; () = all", each(at_least(0)), DIFFERENT)
+    patch: int = key(0, "cut scenes into squares of this side, pixels; 0 keeps them whole", at_least(0))
+    stride: int = key(0, "from square to square, pixels", at_least(0))
+    protocol: str = key("", "one line to print beside scores; empty = a plain one")
 
     def plan(self) -> Plan:
         """Raises: UserError: no data set at the path, missing split, image without mask or mask without image, and,
         when loading: another band count, sizes that differ, a label or colour outside the classes."""
         root = existing_folder(self.source, "images and masks")
         table = self._table(root)
-        if not self.splits:
-            raise UserError("config.data.splits is empty: name at least the training split.")
         if self.patch:
             patches.windows(self.patch, self.patch, self.patch, self.stride)
         items = self._items(root)

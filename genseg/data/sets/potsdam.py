@@ -26,6 +26,7 @@ from genseg.data.records import patches
 from genseg.data.records.storage import Moments, Plan, Record, fingerprint
 from genseg.data.sets.own import existing_folder
 from genseg.errors import UserError
+from genseg.keys import DIFFERENT, FILLED, at_least, each, key, one_of
 
 SIZE = 6000  # pixels a side of every tile
 CLASSES = {
@@ -94,25 +95,26 @@ PROTOCOLS = {
 
 @dataclasses.dataclass(frozen=True)
 class Potsdam:
-    """name="potsdam". Fields of config.data:
+    """name="potsdam"."""
 
-    source: folder of the downloads, see the module's text.
-    bands: any of red, green, blue, ir and one height: "ndsm" (lastools, decimetres), "ndsm_own", "dsm" (metres; all
-      bands are then stored as float32) or "dsm_minmax" (each tile's range to 0 .. 255; not comparable between tiles).
-    split: "official" (24 / 14), "geoseg" (22 / 1 val / 14), "18_6" or "audebert" (18 / 6 of the 24).
-    protocol: "rsp" (5 classes, full labels), "aerialformer" (5 classes, eroded labels), "geoseg" or "mmseg" (6 classes,
-      eroded labels); see PROTOCOLS.
-    patch, stride: of training and test patches, 512 and 384 pixels.
-    allow_incomplete: go on with missing files; said at every start.
-    """
-
-    source: str = ""
-    bands: tuple[str, ...] = ("red", "green", "blue", "ir", "ndsm")
-    split: str = "official"
-    protocol: str = "rsp"
-    patch: int = 512
-    stride: int = 384
-    allow_incomplete: bool = False
+    source: str = key("", "folder of the downloads; empty = the prepared copy in data_dir")
+    bands: tuple[str, ...] = key(
+        ("red", "green", "blue", "ir", "ndsm"), "any of red, green, blue, ir and one height: ndsm (lastools, decimetres), "
+        "ndsm_own, dsm (metres; all bands are then stored as float32) or dsm_minmax (each tile's range to 0 .. 255; not "
+        "comparable between tiles)", FILLED, DIFFERENT, each(one_of("red", "green", "blue", "ir", *HEIGHTS)),
+    )  # fmt: skip
+    split: str = key(
+        "official",
+        "official: 24 / 14 tiles; geoseg: 22 / 1 val / 14; 18_6 and audebert: 18 / 6 of the 24",
+        one_of(*SPLITS),
+    )
+    protocol: str = key(
+        "rsp", "rsp: 5 classes, full labels; aerialformer: 5 classes, eroded labels; geoseg, mmseg: 6 classes, eroded "
+        "labels; see PROTOCOLS", one_of(*PROTOCOLS),
+    )  # fmt: skip
+    patch: int = key(512, "side of patches, pixels", at_least(1))
+    stride: int = key(384, "from patch to patch, pixels", at_least(1))
+    allow_incomplete: bool = key(False, "go on with missing files; said at every start")
 
     def plan(self) -> Plan:
         """Raises: UserError: no data set at the path, missing files, an unknown option."""

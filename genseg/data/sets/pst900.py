@@ -18,6 +18,7 @@ from genseg.data.records.storage import Plan
 from genseg.data.sets import published_names, rgb_thermal
 from genseg.data.sets.own import existing_folder
 from genseg.errors import UserError
+from genseg.keys import key, one_of
 
 # ShreyasSkandanS/pst900_thermal_rgb, toolkit. The palette there is written for OpenCV's blue, green, red.
 CLASSES = {
@@ -36,19 +37,18 @@ PROTOCOL = (
 
 @dataclasses.dataclass(frozen=True)
 class PST900:
-    """name="pst900". Fields of config.data:
+    """name="pst900"."""
 
-    source: folder with train/ and test/, see the module's text.
-    thermal: "thermal" (8-bit, what papers use) or "thermal_raw" (16-bit; all bands are then stored as uint16).
-    hole: what a thermal value of 0 means: "zero" keeps it as published methods do, "mean" takes it for not measured:
-      out of the statistics, and replaced by the band's mean. Labels under holes count in both.
-    allow_incomplete: go on with missing files; said at every start.
-    """
-
-    source: str = ""
-    thermal: str = "thermal"
-    hole: str = "zero"
-    allow_incomplete: bool = False
+    source: str = key("", "folder with train/ and test/; empty = the prepared copy in data_dir")
+    thermal: str = key(
+        "thermal", "thermal: 8-bit, what papers use; thermal_raw: 16-bit, all bands are then stored as uint16",
+        one_of("thermal", "thermal_raw"),
+    )  # fmt: skip
+    hole: str = key(
+        "zero", "what a thermal value of 0 means; zero keeps it as published methods do; mean takes it for not measured: out "
+        "of the statistics, and replaced by the band's mean. Labels under holes count in both", one_of("zero", "mean"),
+    )  # fmt: skip
+    allow_incomplete: bool = key(False, "go on with missing files; said at every start")
 
     def plan(self) -> Plan:
         """Raises: UserError: no data set at the path, missing split or files, an unknown option."""
