@@ -8,7 +8,8 @@ scores = task.summarize(counts)
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ logger = logging.getLogger(__name__)
 Counts = dict[str, np.ndarray]
 """Of pre-training: as `task.eval_step`. Of segmentation int64 [classes, classes]: "confusion" over all records;
 "confusion_NAME" of each of the card's groups; where records are cut from scenes "confusion_stitched" with each pixel
-of a scene once, and "scene:NAME" of each scene likewise."""
+of a scene once, and "scene:NAME" of each scene likewise; elsewhere "records" int64 [records, classes, classes]."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,8 @@ class _Tally:
         if parts.cut:
             names += ["confusion_stitched", *(f"scene:{name}" for name in dict.fromkeys(parts.scenes))]
         self.counts: Counts = {name: np.zeros((classes, classes), np.int64) for name in names}
+        if not parts.cut:
+            self.counts["records"] = np.zeros((len(parts.scenes), classes, classes), np.int64)
 
     def add(self, index: int, confusion: np.ndarray, owned: np.ndarray | None) -> None:
         """Counts of (a piece of) the record at `index`, and of its own pixels where records are cut from scenes."""
@@ -88,6 +91,8 @@ class _Tally:
         if self._parts.cut:
             self.counts["confusion_stitched"] += owned
             self.counts[f"scene:{self._parts.scenes[index]}"] += owned
+        else:
+            self.counts["records"][index] += confusion
 
 
 class Evaluation:
@@ -108,6 +113,11 @@ class Evaluation:
             self._record_step = _make_record_step(task, mesh)
             self._scorer = windows.make_scorer(task.scores, self._local)
             self._batch = max(data.config.eval.batch_size // partition.process_count(), 1)
+
+    @property
+    def scenes(self) -> tuple[str, ...]:
+        """Of each record of a segmentation split: the image that it is, or is cut from."""
+        return self._parts.scenes
 
     def __call__(self, params: Any, stats: Any) -> Counts:
         if isinstance(self.task, Segment) and self.task.inference.mode == "slide":
@@ -224,6 +234,19 @@ def run(step: Callable, params: Any, stats: Any, batches: Iterable, mesh: Mesh) 
 def _add(total: Counts, counts: dict[str, jax.Array]) -> None:
     for name, value in partition.to_host(counts).items():
         total[name] = total.get(name, 0) + value.astype(np.int64)
+
+
+def write_scene_counts(path: Path, counts: Counts, scenes: Sequence[str], step: int) -> None:
+    """What scores are resampled from (`genseg.study`), as .npz: "scenes" str [s], "confusion" int64 [s, classes, classes]
+    and "step"; over scenes the counts sum to "confusion" or, where records are cut from scenes, "confusion_stitched".
+
+    scenes: of each record, `Evaluation.scenes`.
+    """
+    names = list(dict.fromkeys(scenes))
+    whole = counts["records"] if "records" in counts else np.stack([counts[f"scene:{name}"] for name in names])
+    temporary = path.with_name(path.name + ".tmp.npz")
+    np.savez_compressed(temporary, scenes=np.array(names), confusion=whole, step=step)
+    os.replace(temporary, path)
 
 
 def write_details(task: Task, counts: Counts, pictures: Path, writers: writing.Writers, step: int, split: str) -> None:

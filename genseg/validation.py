@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from genseg import evaluate, tasks
+from genseg import evaluate, partition, tasks
 from genseg import state as states
 from genseg.design import Setup
 from genseg.report.writing import Writers
@@ -37,6 +37,10 @@ class Evaluator:
         pictures, split = run.workdir / "pictures", config.data.eval_split
         pictures.mkdir(exist_ok=True)
         evaluate.write_details(run.task, counts, pictures, self._writers, step, split)
+        if isinstance(run.task, tasks.Segment) and partition.is_main_process():
+            evaluate.write_scene_counts(
+                run.workdir / f"{split}_scene_counts.npz", counts, self._evaluation.scenes, step
+            )
         scores = run.task.summarize(counts)
         if isinstance(run.task, tasks.Segment) and config.report.panels:
             evaluate.write_panels(
