@@ -20,6 +20,7 @@ from jax.sharding import Mesh
 
 from genseg import inputs, metrics, partition, windows
 from genseg.data.batches import pipeline
+from genseg.data.card import DatasetCard
 from genseg.data.records import patches
 from genseg.report import drawing, lines, tables, writing
 from genseg.tasks import Pretrain, Segment, Task
@@ -236,16 +237,20 @@ def _add(total: Counts, counts: dict[str, jax.Array]) -> None:
         total[name] = total.get(name, 0) + value.astype(np.int64)
 
 
-def write_scene_counts(path: Path, counts: Counts, scenes: Sequence[str], step: int) -> None:
-    """What scores are resampled from (`genseg.study`), as .npz: "scenes" str [s], "confusion" int64 [s, classes, classes]
-    and "step"; over scenes the counts sum to "confusion" or, where records are cut from scenes, "confusion_stitched".
+def write_scene_counts(path: Path, counts: Counts, scenes: Sequence[str], card: DatasetCard, step: int) -> None:
+    """What scores are resampled from (`genseg.study`), as .npz: "scenes" str [s], "confusion" int64 [s, classes, classes],
+    "classes" str, "scored" int, "absent" str and "step". Over scenes the counts sum to "confusion" or, where records are
+    cut from scenes, to "confusion_stitched".
 
     scenes: of each record, `Evaluation.scenes`.
     """
     names = list(dict.fromkeys(scenes))
     whole = counts["records"] if "records" in counts else np.stack([counts[f"scene:{name}"] for name in names])
     temporary = path.with_name(path.name + ".tmp.npz")
-    np.savez_compressed(temporary, scenes=np.array(names), confusion=whole, step=step)
+    np.savez_compressed(
+        temporary, scenes=np.array(names), confusion=whole, classes=np.array(card.classes),
+        scored=np.array(card.scored), absent=card.absent, step=step,
+    )  # fmt: skip
     os.replace(temporary, path)
 
 

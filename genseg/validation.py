@@ -38,9 +38,8 @@ class Evaluator:
         pictures.mkdir(exist_ok=True)
         evaluate.write_details(run.task, counts, pictures, self._writers, step, split)
         if isinstance(run.task, tasks.Segment) and partition.is_main_process():
-            evaluate.write_scene_counts(
-                run.workdir / f"{split}_scene_counts.npz", counts, self._evaluation.scenes, step
-            )
+            path = run.workdir / f"{split}_scene_counts.npz"
+            evaluate.write_scene_counts(path, counts, self._evaluation.scenes, run.task.card, step)
         scores = run.task.summarize(counts)
         if isinstance(run.task, tasks.Segment) and config.report.panels:
             evaluate.write_panels(

@@ -284,6 +284,16 @@ def test_counts_equal_scikit_learn_and_every_record_counts_once(name, tmp_path, 
     ):  # fmt: skip
         np.testing.assert_allclose(np.nan_to_num(ours), theirs(truth, said, **options), rtol=1e-12)
     assert scores.oa == pytest.approx(sk.accuracy_score(truth, said))
+    if "records" in counts:  # not cut from scenes
+        alone = [sk.confusion_matrix(t[t != 255], s[t != 255], labels=classes) for _, t, s in found]
+        np.testing.assert_array_equal(counts["records"], alone)
+    evaluate.write_scene_counts(tmp_path / "counts.npz", counts, one.scenes, one.task.card, 3)
+    with np.load(tmp_path / "counts.npz") as stored:
+        assert stored["scenes"].tolist() == list(dict.fromkeys(r.scene for r, _, _ in found))
+        whole = counts["confusion" if "records" in counts else "confusion_stitched"]
+        np.testing.assert_array_equal(stored["confusion"].sum(0), whole)
+        assert tuple(stored["classes"]) == one.task.card.classes and tuple(stored["scored"]) == one.task.card.scored
+        assert stored["step"] == 3 and str(stored["absent"]) == one.task.card.absent
     seen = np.union1d(truth, said)  # absent from both: left out of the mean
     assert scores.mf1 == pytest.approx(sk.f1_score(truth, said, labels=seen, average="macro", zero_division=0))
     assert scores.miou == pytest.approx(sk.jaccard_score(truth, said, labels=seen, average="macro", zero_division=0))
