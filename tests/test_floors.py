@@ -1,6 +1,7 @@
 """Imports run downwards only, and start-up stays light."""
 
 import ast
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -110,3 +111,23 @@ def test_training_needs_none_of_the_heavy_packages():
 def test_no_default_at_the_place_of_use():
     for path in modules():
         assert "config.get(" not in path.read_text(), path
+
+
+def test_files_are_short():
+    """One subject a file. Those that are tables of names aside."""
+    tables = {"imagenet_classes.py", "published_names.py", "names.py"}
+    files = [p for p in (*modules(), *(ROOT / "configs").glob("*.py")) if p.name not in tables]
+    lines = {str(p.relative_to(ROOT)): len(p.read_text().splitlines()) for p in files}
+    assert statistics.median(lines.values()) <= 150
+    assert not {name: count for name, count in lines.items() if count > 450}
+
+
+def test_nothing_is_said_twice():
+    """No two places of genseg/ and configs/ share more than 12 equal lines of code or comment."""
+    seen: dict[tuple[str, ...], str] = {}
+    for path in (*modules(), *sorted((ROOT / "configs").glob("*.py"))):
+        lines = [line.strip() for line in path.read_text().splitlines()]
+        lines = [line for line in lines if line]
+        for first in range(len(lines) - 12):
+            run, place = tuple(lines[first : first + 13]), f"{path.relative_to(ROOT)}: {lines[first]}"
+            assert seen.setdefault(run, place) == place, (seen[run], place)
