@@ -14,9 +14,13 @@ STUDY = {
     "name": "csp-small",
     # What a start is: a config file with its arguments, what is set beside it, and the seeds that are trained.
     "pretrain": {
-        "rgb": {"config": "small_pretrain.py:objective=rgb,channels=3", "set": SMALL, "seeds": (0, 1, 2)},
-        "csp": {"config": "small_pretrain.py:objective=csp,channels=4", "set": SMALL, "seeds": (0, 1, 2)},
-        "universal": {"config": "small_pretrain.py:objective=csp,channels=(3,4,5)", "set": SMALL, "seeds": (0, 1, 2)},
+        "rgb": {"config": "configs/small_pretrain.py:objective=rgb,channels=3", "set": SMALL, "seeds": (0, 1, 2)},
+        "csp": {"config": "configs/small_pretrain.py:objective=csp,channels=4", "set": SMALL, "seeds": (0, 1, 2)},
+        "universal": {
+            "config": "configs/small_pretrain.py:objective=csp,channels=(3,4,5)",
+            "set": SMALL,
+            "seeds": (0, 1, 2),
+        },
     },
     "pretrain_source": "imagenet100",  # a name; --source imagenet100=FOLDER says where it lies
     # What fine-tuning starts from: a start and the rule by which its stem is made to fit.
@@ -27,12 +31,10 @@ STUDY = {
         "universal": {"start": "universal", "set": {"init.stem": "universal"}},
     },
     "targets": {
-        "naip": {"config": "small_segment.py:naip", "source": "naip", "set": {"train.steps": 300}},
-        "mfnet": {"config": "small_segment.py:mfnet", "source": "mfnet", "set": {"train.steps": 300}},
+        "naip": {"config": "configs/small_segment.py:naip", "source": "naip", "set": {"train.steps": 300}},
+        "mfnet": {"config": "configs/small_segment.py:mfnet", "source": "mfnet", "set": {"train.steps": 300}},
     },
-    "seeds": (
-        0,
-        1,
-    ),  # of fine-tuning, from every pre-trained network; "none" takes as many seeds as the others have pairs
+    # Of fine-tuning, from every pre-trained network; "none" takes as many as the others have pairs.
+    "seeds": (0, 1),
     "primary": {"score": "miou", "better": "csp", "than": "rgb"},
 }

@@ -1,0 +1,198 @@
+"""A study as plain data, and the runs ("cells") that it consists of.
+
+A study's file has STUDY, nested mappings of the fields of `Study`; studies/csp_small.py is one. Every pair of fine-tuned
+networks that a comparison takes a difference of has the same number k: pair k starts from pre-training seed
+seeds[k // f], f the fine-tuning seeds from each pre-trained network, and is fine-tuned with config.seed = k.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from genseg.errors import UserError
+
+SCORES = ("miou", "mf1", "oa")
+"""What a comparison may be of: scores that confusion counts give."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """A pre-training. config: as behind --config=; set: config keys beside it; seeds: a run for each."""
+
+    config: str
+    set: Mapping[str, Any]
+    seeds: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Arm:
+    """What fine-tuning starts from: the name of a Start, or None for scratch, and config keys such as the stem rule."""
+
+    start: str | None
+    set: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """A fine-tuning task. source: a name; `--source NAME=FOLDER` says where its data lies."""
+
+    config: str
+    source: str
+    set: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Primary:
+    """The one comparison for each target that was named beforehand: `score` of arm `better` minus that of arm `than`."""
+
+    score: str
+    better: str
+    than: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """pretrain: starts by name. seeds: as many fine-tuning runs from each pre-trained network as there are seeds here.
+
+    pretrain_source: as Target.source.
+    """
+
+    name: str
+    pretrain: Mapping[str, Start]
+    pretrain_source: str
+    arms: Mapping[str, Arm]
+    targets: Mapping[str, Target]
+    seeds: tuple[int, ...]
+    primary: Primary
+
+    @property
+    def pairs(self) -> int:
+        """Fine-tuned networks of an arm on a target."""
+        return len(self.seeds) * max(len(start.seeds) for start in self.pretrain.values())
+
+    def pretraining_of(self, pair: int) -> int:
+        """Which pre-trained network, counted from 0, pair `pair` starts from."""
+        return pair // len(self.seeds)
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One run of `python -m genseg.main`.
+
+    folder: its workdir, relative to the study's. source: the name of its data. needs: folder of the run that it starts
+    from. arguments: all others of the command.
+    """
+
+    folder: str
+    config: str
+    source: str
+    set: tuple[tuple[str, Any], ...]
+    seed: int
+    needs: str | None = None
+    target: str = ""
+    arm: str = ""
+    pair: int = -1
+
+    @property
+    def kind(self) -> str:
+        """Cells that take equally long."""
+        return self.folder.rpartition("-s")[0]
+
+    def arguments(self, out: Path, sources: Mapping[str, str], data_dir: str) -> list[str]:
+        """What stands behind `python -m genseg.main`. A source that `sources` lacks is written as its name."""
+        words = [
+            f"--config={self.config}",
+            f"--workdir={out / self.folder}",
+            f"--config.data.source={sources.get(self.source, self.source)}",
+        ]
+        if data_dir:
+            words.append(f"--config.data.data_dir={data_dir}")
+        if self.needs:
+            words.append(f"--config.init.checkpoint={out / self.needs}")
+        return [*words, *(f"--config.{key}={value}" for key, value in self.set), f"--config.seed={self.seed}"]
+
+    def command(self, out: Path, sources: Mapping[str, str], data_dir: str) -> str:
+        return shlex.join(["python", "-m", "genseg.main", *self.arguments(out, sources, data_dir)])
+
+
+def load(path: str) -> Study:
+    """Raises UserError naming what is wrong with the file."""
+    if not Path(path).is_file() or not path.endswith(".py"):
+        raise UserError(f"the study {path} is no Python file; name one such as studies/csp_small.py")
+    spec = importlib.util.spec_from_file_location("genseg_study_file", path)
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        plain = module.STUDY
+    except Exception as error:
+        raise UserError(f"the study {path} fails ({type(error).__name__}: {error}); correct it") from None
+    return read(plain)
+
+
+def read(plain: Mapping[str, Any]) -> Study:
+    """A study of nested mappings. Raises UserError naming the part that is missing, unknown or does not fit the others."""
+    top = _fields(Study, plain, "STUDY")
+    for name, kind in (("pretrain", Start), ("arms", Arm), ("targets", Target)):
+        if not isinstance(top[name], Mapping) or not top[name]:
+            raise UserError(f"STUDY['{name}'] is empty or no mapping; give at least one of its entries a name")
+        top[name] = {key: kind(**_fields(kind, value, f"STUDY['{name}']['{key}']")) for key, value in top[name].items()}
+    study = Study(**top | {"primary": Primary(**_fields(Primary, top["primary"], "STUDY['primary']"))})
+    for key, arm in study.arms.items():
+        if arm.start is not None and arm.start not in study.pretrain:
+            raise UserError(f"STUDY['arms']['{key}'] starts from '{arm.start}', which STUDY['pretrain'] lacks; add it")
+    for arm in (study.primary.better, study.primary.than):
+        if arm not in study.arms:
+            raise UserError(f"STUDY['primary'] compares '{arm}', which STUDY['arms'] lacks; add it")
+    if study.primary.score not in SCORES:
+        raise UserError(f"STUDY['primary'] is of '{study.primary.score}'; give one of {', '.join(SCORES)}")
+    if not study.seeds or any(not start.seeds for start in study.pretrain.values()):
+        raise UserError("a study without seeds has no runs; give STUDY['seeds'] and every start's 'seeds' at least one")
+    return study
+
+
+def _fields(kind: type, value: Any, where: str) -> dict[str, Any]:
+    wanted = {field.name for field in dataclasses.fields(kind)}
+    if not isinstance(value, Mapping):
+        raise UserError(f"{where} is no mapping; give it the keys {', '.join(sorted(wanted))}")
+    if wrong := sorted(wanted ^ set(value)):
+        raise UserError(f"{where} lacks or does not know {', '.join(wrong)}; its keys are {', '.join(sorted(wanted))}")
+    return dict(value)
+
+
+def cells(study: Study) -> list[Cell]:
+    """All runs, those first that the primary comparison needs, pairs by turns so that a study cut short is balanced."""
+    found = []
+    for name, start in study.pretrain.items():
+        for seed in start.seeds:
+            folder = f"pretrain/{name}-s{seed}"
+            found.append(Cell(folder, start.config, study.pretrain_source, tuple(start.set.items()), seed))
+    for target_name, target in study.targets.items():
+        for arm_name, arm in study.arms.items():
+            for pair in range(study.pairs):
+                needs = None
+                if arm.start is not None:
+                    seeds, place = study.pretrain[arm.start].seeds, study.pretraining_of(pair)
+                    if place >= len(seeds):
+                        continue
+                    needs = f"pretrain/{arm.start}-s{seeds[place]}"
+                found.append(
+                    Cell(
+                        f"finetune/{target_name}/{arm_name}-s{pair}", target.config, target.source,
+                        (*target.set.items(), *arm.set.items()), pair, needs, target_name, arm_name, pair,
+                    )
+                )  # fmt: skip
+    primary = {study.primary.better, study.primary.than}
+    first = {cell.needs for cell in found if cell.arm in primary}
+    ours = [cell.arm in primary or cell.folder in first for cell in found]
+
+    def place(item: tuple[Cell, bool]) -> tuple:
+        cell, needed = item
+        turn = study.pretraining_of(cell.pair) + cell.pair % len(study.seeds) * study.pairs if cell.target else 0
+        return not needed, bool(cell.target), turn if cell.target else cell.seed
+
+    return [cell for cell, _ in sorted(zip(found, ours, strict=True), key=place)]

@@ -1,0 +1,72 @@
+"""What the finished cells of a study hold: scores, and confusion counts of scenes that are checked against them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from genseg.errors import UserError
+from genseg.study import running, statistics
+from genseg.study.design import Cell, Study
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """names [s]; confusion int64 [s, c, c]; classes [c]; scored: ids of the classes in the mean; absent: its rule."""
+
+    names: tuple[str, ...]
+    confusion: np.ndarray
+    classes: tuple[str, ...]
+    scored: tuple[int, ...]
+    absent: str
+
+    @property
+    def kind(self) -> tuple:
+        """What two runs must share to be compared."""
+        return self.names, self.classes, self.scored, self.absent
+
+
+def scenes(out: Path, cell: Cell) -> Scenes:
+    """Raises UserError unless the counts are there and, summed, give the mIoU that the run reported."""
+    found = running.result(out, cell)
+    path = out / cell.folder / f"{found['split']}_scene_counts.npz"
+    if not path.exists():
+        raise UserError(f"{path} is missing; run the command of {cell.folder} once more, which evaluates it anew")
+    with np.load(path) as stored:
+        here = Scenes(
+            tuple(stored["scenes"].tolist()), stored["confusion"], tuple(stored["classes"].tolist()),
+            tuple(stored["scored"].tolist()), str(stored["absent"]),
+        )  # fmt: skip
+    score = statistics.score("miou", here.scored, here.absent)
+    ours, said = float(score(here.confusion.sum(0))), found["scores"]
+    theirs = said["miou_stitched"] if "miou_stitched" in said else said["miou"]
+    if abs(ours - theirs) > 1e-9:
+        raise UserError(
+            f"the counts in {path} give mIoU {ours:.6f} and result.json says {theirs:.6f}; run the command of {cell.folder} "
+            "once more, which evaluates it anew"
+        )
+    return here
+
+
+def pairs(study: Study, cells: Sequence[Cell], out: Path, target: str, a: str, b: str) -> list[tuple[Cell, Cell]]:
+    """The pairs of two arms on a target of which both runs have ended, in order."""
+    done = {(c.arm, c.pair): c for c in cells if c.target == target and running.state(out, c) == "done"}
+    return [(done[a, k], done[b, k]) for k in range(study.pairs) if (a, k) in done and (b, k) in done]
+
+
+def metrics(out: Path, cell: Cell, name: str) -> np.ndarray:
+    """float [lines, 2]: step and value of `name` in the cell's metrics.jsonl."""
+    path, rows = out / cell.folder / "metrics.jsonl", []
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            record: dict[str, Any] = json.loads(line)
+        except json.JSONDecodeError:  # the line that a killed run was writing
+            continue
+        if name in record:
+            rows.append((record["step"], record[name]))
+    return np.array(rows, float).reshape(-1, 2)

@@ -1,0 +1,157 @@
+"""From confusion counts of scenes, seeds and pre-trained networks to differences with intervals and p values.
+
+Everything works on counts: a resample of scenes is scored on the sum of its confusion counts, as the split itself is. The
+mean of per-image IoU is another quantity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from genseg.study.design import SCORES
+
+Score = Callable[[np.ndarray], np.ndarray]
+"""Confusion counts [..., classes, classes] -> scores [...] or [..., classes]."""
+
+LEVEL = 0.95
+
+
+def iou(confusion: np.ndarray) -> np.ndarray:
+    """[..., c, c] -> [..., c], NaN where a class is in neither truth nor prediction."""
+    hit = np.diagonal(confusion, axis1=-2, axis2=-1)
+    either = confusion.sum(-1) + confusion.sum(-2) - hit
+    return np.divide(hit, either, out=np.full(hit.shape, np.nan), where=either > 0)
+
+
+def score(name: str, scored: Sequence[int], absent: str) -> Score:
+    """One of `SCORES` of counts [..., c, c], by the rules of `metrics.segmentation_scores`."""
+    if name not in SCORES:
+        raise ValueError(f"score is '{name}'; it must be one of {SCORES}")
+
+    def oa(confusion: np.ndarray) -> np.ndarray:
+        total = confusion.sum((-1, -2))
+        hit = np.trace(confusion, axis1=-2, axis2=-1)
+        return np.divide(hit, total, out=np.full(hit.shape, np.nan), where=total > 0)
+
+    def mean(confusion: np.ndarray) -> np.ndarray:
+        each = iou(confusion)[..., list(scored)]
+        if name == "mf1":
+            each = 2 * each / (1 + each)  # F1 = 2 IoU / (1 + IoU)
+        if absent == "zero":
+            return np.nan_to_num(each).mean(-1)
+        seen = ~np.isnan(each)
+        total, count = np.where(seen, each, 0).sum(-1), seen.sum(-1)
+        return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+
+    return oa if name == "oa" else mean
+
+
+@dataclass(frozen=True)
+class Difference:
+    """a minus b. each: of every pair [pairs]. mean: over pairs. low, high: the interval's ends. p: of the sign-flip test.
+
+    Of per-class scores all but `each` are arrays [classes], and `each` is [pairs, classes].
+    """
+
+    each: np.ndarray
+    mean: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    p: np.ndarray
+
+
+def paired(
+    a: np.ndarray, b: np.ndarray, origins: Sequence[int], score: Score, *, draws: int = 4000, seed: int = 0
+) -> Difference:
+    """Difference of two arms whose runs are paired, on the same scenes.
+
+    a, b: confusion counts int [pairs, scenes, c, c]. origins: which pre-trained network a pair starts from [pairs].
+    The interval is the percentile interval (95 %) of a bootstrap of two levels drawn together: the runs, in two steps
+    (pre-trained networks, then the pairs from each), and the scenes, the same for both arms and all pairs.
+    """
+    if a.shape != b.shape or a.ndim != 4 or len(a) != len(origins):
+        raise ValueError(f"a is {a.shape}, b {b.shape} and origins {len(origins)}; both must be [pairs, scenes, c, c]")
+    pairs, scenes, classes = a.shape[0], a.shape[1], a.shape[-1]
+    random = np.random.default_rng(seed)
+    each = score(a.sum(1)) - score(b.sum(1))
+    weights = random.multinomial(scenes, np.full(scenes, 1 / scenes), draws).astype(np.float64)  # counts stay exact
+
+    def resampled(counts: np.ndarray) -> np.ndarray:
+        flat = counts.astype(np.float64).transpose(1, 0, 2, 3).reshape(scenes, -1)
+        return score((weights @ flat).reshape(draws, pairs, classes, classes))
+
+    differences = resampled(a) - resampled(b)  # [draws, pairs, ...]
+    taken = draw_pairs(random, np.asarray(origins), draws)
+    rows = np.take_along_axis(differences, taken.reshape(*taken.shape, *(1,) * (differences.ndim - 2)), axis=1)
+    means = _mean(rows, 1)
+    tail = 100 * (1 - LEVEL) / 2
+    low, high = _percentiles(means, (tail, 100 - tail))
+    return Difference(each, _mean(each, 0), low, high, sign_flip(each))
+
+
+def draw_pairs(random: np.random.Generator, origins: np.ndarray, draws: int) -> np.ndarray:
+    """int [draws, pairs]: which pairs a resample takes: as many origins as there are, then of each as many of its pairs.
+
+    Origins must have equally many pairs; where a study is cut short and they have not, each pair drawn stands for an
+    origin drawn: len(origins) times an origin, then one of its pairs.
+    """
+    members = [np.flatnonzero(origins == origin) for origin in dict.fromkeys(origins.tolist())]
+    sizes = {len(member) for member in members}
+    if len(sizes) > 1:
+        chosen = random.integers(len(members), size=(draws, len(origins)))
+        within = random.random((draws, len(origins)))
+    else:
+        size = sizes.pop()
+        chosen = np.repeat(random.integers(len(members), size=(draws, len(members))), size, axis=1)
+        within = random.random((draws, len(members) * size))
+    lengths = np.array([len(member) for member in members])
+    table = np.zeros((len(members), lengths.max()), int)
+    for row, member in zip(table, members, strict=True):
+        row[: len(member)] = member
+    return table[chosen, (within * lengths[chosen]).astype(int)]
+
+
+def sign_flip(differences: np.ndarray) -> np.ndarray:
+    """Two-sided p of "the differences [pairs, ...] are as likely the other way round", over all 2^pairs signs.
+
+    Its smallest value is 2^(1 - pairs). NaN with fewer than 2 pairs that are not NaN.
+    """
+    from scipy.stats import permutation_test
+
+    def one(column: np.ndarray) -> float:
+        column = column[~np.isnan(column)]
+        if len(column) < 2:
+            return float("nan")
+        # SciPy pairs each value with its negative where it is given one sample.
+        found = permutation_test((column,), np.mean, permutation_type="samples", n_resamples=np.inf, vectorized=True)
+        return float(found.pvalue)
+
+    return np.apply_along_axis(one, 0, differences)
+
+
+def holm(p: np.ndarray) -> np.ndarray:
+    """Holm's step-down adjustment of p values [n]; NaN stays NaN and does not count."""
+    adjusted = np.full(len(p), np.nan)
+    order = [i for i in np.argsort(p) if not np.isnan(p[i])]
+    largest = 0.0
+    for rank, place in enumerate(order):
+        largest = max(largest, min(1.0, (len(order) - rank) * p[place]))
+        adjusted[place] = largest
+    return adjusted
+
+
+def _mean(values: np.ndarray, axis: int) -> np.ndarray:
+    """Over what is not NaN; NaN where all is."""
+    seen = ~np.isnan(values)
+    total, count = np.where(seen, values, 0).sum(axis), seen.sum(axis)
+    return np.divide(total, count, out=np.full(np.shape(total), np.nan), where=count > 0)
+
+
+def _percentiles(values: np.ndarray, places: tuple[float, float]) -> np.ndarray:
+    """Along the first axis, over what is not NaN; NaN where all is."""
+    empty = np.isnan(values).all(0)
+    found = np.nanpercentile(np.where(empty, 0.0, values), places, axis=0)
+    return np.where(empty, np.nan, found)
