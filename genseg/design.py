@@ -70,7 +70,7 @@ def make_design(config: ConfigDict, card: DatasetCard, mesh: Mesh) -> Design:
     settings = optim.scaled(section(optim.OptimSettings, config.optim, "optim"), config.train.batch_size)
     schedule = optim.learning_rate(settings, the_plan.steps, the_plan.warmup_steps)
     abstract_params, _ = jax.eval_shape(task.net.init, jax.random.key(0))
-    optimizer = optim.build(settings, abstract_params, schedule)
+    optimizer = optim.build(settings, abstract_params, schedule, task.freezing)
     use_ema = config.ema.decay > 0
     abstract = jax.eval_shape(lambda key: states.init(task.net, key, optimizer, ema=use_ema), jax.random.key(0))
     sharding = partition.tree_sharding(mesh, abstract)

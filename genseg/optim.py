@@ -12,6 +12,7 @@ import optax
 
 from genseg import tree
 from genseg.errors import UserError
+from genseg.freezing import NOTHING_FROZEN, Freezing
 from genseg.recipes.shared import OptimSettings
 
 SCALING_POWERS = {"linear": 1.0, "sqrt": 0.5}
@@ -98,8 +99,13 @@ def decays(path: str, no_decay: Sequence[str]) -> bool:
     return not any(re.fullmatch(pattern, path) for pattern in no_decay)
 
 
-def build(settings: OptimSettings, params: tree.Tree, schedule: optax.Schedule) -> optax.GradientTransformation:
+def build(
+    settings: OptimSettings, params: tree.Tree, schedule: optax.Schedule, freezing: Freezing = NOTHING_FROZEN
+) -> optax.GradientTransformation:
     """The transformation for parameters of this structure (arrays or ShapeDtypeStructs).
+
+    What `freezing` never trains is not decayed; its gradients are 0 (see `tasks.Segment`). What is trained later has its
+    moments kept from the first step on, so that its first updates are no larger than others.
 
     Raises UserError when a pattern of `no_decay` matches no parameter: it was written for another network.
     """
@@ -108,8 +114,10 @@ def build(settings: OptimSettings, params: tree.Tree, schedule: optax.Schedule) 
         if not any(re.fullmatch(pattern, path) for path in paths):
             raise UserError(f"config.optim.no_decay pattern '{pattern}' matches no parameter; remove or correct it")
     factors = tree.map_paths(lambda p, _: layer_factor(p, settings.layer_decay, settings.layer_decay_layers), params)
-    mask = tree.map_paths(lambda p, _: decays(p, settings.no_decay), params)
+    mask = tree.map_paths(lambda p, _: decays(p, settings.no_decay) and not freezing.never_trained(p), params)
     steps = []
+    if settings.clip_value:
+        steps.append(optax.clip(settings.clip_value))
     if settings.clip_norm:
         steps.append(optax.clip_by_global_norm(settings.clip_norm))
     steps.append(optax.scale_by_adam(settings.b1, settings.b2, settings.eps))
@@ -117,15 +125,29 @@ def build(settings: OptimSettings, params: tree.Tree, schedule: optax.Schedule) 
     if settings.layer_decay != 1.0:
         steps.append(optax.stateless(lambda updates, _: jax.tree.map(lambda u, f: u * f, updates, factors)))
     steps.append(optax.scale_by_learning_rate(schedule))
+    if freezing.thaw_every and freezing.upto != "none":
+        steps.append(_thawing(tree.map_paths(lambda p, _: freezing.first_step(p), params)))
     return optax.chain(*steps)
 
 
-def group_table(settings: OptimSettings, params: tree.Tree) -> str:
-    """Groups of parameters with their learning-rate factor and weight decay, as text."""
+def _thawing(first_steps: tree.Tree) -> optax.GradientTransformation:
+    """No updates of a parameter before its first step."""
+
+    def update(updates, state, params=None):
+        count = state.count
+        held = jax.tree.map(lambda u, first: jnp.where(count >= first, u, jnp.zeros_like(u)), updates, first_steps)
+        return held, optax.ScaleByScheduleState(optax.safe_increment(count))
+
+    return optax.GradientTransformation(lambda _: optax.ScaleByScheduleState(jnp.zeros((), jnp.int32)), update)
+
+
+def group_table(settings: OptimSettings, params: tree.Tree, freezing: Freezing = NOTHING_FROZEN) -> str:
+    """Groups of parameters with their learning-rate factor (0: frozen) and weight decay, as text."""
     groups: dict[tuple[float, float], int] = {}
     for path, leaf in tree.items(params):
-        factor = layer_factor(path, settings.layer_decay, settings.layer_decay_layers)
-        key = (factor, settings.weight_decay if decays(path, settings.no_decay) else 0.0)
+        fixed = freezing.never_trained(path)
+        factor = 0.0 if fixed else layer_factor(path, settings.layer_decay, settings.layer_decay_layers)
+        key = (factor, settings.weight_decay if decays(path, settings.no_decay) and not fixed else 0.0)
         groups[key] = groups.get(key, 0) + int(jnp.size(leaf) if hasattr(leaf, "size") else 0)
     lines = [f"{'lr factor':>10} {'decay':>8} {'parameters':>13}"]
     lines += [f"{f:>10.4f} {d:>8.4g} {n:>13,}" for (f, d), n in sorted(groups.items())]

@@ -20,10 +20,11 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from genseg import csp, losses, metrics, mixing
+from genseg import csp, losses, metrics, mixing, tree
 from genseg.config import section
 from genseg.data.card import DatasetCard
 from genseg.errors import UserError
+from genseg.freezing import NOTHING_FROZEN, Freezing
 from genseg.nets import classifier, segmenter
 from genseg.nets.functional import Net
 from genseg.nets.layers import resize
@@ -89,6 +90,10 @@ class Pretrain:
     @property
     def score(self) -> str:
         return "top1"
+
+    @property
+    def freezing(self) -> Freezing:
+        return NOTHING_FROZEN
 
     def weight(self, batch: Batch) -> jax.Array:
         return jnp.sum(batch["valid"]).astype(jnp.float32)
@@ -184,6 +189,7 @@ class Segment:
     aux_weight: float
     smoothing: float
     inference: Inference
+    freezing: Freezing = NOTHING_FROZEN
 
     @property
     def score(self) -> str:
@@ -198,6 +204,8 @@ class Segment:
         return jnp.sum(self.valid_pixels(batch), dtype=jnp.float32)
 
     def loss_sum(self, params: Any, stats: Any, batch: Batch, key: jax.Array) -> tuple[jax.Array, Any]:
+        # Without a gradient the compiler leaves the frozen layers' backward pass out.
+        params = tree.map_paths(lambda p, x: jax.lax.stop_gradient(x) if self.freezing.never_trained(p) else x, params)
         out, stats = self.net.apply(params, stats, normalise(batch["image"], self.card), train=True, key=key)
         valid, size = self.valid_pixels(batch), batch["label"].shape[1:]
 
@@ -300,14 +308,17 @@ def build_segment(config: ConfigDict, card: DatasetCard) -> Segment:
     if card.task != "segmentation":
         raise UserError(f"config.task is 'segment' but data set '{card.name}' holds {card.task} labels")
     model = config.model
+    freezing = Freezing(model.freeze, model.thaw_every)
     net = segmenter(
-        model.backbone, channels=card.channels, classes=len(card.classes), drop_path=model.drop_path,
-        dtype=model.dtype, remat=model.remat, head_channels=model.head_channels, aux_channels=model.aux_channels,
-        aux=config.loss.aux_weight > 0, dropout=model.dropout,
+        model.backbone, channels=card.channels, classes=len(card.classes),
+        drop_path=0.0 if freezing.backbone_is_fixed else model.drop_path,
+        dtype=model.dtype, remat=model.remat, head=model.head, head_channels=model.head_channels,
+        aux_channels=model.aux_channels, aux=config.loss.aux_weight > 0 and model.head != "linear",
+        dropout=model.dropout,
     )  # fmt: skip
     seen = {key: config.eval[key] for key in ("mode", "crop", "stride", "blend", "flip", "scales")}
     inference = Inference(**seen, multiple=config.augment.eval_multiple)
-    return Segment(net, card, config.loss.aux_weight, config.loss.smoothing, inference)
+    return Segment(net, card, config.loss.aux_weight, config.loss.smoothing, inference, freezing)
 
 
 BUILDERS = {"pretrain": build_pretrain, "segment": build_segment}

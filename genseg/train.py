@@ -56,7 +56,7 @@ def _train(config: ConfigDict, workdir: str, told_to_end: processes.Preemption) 
     run = setup(config, workdir)
     logger.info("plan: %s", run.plan)
     logger.info("learning rate: %s", run.rates)
-    logger.info("optimizer groups:\n%s", optim.group_table(run.optim, run.abstract.params))
+    logger.info("optimizer groups:\n%s", optim.group_table(run.optim, run.abstract.params, run.task.freezing))
     logger.info("parameters:\n%s", tree.size_table(run.abstract.params))
 
     saved = checkpoints.Checkpoints(

@@ -13,7 +13,7 @@ FLOORS = [
     {"errors"},
     {"cli", "outputs"},
     {"processes"},
-    {"tree", "partition", "config", "keys", "borders"},
+    {"tree", "partition", "config", "keys", "borders", "freezing"},
     {"nets", "data"},
     {"recipes"},
     {"csp", "mixing", "losses", "metrics", "border_scores", "optim", "windows", "plan"},

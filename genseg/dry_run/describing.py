@@ -56,7 +56,7 @@ def describe(design: Design, shapes: dict[str, jax.ShapeDtypeStruct]) -> list[st
         f"{f', {plan.batch_size // design.mesh.size // plan.accumulation} a microbatch' if plan.accumulation > 1 else ''}\n"
         f"mesh: {dict(design.mesh.shape)}\nbatch: {arrays}",
         f"parameters:\n{tree.size_table(design.abstract.params)}",
-        f"optimizer groups:\n{optim.group_table(design.optim, design.abstract.params)}",
+        f"optimizer groups:\n{optim.group_table(design.optim, design.abstract.params, design.task.freezing)}",
     ]
 
 

@@ -59,8 +59,8 @@ def run_of(weights: checkpoints.Weights) -> Callable:
     params, card = weights.params, weights.card
     net = nets.segmenter(
         weights.config["model"]["backbone"], channels=params["backbone"]["stem"]["conv"]["kernel"].shape[2],
-        classes=len(card.classes), drop_path=0.0,
-        head_channels=params["head"]["bottleneck"]["norm"]["scale"].shape[0],
+        classes=len(card.classes), drop_path=0.0, head="linear" if "linears" in params["head"] else "upernet",
+        head_channels=params["head"]["bottleneck"]["norm"]["scale"].shape[0] if "bottleneck" in params["head"] else 1,
         aux_channels=params["aux_head"]["conv"]["norm"]["scale"].shape[0] if "aux_head" in params else 1,
         aux="aux_head" in params,
     )  # fmt: skip

@@ -15,6 +15,8 @@ from genseg.nets.layers import fan_in_init
 from genseg.nets.swin import Swin
 from genseg.nets.upernet import Segmenter
 
+HEADS = ("upernet", "linear")
+
 BACKBONES: dict[str, partial] = {
     # genseg's own: smaller than atto, for small images on a CPU, initialised to learn within a few thousand steps. No
     # published weights exist.
@@ -89,6 +91,7 @@ def segmenter(
     drop_path: float,
     dtype: str = "float32",
     remat: bool = False,
+    head: str = "upernet",
     head_channels: int = 512,
     aux_channels: int = 256,
     aux: bool = True,
@@ -97,11 +100,12 @@ def segmenter(
     """Image [b h w channels] -> {"logits": float32 [b h/4 w/4 classes]}; in training with `aux` also
     {"aux": float32 [b h/16 w/16 classes]}.
 
-    Parameters: {"backbone": as in `classifier`, "norms": one LayerNorm an output, "head": UperHead, "aux_head": FCN};
+    Parameters: {"backbone": as in `classifier`, "norms": one LayerNorm an output, "head": as named, "aux_head": FCN};
     statistics: those of the heads' BatchNorms.
 
     Args:
       backbone, channels, classes, drop_path, dtype, remat: as in `classifier`.
+      head: "upernet", or "linear": one 1x1 convolution over the four maps.
       head_channels: width of the UperHead (published: 512).
       aux_channels: width of the auxiliary head (published: 256).
       aux: build the auxiliary head.
@@ -124,6 +128,7 @@ def segmenter(
         return Segmenter(
             module,
             classes,
+            head=head,
             head_channels=head_channels,
             aux_channels=aux_channels,
             aux=aux,

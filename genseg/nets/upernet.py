@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from genseg.nets import layers
+from genseg.nets.linear_head import LinearHead
 
 POOL_SCALES = (1, 2, 3, 6)
 AUX_STAGE = 2  # the auxiliary head reads the map of stride 16
@@ -101,12 +102,16 @@ class Segmenter(nnx.Module):
         dropout: float,
         dtype: jnp.dtype,
         rngs: nnx.Rngs,
+        head: str = "upernet",
     ):
         self.backbone = backbone
         self.norms = nnx.List(
             [layers.layer_norm(features, backbone.epsilon, dtype=dtype, rngs=rngs) for features in backbone.dims]
         )
-        self.head = UperHead(backbone.dims, classes, head_channels, dropout, dtype=dtype, rngs=rngs)
+        if head == "linear":
+            self.head = LinearHead(backbone.dims, classes, dropout, rngs=rngs)
+        else:
+            self.head = UperHead(backbone.dims, classes, head_channels, dropout, dtype=dtype, rngs=rngs)
         if aux:
             self.aux_head = FcnHead(backbone.dims[AUX_STAGE], classes, aux_channels, dropout, dtype=dtype, rngs=rngs)
         self.has_aux = aux

@@ -29,8 +29,20 @@ class Augment:
 
 @dataclass(frozen=True, kw_only=True)
 class Model(shared.Model):
-    """config.model: backbone and UperNet heads."""
+    """config.model: backbone and heads."""
 
+    head: str = key(
+        "upernet", "or linear, one 1 x 1 convolution over the four maps, for probes; it has no auxiliary head",
+        one_of("upernet", "linear"), before="upernet",
+    )  # fmt: skip
+    freeze: str = key(
+        "none", "keep the backbone's weights from its stem up to this part; the whole backbone then runs without drop path",
+        one_of("none", "stem", "stage_1", "stage_2", "stage_3", "backbone"), before="none",
+    )  # fmt: skip
+    thaw_every: int = key(
+        0, "steps after which the last part that is still frozen is trained too, and so on to the stem; 0 = never",
+        at_least(0), before=0,
+    )  # fmt: skip
     head_channels: int = key(
         512, "width of the UperNet head (published: 512, most of the time of a small backbone)", at_least(1)
     )

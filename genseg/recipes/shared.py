@@ -84,6 +84,9 @@ class OptimSettings:
         each(PATTERN),
     )
     clip_norm: float = key(0.0, "limit of the gradient's global norm; 0 = none", at_least(0))
+    clip_value: float = key(
+        0.0, "limit of each element of the gradient, before that of the norm; 0 = none", at_least(0), before=0.0
+    )
     layer_decay: float = key(
         1.0, "factor on the learning rate per layer, stage by stage; 1 = none", within(0, 1, above=True)
     )
