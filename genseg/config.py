@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import difflib
 import importlib.util
 import inspect
 import json
@@ -23,18 +24,41 @@ Settings = TypeVar("Settings")
 _LONGEST_FILE = 1 << 20  # bytes of a config file: more is something else
 
 
+def shipped() -> Path:
+    """The folder of genseg's own config files: configs/ of a clone, genseg/configs/ of an installed copy."""
+    package = Path(__file__).parent
+    return package / "configs" if (package / "configs").is_dir() else package.parent / "configs"
+
+
+def find_file(name: str) -> Path:
+    """A user's config file, or one of genseg's own: "configs/pretrain.py", "pretrain.py" and "pretrain" name it anywhere.
+
+    Raises UserError for one that does not exist, with those of a similar name.
+    """
+    path = Path(name)
+    if path.exists():
+        return path
+    own = {p.stem: p for p in sorted(shipped().glob("*.py"))}
+    if path.parent.name in ("", "configs") and path.suffix in ("", ".py") and path.stem in own:
+        return own[path.stem]
+    close = difflib.get_close_matches(path.stem, own, n=1)
+    hint = (
+        f"did you mean '{close[0]}'?" if close else f"name one of genseg's own ({', '.join(own)}), or a file of yours"
+    )
+    raise UserError(f"the config file {name} does not load: no such file; {hint}")
+
+
 def load_file(text: str) -> ConfigDict:
     """What `PATH` or `PATH:ARGUMENTS` resolves to: get_config() or get_config(ARGUMENTS) of a Python file.
 
     Raises UserError, naming the file and the line, if it cannot be read, imported or called, or gives no ConfigDict.
     """
     name, colon, arguments = text.partition(":")
-    path = Path(name)
     if not name:
         raise UserError("--config is empty; name a file such as configs/small_pretrain.py")
+    path = find_file(name)
     if not path.is_file():
-        kind = "no such file" if not path.exists() else "it is no regular file"
-        raise UserError(f"the config file {name} does not load: {kind}; name one of those in configs/, or your own")
+        raise UserError(f"the config file {name} does not load: it is no regular file; name one of those in configs/")
     if path.suffix != ".py" or path.stat().st_size > _LONGEST_FILE:
         raise UserError(f"the config file {name} does not load: it is no Python file; name one of those in configs/")
     spec = importlib.util.spec_from_file_location("genseg_config_file", path)

@@ -7,7 +7,6 @@ both and from scratch. All data is SYNTHETIC: the numbers show that the chain wo
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import sys
 import time
 from pathlib import Path
@@ -17,10 +16,9 @@ from ml_collections import ConfigDict
 from PIL import Image, ImageDraw
 
 from genseg import cli, inputs, partition, train
-from genseg.errors import UserError
+from genseg.config import load_file
 from genseg.report import drawing, lines, tables, writing
 
-CONFIGS = Path(__file__).parent.parent / "configs"
 PRETRAIN = {"csp": ("objective=csp,channels=4", "CSP, 4 channels"), "rgb": ("objective=rgb,channels=3", "RGB")}
 SEGMENT = {
     "csp": ("csp", "exact", "CSP: stem of 4 channels as it is"),
@@ -31,17 +29,6 @@ NOTE = "SYNTHETIC data drawn by code: these numbers show that the chain works, n
 """Said wherever the demo's numbers stand."""
 
 
-def load_config(name: str, *arguments: str) -> ConfigDict:
-    """`get_config(*arguments)` of configs/NAME.py. Raises UserError outside a checkout of the project."""
-    path = CONFIGS / f"{name}.py"
-    if not path.is_file():
-        raise UserError(f"no config file {path}; the demo runs from a clone of the project, not from an installed copy")
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.get_config(*arguments)
-
-
 def run(out: Path, steps: int) -> str:
     """Runs (or goes on with) the demo in the folder `out` and returns the final table.
 
@@ -49,10 +36,10 @@ def run(out: Path, steps: int) -> str:
     """
     pretrained, segmented = {}, {}
     for name, (arguments, _) in PRETRAIN.items():
-        config = load_config("demo_pretrain", arguments)
+        config = load_file(f"demo_pretrain:{arguments}")
         pretrained[name] = train.train(shortened(config, out, steps), str(out / name))["scores"]
     for name, (origin, stem, _) in SEGMENT.items():
-        config = load_config("demo_segment")
+        config = load_file("demo_segment")
         config.init.checkpoint = str(out / origin) if origin else ""
         config.init.stem = stem
         segmented[name] = train.train(shortened(config, out, steps), str(out / f"segment-{name}"))["scores"]

@@ -23,7 +23,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from genseg import cli, recipes
-from genseg.config import listing, load_file
+from genseg.config import find_file, listing, load_file, shipped
 from genseg.dry_run import chips
 from genseg.errors import UserError
 
@@ -70,12 +70,36 @@ def main(argv: list[str]) -> None:
         train.train(config, WORKDIR.value)
 
 
+def usage() -> str:
+    """What --help says. absl's own speaks of the program's first file, which is another one under `genseg train`."""
+    ours = (CONFIG, WORKDIR, MODE, TOPOLOGY, CHECKPOINT, PERMUTATIONS)
+    lines = [f"  --{flag.name}: {flags.FLAGS[flag.name].help}" for flag in ours]
+    known = ", ".join(p.stem for p in sorted(shipped().glob("*.py")))
+    return "\n".join(
+        [__doc__.strip(), "", *lines, "", f"genseg's own config files: {known}. Each says at its top what it is for."]
+    )
+
+
 def parse(argv: list[str]) -> list[str]:
     """absl's flag parsing, with ml_collections' errors turned into one sentence."""
+    if {"--help", "-help", "-h", "--helpshort"} & set(argv[1:]):
+        print(usage())
+        sys.exit(0)
     files = [re.fullmatch(r"--?config(?:=(.*))?", argument, re.DOTALL) for argument in argv]
     for place, file in enumerate(files):
         if file:  # ml_collections says of a file that fails no more than its traceback
-            load_file(file[1] if file[1] is not None else "".join(argv[place + 1 : place + 2]))
+            behind = file[1] is not None
+            if not behind and place + 1 == len(argv):
+                continue
+            given = file[1] if behind else argv[place + 1]
+            load_file(given)
+            name, colon, options = given.partition(":")
+            found = f"{find_file(name)}{colon}{options}"
+            argv = (
+                [*argv[:place], f"--config={found}", *argv[place + 1 :]]
+                if behind
+                else [*argv[: place + 1], found, *argv[place + 2 :]]
+            )
     try:
         argv = flags.FLAGS(argv)
     except (KeyError, AttributeError) as error:

@@ -13,7 +13,7 @@ from PIL import Image
 from genseg.data import show
 from genseg.data.batches import pipeline
 from genseg.data.files import masks
-from genseg.data.records import storage
+from genseg.data.records import moments, storage
 from genseg.data.sets import ground
 from genseg.data.sets.ground import Bounds
 from genseg.data.sets.own import FolderClassification, FolderSegmentation
@@ -105,7 +105,7 @@ def test_large_masks_and_scenes_are_taken_in_strips(monkeypatch):
     image = rng.random((23, 7, 2)).astype(np.float32)
     expected = storage.Moments.of(image, image > 0.3)
     monkeypatch.setattr(masks, "_STRIP", 30)
-    monkeypatch.setattr(storage, "_STRIP", 30)
+    monkeypatch.setattr(moments, "_STRIP", 30)
     table = {c: i for i, c in enumerate(palette)}
     colours = made.colours(ids, palette)
     assert np.array_equal(masks.colours_to_ids(colours, table, "x"), ids)

@@ -28,6 +28,7 @@ FLOORS = [
     {"study"},
     {"main"},
     {"demo"},
+    {"commands"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 # Within genseg/data: its rooms and the modules beside them. "DATASETS" is what its __init__ holds.

@@ -21,31 +21,30 @@ import collections
 import concurrent.futures
 import contextlib
 import dataclasses
-import functools
 import hashlib
 import json
-import operator
 import os
 import shutil
 import socket
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import tensorflow_datasets as tfds
-from tensorflow_datasets.proto import tf_example_pb2
 from tqdm import tqdm
 
 from genseg.data.card import DatasetCard
 from genseg.data.files.codec import CorruptFile
+from genseg.data.records.moments import Moments
 from genseg.errors import UserError
+
+if TYPE_CHECKING:
+    import tensorflow_datasets as tfds
 
 FORMAT = 2  # of the stored records; part of every fingerprint
 UNCOUNTED = ("source", "allow_incomplete")  # options that records do not depend on, beyond the files that are there
 _SHARD_BYTES = 256 << 20
-_STRIP = 1 << 20  # pixels that are counted at a time
 _CHUNK = 64  # records handed to the writer at a time: it rewrites its metadata at each call
 
 
@@ -72,59 +71,6 @@ class Place(NamedTuple):
     column: int
     height: int
     width: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Moments:
-    """Pixel count, mean, sum of squared deviations, minimum and maximum a band: float64 [c] each."""
-
-    count: np.ndarray
-    mean: np.ndarray
-    squares: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-
-    @classmethod
-    def of(cls, image: np.ndarray, measured: np.ndarray | None = None) -> "Moments":
-        """Of an image [h w c]; `measured` bool [h w c] leaves out pixels without a value.
-
-        Taken in strips: counting widens values to 64 bits, eight times the memory of a scene."""
-        height = max(1, _STRIP // image.shape[1])
-        strips = [slice(top, top + height) for top in range(0, image.shape[0], height)]
-        parts = (cls._of(image[s], None if measured is None else measured[s]) for s in strips)
-        return functools.reduce(operator.add, parts)
-
-    @classmethod
-    def _of(cls, image: np.ndarray, measured: np.ndarray | None) -> "Moments":
-        rows = []
-        for band in range(image.shape[2]):
-            values = image[..., band] if measured is None else image[..., band][measured[..., band]]
-            if values.size == 0:
-                rows.append((0.0, 0.0, 0.0, np.inf, -np.inf))
-            elif values.dtype == np.uint8:
-                counts = np.bincount(values.ravel(), minlength=256)
-                levels = np.arange(256.0)
-                mean = counts @ levels / values.size
-                present = np.flatnonzero(counts)
-                rows.append((values.size, mean, counts @ (levels - mean) ** 2, present[0], present[-1]))
-            else:
-                mean = values.mean(dtype=np.float64)
-                squares = np.square(values - mean, dtype=np.float64).sum()
-                rows.append((values.size, mean, squares, values.min(), values.max()))
-        return cls(*np.array(rows, np.float64).T)
-
-    def __add__(self, other: "Moments") -> "Moments":
-        """Chan, Golub and LeVeque 1979: exact pooling, stable where a sum of squares is not."""
-        count = self.count + other.count
-        share = np.divide(other.count, count, out=np.zeros_like(count), where=count > 0)
-        delta = other.mean - self.mean
-        return Moments(
-            count,
-            self.mean + delta * share,
-            self.squares + other.squares + delta**2 * self.count * share,
-            np.minimum(self.low, other.low),
-            np.maximum(self.high, other.high),
-        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,8 +118,10 @@ def fingerprint(
     return digest.hexdigest()[:8]
 
 
-def features(card: DatasetCard) -> tfds.features.FeaturesDict:
+def features(card: DatasetCard) -> "tfds.features.FeaturesDict":
     """The TFDS features of the card's task, as the module's text lists them."""
+    import tensorflow_datasets as tfds  # half a second: kept out of every command\'s start
+
     if card.task == "classification":
         return tfds.features.FeaturesDict(
             {
@@ -262,6 +210,8 @@ def _write_records(
 ) -> tuple[DatasetCard, dict[str, list[Place]]]:
     folder.mkdir()
     card = plan.card
+    import tensorflow_datasets as tfds
+
     info = tfds.core.DatasetInfo(
         builder=tfds.core.dataset_info.DatasetIdentity(
             name="records", version=tfds.core.Version(f"{FORMAT}.0.0"), data_dir=str(folder), module_name=__name__
@@ -389,6 +339,8 @@ def _example(card: DatasetCard, record: Record) -> dict:
 def parse(raw: bytes) -> Record:
     """A stored tf.Example to a Record. Direct protobuf access: TFDS' own parser takes 20 times as long (70 against
     3.5 microseconds), more than decoding a 64 x 64 JPEG."""
+    from tensorflow_datasets.proto import tf_example_pb2
+
     feature = tf_example_pb2.Example.FromString(raw).features.feature
     name = feature["file_name"].bytes_list.value[0].decode()
     image = feature["image"].bytes_list.value[0]

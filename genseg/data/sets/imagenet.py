@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import simplejpeg
-import tensorflow_datasets as tfds
 
 from genseg.data.augment.transforms import resize
 from genseg.data.card import Band, DatasetCard
@@ -175,6 +174,8 @@ def _members(path: Path) -> list[str]:
 
 def _build(archives: tuple[Path, Path], folder: Path, progress: bool) -> None:
     """Runs TFDS's builder; its version folder becomes `folder`/records."""
+    import tensorflow_datasets as tfds
+
     manual = folder / "manual"  # of links, so that an ILSVRC2012_img_test.tar beside the archives is left alone
     manual.mkdir()
     for path in archives:
@@ -220,6 +221,8 @@ def _version(info: Path) -> tuple[int, ...]:
 
 def _card(folder: Path, partial: bool) -> DatasetCard:
     """Raises: UserError if a split is missing, or if counts are not the official ones and `partial` is not set."""
+    import tensorflow_datasets as tfds
+
     splits = tfds.builder_from_directory(folder).info.splits
     counts = {}
     for split, official in COUNTS.items():
@@ -260,6 +263,8 @@ def resized_plan(full: Path, short_side: int, quality: int) -> storage.Plan:
 
     Order, labels and names stay. Images that are small enough already keep their bytes.
     """
+    import tensorflow_datasets as tfds
+
     card = DatasetCard.read(full)
     builder = tfds.builder_from_directory(full / "records")
     raw = tfds.decode.DeserializeMethod.RAW_BYTES
