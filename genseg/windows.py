@@ -88,6 +88,24 @@ def blend_weights(height: int, width: int, blend: str) -> np.ndarray:
     return np.outer(*sides).astype(np.float32)
 
 
+@dataclass(frozen=True)
+class Rows:
+    """Whole rows of an image that no later window touches: sums of windows' scores float32 [n, width, classes], each times
+    the window's blend weight, and those weights' sums float32 [n, width]. Valid until the next rows are asked for."""
+
+    first: int
+    sums: np.ndarray
+    weights: np.ndarray
+
+    def ids(self) -> np.ndarray:
+        """uint8 [n, width] class ids. Pixels are compared within themselves only: dividing by the weights changes nothing."""
+        return self.sums.argmax(axis=-1).astype(np.uint8)
+
+    def scores(self) -> np.ndarray:
+        """float32 [n, width, classes]: the weighted mean of the windows' scores."""
+        return self.sums / self.weights[..., None]
+
+
 class Canvas:
     """Weighted sums of windows' scores over the rows that windows still touch: float32 [window height, width, classes].
 
@@ -96,26 +114,28 @@ class Canvas:
 
     def __init__(self, height: int, width: int, window: tuple[int, int], classes: int, blend: str):
         self._height, self._width, self._top = height, width, 0
-        self._weights = blend_weights(*window, blend)[..., None]
+        self._blend = blend_weights(*window, blend)[..., None]
         self._sums = np.zeros((window[0], max(width, window[1]), classes), np.float32)
+        self._weights = np.zeros(self._sums.shape[:2], np.float32)
 
-    def add(self, row: int, column: int, scores: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    def add(self, row: int, column: int, scores: np.ndarray) -> Iterator[Rows]:
         """Adds scores [h, w, classes] of the window at (row, column); gives out the rows above it, which no later
-        window touches: (first row, uint8 [n, width] class ids)."""
+        window touches."""
         yield from self._give_out(row)
-        # Pixels are compared within themselves only, so dividing by the sum of weights would change nothing.
-        self._sums[:, column : column + scores.shape[1]] += self._weights * scores
+        self._sums[:, column : column + scores.shape[1]] += self._blend * scores
+        self._weights[:, column : column + scores.shape[1]] += self._blend[..., 0]
 
-    def rest(self) -> Iterator[tuple[int, np.ndarray]]:
+    def rest(self) -> Iterator[Rows]:
         """The rows left when all windows have been added."""
         yield from self._give_out(self._height)
 
-    def _give_out(self, until: int) -> Iterator[tuple[int, np.ndarray]]:
+    def _give_out(self, until: int) -> Iterator[Rows]:
         count = until - self._top
         if count > 0:
-            yield self._top, self._sums[:count, : self._width].argmax(axis=-1).astype(np.uint8)
-            self._sums[:-count] = self._sums[count:]
-            self._sums[-count:] = 0
+            yield Rows(self._top, self._sums[:count, : self._width], self._weights[:count, : self._width])
+            for held in (self._sums, self._weights):
+                held[:-count] = held[count:]
+                held[-count:] = 0
             self._top = until
 
 
@@ -137,16 +157,46 @@ def class_rows(
     images: Iterable[tuple[Any, Any]], score: Callable[[np.ndarray], Any], *, inference: Inference, classes: int,
     batch: int, fill: np.ndarray,
 ) -> Iterator[tuple[Any, int, np.ndarray]]:  # fmt: skip
-    """Class ids of a stream of images, in pieces of whole rows: (key, first row, uint8 [n, width]), top to bottom.
+    """Class ids of a stream of images, in pieces of whole rows: (key, first row, uint8 [n, width]), top to bottom. See
+    `score_rows`."""
+    groups = window_groups(images, inference=inference, classes=classes, batch=batch, fill=fill)
+    for key, rows in score_rows(groups, score, batch=batch):
+        yield key, rows.first, rows.ids()
+
+
+def window_groups(
+    images: Iterable[tuple[Any, Any]], *, inference: Inference, classes: int, batch: int, fill: np.ndarray,
+    failed: Callable[[Any, UserError], None] | None = None,
+) -> Iterator[list[Window]]:  # fmt: skip
+    """The windows of a stream of images, at most `batch` of one shape together; those of several images share a group.
 
     Args:
       images: (key, image [h w c]); an image is an array, or anything with `shape` that gives arrays when it is sliced.
-      score: [batch h w c] as stored -> scores [batch h w classes]; windows of several images share a batch.
-      batch: windows at a time; the last batch of a window size is filled up with copies.
       fill: [c], value of padding.
+      failed: called with the key and the UserError of an image that cannot be read, whose other windows are then left
+        out; None: the error is raised.
+    """
+    group: list[Window] = []
+    for window in _cut(images, inference, classes, fill, failed):
+        if group and (len(group) == batch or group[0].pixels.shape != window.pixels.shape):
+            yield group
+            group = []
+        group.append(window)
+    if group:
+        yield group
+
+
+def score_rows(
+    groups: Iterable[list[Window]], score: Callable[[np.ndarray], Any], *, batch: int
+) -> Iterator[tuple[Any, Rows]]:
+    """Blended scores of the images whose windows come in `groups`: (key, rows), top to bottom.
+
+    Args:
+      score: [batch h w c] as stored -> scores [batch h w classes].
+      batch: windows at a time; a smaller group is filled up with copies.
     """
     waiting: list[tuple[list, Any]] = []
-    for group in _groups(_cut(images, inference, classes, fill), batch):
+    for group in groups:
         pixels = [window.pixels for window in group]
         scores = score(np.stack(pixels + pixels[-1:] * (batch - len(pixels))))
         waiting.append((group, scores))
@@ -158,7 +208,9 @@ def class_rows(
 
 
 @dataclass(frozen=True)
-class _Window:
+class Window:
+    """A window of the image `key` at (row, column), pixels [h w c]; `last` of its image."""
+
     key: Any
     canvas: Canvas
     row: int
@@ -167,39 +219,36 @@ class _Window:
     last: bool
 
 
-def _cut(images: Iterable[tuple[Any, Any]], inference: Inference, classes: int, fill: np.ndarray) -> Iterator[_Window]:
+def _cut(
+    images: Iterable[tuple[Any, Any]], inference: Inference, classes: int, fill: np.ndarray,
+    failed: Callable[[Any, UserError], None] | None,
+) -> Iterator[Window]:  # fmt: skip
     for key, image in images:
         height, width = image.shape[:2]
         h, w = inference.window(height, width)
         canvas = Canvas(height, width, (h, w), classes, inference.blend)
         places = inference.places(height, width)
         for row, column in places:
-            pixels = image[row : row + h, column : column + w]
+            try:
+                pixels = image[row : row + h, column : column + w]
+            except UserError as error:
+                if failed is None:
+                    raise
+                failed(key, error)
+                break
             if pixels.shape[:2] != (h, w):
                 whole = np.empty((h, w, pixels.shape[2]), pixels.dtype)
                 whole[:] = fill
                 whole[: pixels.shape[0], : pixels.shape[1]] = pixels
                 pixels = whole
-            yield _Window(key, canvas, row, column, pixels, (row, column) == places[-1])
+            yield Window(key, canvas, row, column, pixels, (row, column) == places[-1])
 
 
-def _groups(cut: Iterable[_Window], size: int) -> Iterator[list[_Window]]:
-    """Windows of one shape, at most `size` together."""
-    group: list[_Window] = []
-    for window in cut:
-        if group and (len(group) == size or group[0].pixels.shape != window.pixels.shape):
-            yield group
-            group = []
-        group.append(window)
-    if group:
-        yield group
-
-
-def _blended(group: list[_Window], scores: Any) -> Iterator[tuple[Any, int, np.ndarray]]:
+def _blended(group: list[Window], scores: Any) -> Iterator[tuple[Any, Rows]]:
     scores = np.asarray(scores, np.float32)
     for window, values in zip(group, scores, strict=False):
-        for row, ids in window.canvas.add(window.row, window.column, values):
-            yield window.key, row, ids
+        for rows in window.canvas.add(window.row, window.column, values):
+            yield window.key, rows
         if window.last:
-            for row, ids in window.canvas.rest():
-                yield window.key, row, ids
+            for rows in window.canvas.rest():
+                yield window.key, rows

@@ -110,8 +110,8 @@ def test_order_of_windows_within_a_row_does_not_matter():
     def drawn(order):
         canvas, rows = windows.Canvas(20, 22, (6, 6), 3, "hann"), []
         for place in order:
-            rows += [ids for _, ids in canvas.add(*place, scores[place])]
-        return np.concatenate(rows + [ids for _, ids in canvas.rest()])
+            rows += [found.ids() for found in canvas.add(*place, scores[place])]
+        return np.concatenate(rows + [found.ids() for found in canvas.rest()])
 
     reference = drawn(places)
     for seed in range(3):

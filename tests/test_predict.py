@@ -1,6 +1,7 @@
 """Class maps of rasters of any form, from real checkpoints, through the command line's own function."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -12,8 +13,9 @@ from PIL import Image
 
 from genseg import checkpoints, nets, partition, predict, train, windows
 from genseg.data.card import Band, DatasetCard
-from genseg.data.files import codec, rasters
+from genseg.data.files import codec, maps, qgis, rasters
 from genseg.errors import UserError
+from genseg.predict import bands
 from tests.data import made
 
 CARD = DatasetCard(
@@ -151,7 +153,7 @@ def reference(trained, image: np.ndarray, inference: windows.Inference) -> np.nd
     weights = checkpoints.load_weights(str(trained), ema=False)
     one = predict.Predictor(weights, inference, 8)
     rows = windows.class_rows(
-        [(0, image)], lambda p: one._scorer(one._params, one._stats, p), inference=inference, classes=5, batch=8,
+        [(0, image)], one.score, inference=inference, classes=5, batch=8,
         fill=weights.card.fill,
     )  # fmt: skip
     return np.concatenate([ids for _, _, ids in rows])
@@ -219,3 +221,275 @@ def test_weights_are_whole_on_every_device(trained):
     kernel = one._params["backbone"]["stem"]["conv"]["kernel"]
     assert len(kernel.addressable_shards) == 8 and kernel.is_fully_replicated
     assert dataclasses.asdict(one.inference)["crop"] == (32, 32) and partition.local_mesh().size == 8
+
+
+# --------------------------------------------------------------------------------------------------------- products
+
+
+def georeferenced(
+    path, image, crs="EPSG:32633", names=(), nodata=None, transform=(0.6, 0, 500_000, 0, -0.6, 5_400_000)
+):
+    import rasterio
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with rasterio.open(
+        path, "w", driver="GTiff", height=image.shape[0], width=image.shape[1], count=image.shape[2], dtype=image.dtype,
+        crs=crs, transform=rasterio.Affine(*transform), nodata=nodata,
+    ) as file:  # fmt: skip
+        file.write(np.moveaxis(image, 2, 0))
+        if names:
+            file.descriptions = names
+
+
+@pytest.fixture(scope="module")
+def mapped(trained, tmp_path_factory):
+    """Everything that can be written of a scene with a hole in it, clipped by a triangle in another projection."""
+    import pyogrio
+    import shapely
+    from rasterio.warp import transform_geom
+
+    root = tmp_path_factory.mktemp("mapped")
+    image = np.maximum(made.scene(1, 4, "uint8", (75, 90), 5)[0], 1)
+    image[:9, :5] = 0
+    georeferenced(root / "scene.tif", image, nodata=0, names=("Red", "Green", "Blue", "Thermal"))
+    triangle = shapely.Polygon([(499_990, 5_400_010), (500_060, 5_400_010), (499_990, 5_399_940)])
+    moved = shapely.geometry.shape(transform_geom("EPSG:32633", "EPSG:4326", shapely.geometry.mapping(triangle)))
+    pyogrio.raw.write(
+        root / "area.gpkg", shapely.to_wkb(np.array([moved], object)), [np.array([1])], ["id"], crs="EPSG:4326",
+        geometry_type="Polygon", driver="GPKG",
+    )  # fmt: skip
+    argv = [f"--checkpoint={trained}", f"--out={root / 'out'}", "--batch=8", "--probabilities", "--entropy", "--margin"]
+    argv += ["--polygons", f"--aoi={root / 'area.gpkg'}", str(root / "scene.tif")]
+    assert predict.main(argv) == 0
+    return root, argv, image, triangle
+
+
+def test_the_map_lies_in_place_with_names_and_colours(mapped, trained):
+    import rasterio
+    from rasterio import features
+
+    root, _, image, triangle = mapped
+    with rasterio.open(root / "out" / "scene_classes.tif") as file, rasterio.open(root / "scene.tif") as given_file:
+        ids, colours = file.read(1), file.colormap(1)
+        assert file.transform == given_file.transform and file.crs == given_file.crs and file.nodata == 255
+        assert file.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+        inside = features.geometry_mask([triangle], ids.shape, file.transform, invert=True)
+    card = checkpoints.load_weights(str(trained), ema=False).card
+    assert [colours[i][:3] for i in range(5)] == [tuple(c) for c in card.palette]
+    filled = np.where(image == 0, card.fill, image)
+    expected = reference(trained, filled, windows.Inference("slide", (32, 32), (16, 16), "hann", False, (1.0,), 32))
+    valid = inside & (image != 0).all(axis=2)
+    assert 1000 < valid.sum() < valid.size / 1.5
+    np.testing.assert_array_equal(ids, np.where(valid, expected, 255))
+    sidecar = (root / "out" / "scene_classes.tif.aux.xml").read_text()
+    assert all(f"<Category>{name}</Category>" in sidecar for name in card.classes)
+    assert [(n, c) for _, n, c in qgis.read_style(root / "out" / "scene_classes.qml")] == [
+        (name, tuple(colour)) for name, colour in zip(card.classes, card.palette, strict=True)
+    ]
+
+
+def test_probabilities_entropy_and_margin_agree_with_each_other_and_the_map(mapped):
+    import rasterio
+
+    out = mapped[0] / "out"
+    with rasterio.open(out / "scene_classes.tif") as file:
+        ids = file.read(1)
+    with rasterio.open(out / "scene_probabilities.tif") as file:
+        stored, scales = file.read(), file.scales
+        assert (
+            file.descriptions == checkpoints.load_weights(str(mapped[1][0].partition("=")[2]), ema=False).card.classes
+        )
+    valid = ids != 255
+    assert (stored[:, ~valid] == 255).all() and scales == (1 / 250,) * 5
+    shares = stored[:, valid] / 250
+    np.testing.assert_allclose(shares.sum(axis=0), 1, atol=5 / 500)
+    best = np.sort(shares, axis=0)
+    clear = best[-1] - best[-2] > 1 / 250
+    np.testing.assert_array_equal(shares.argmax(axis=0)[clear], ids[valid][clear])
+    with rasterio.open(out / "scene_margin.tif") as file:
+        np.testing.assert_allclose(file.read(1)[valid] / 250, best[-1] - best[-2], atol=1.6 / 250)
+    with rasterio.open(out / "scene_entropy.tif") as file:
+        entropy = -(shares * np.log(np.maximum(shares, 1e-9))).sum(axis=0) / np.log(5)
+        np.testing.assert_allclose(file.read(1)[valid] / 250, entropy, atol=0.02)
+
+
+def test_polygons_cover_what_the_map_and_the_table_say(mapped):
+    import csv
+
+    import pyogrio
+    import rasterio
+    import shapely
+
+    out = mapped[0] / "out"
+    with rasterio.open(out / "scene_classes.tif") as file:
+        ids = file.read(1)
+    meta, _, geometry, columns = pyogrio.raw.read(out / "scene_polygons.gpkg")
+    fields = dict(zip(meta["fields"], columns, strict=True))
+    shapes = shapely.from_wkb(geometry)
+    assert meta["crs"] == "EPSG:32633" and shapely.is_valid(shapes).all()
+    np.testing.assert_allclose(shapely.union_all(shapes).area, shapely.area(shapes).sum())  # no overlap
+    with (out / "scene_areas.csv").open() as file:
+        table = {row["class"]: row for row in csv.DictReader(file)}
+    for i, (name, row) in enumerate(table.items()):
+        count = (ids == i).sum()
+        assert int(row["pixels"]) == count
+        np.testing.assert_allclose(float(row["hectares"]), count * 0.36 / 1e4, atol=1e-6)
+        np.testing.assert_allclose(fields["area_m2"][fields["class"] == name].sum(), count * 0.36, atol=1e-3)
+    record = json.loads((out / "scene.json").read_text())
+    assert record["areas"][0]["pixels"] == (ids == 0).sum() and record["polygons"] == len(shapes)
+    assert record["settings"]["checkpoint"].endswith("/checkpoints/1")
+
+
+def test_finished_scenes_are_left_alone_and_changed_ones_are_not(mapped, capsys):
+    root, argv, *_ = mapped
+    before = (root / "out" / "scene_classes.tif").stat().st_mtime_ns
+    assert predict.main(argv) == 0
+    assert "is there already" in capsys.readouterr().out
+    assert (root / "out" / "scene_classes.tif").stat().st_mtime_ns == before
+    (root / "out" / "scene_areas.csv").unlink()
+    assert predict.main(argv) == 0
+    assert (root / "out" / "scene_areas.csv").exists()
+    assert not [p for p in (root / "out").iterdir() if p.name.startswith(".")]
+
+
+def test_small_regions_join_a_neighbour(tmp_path):
+    import pyogrio
+
+    from genseg.predict import polygons
+
+    ids = np.zeros((20, 20), np.uint8)
+    ids[:, 10:], ids[4:6, 4:6], ids[15, 15], ids[19, 19] = 1, 1, 0, 255
+    path = tmp_path / "m.tif"
+    georeferenced(path, ids[..., None], nodata=255)
+    classes = [(0, "a", (0, 0, 0)), (1, "b", (9, 9, 9))]
+    assert polygons.write(tmp_path / "all.gpkg", path, classes, nodata=255, smallest=0) == 4
+    assert polygons.write(tmp_path / "few.gpkg", path, classes, nodata=255, smallest=5) == 2
+    _, _, _, (names, ids, areas) = pyogrio.raw.read(tmp_path / "few.gpkg")
+    assert dict(zip(names, np.round(areas / 0.36), strict=True)) == {"a": 200, "b": 199}
+
+
+def test_hectares_of_degrees_are_those_of_the_ellipsoid(tmp_path):
+    """The whole Earth in one-degree pixels: 510,065,621.7 square kilometres (WGS 84)."""
+    georeferenced(
+        tmp_path / "earth.tif", np.zeros((180, 360, 1), np.uint8), "EPSG:4326", transform=(1, 0, -180, 0, -1, 90)
+    )
+    place = maps.Place.of(tmp_path / "earth.tif")
+    np.testing.assert_allclose(place.hectares(180).sum() * 360 / 100, 510_065_621.7, rtol=1e-9)
+    np.testing.assert_allclose(place.metres_across(90), 111_319.49, rtol=1e-6)
+
+
+# ------------------------------------------------------------------------------------------------------ many scenes
+
+
+@pytest.mark.parametrize(
+    ("card_bands", "names", "options", "expected"),
+    [
+        (("red", "green", "blue", "nir"), ("B02", "B03", "B04", "B08"), {}, [3, 2, 1, 4]),  # Sentinel-2
+        (("red", "green", "blue", "nir"), ("B2", "B3", "B4", "B5"), {}, [3, 2, 1, 4]),  # Landsat
+        (("red", "nir"), ("B4 (665 nm)", "B5", "B8"), {"sensor": "sentinel2"}, [1, 3]),
+        (("nir", "SWIR 1"), ("Blue", "swir16", "Near Infrared"), {}, [3, 2]),
+        (("red", "nir"), ("", ""), {}, [1, 2]),
+        (("red", "nir"), ("", "", "", "", ""), {"given": {"red": 4, "nir": 2}}, [4, 2]),
+    ],
+)  # fmt: skip
+def test_bands_are_found_by_name(card_bands, names, options, expected):
+    card = dataclasses.replace(CARD, bands=tuple(Band(name) for name in card_bands))
+    assert bands.chosen(names, card, "x", **{"given": None, "sensor": None} | options) == expected
+
+
+def test_band_names_that_leave_it_open_are_refused():
+    card = dataclasses.replace(CARD, bands=(Band("red"), Band("nir")))
+    numbers = [f"B{i}" for i in range(1, 10)]
+    with pytest.raises(UserError, match="which sensors name differently: add --sensor"):
+        bands.chosen(numbers, card, "x", given=None, sensor=None)
+    assert bands.chosen(numbers, card, "x", given=None, sensor="landsat") == [4, 5]
+    with pytest.raises(UserError, match="--bands leaves out nir"):
+        bands.mapping("red=1", card)
+    with pytest.raises(UserError, match="--bands names 'swir', but the network's bands are red, nir"):
+        bands.mapping("swir=1,nir=2", card)
+    assert bands.mapping("R=4, NIR=8", card) == {"red": 4, "nir": 8}
+
+
+def test_scenes_from_folders_patterns_and_lists(tmp_path):
+    for name in ("a/one.tif", "a/deep/one.png", "b/two.tif", "b/two_nir.tif"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "list.csv").write_text('# a scene a line\nb/two.tif,b/two_nir.tif\n\n"a/one.tif:3,1"\n')
+    found = predict.scenes_of([str(tmp_path / "a")], [str(tmp_path / "list.csv")][:0])
+    assert [scene.name for scene in found] == ["deep/one", "one"]
+    listed = predict.scenes_of([], [str(tmp_path / "list.csv")])
+    assert [scene.name for scene in listed] == ["two", "one"]
+    assert [len(scene.files) for scene in listed] == [2, 1] and listed[1].files[0][1] == (3, 1)
+    assert len(predict.scenes_of([str(tmp_path / "b" / "*.tif")])) == 2
+    for texts, message in (
+        ([str(tmp_path / "b" / "*.png")], "No file matches"),
+        ([], "No scene is named"),
+        ([str(tmp_path / "a" / "deep" / "one.png"), str(tmp_path / "a" / "one.tif")], "would both be written"),
+    ):
+        with pytest.raises(UserError, match=message):
+            predict.scenes_of(texts)
+
+
+def test_a_damaged_scene_is_named_and_the_rest_goes_on(trained, tmp_path, capsys):
+    image = made.scene(2, 4, "uint8", (60, 40), 5)[0]
+    for i, name in enumerate(("a", "c", "d")):
+        made.georeferenced(tmp_path / "in" / f"{name}.tif", np.roll(image, i, axis=1), 7e5, 4e6, 0.6)
+    whole = (tmp_path / "in" / "a.tif").read_bytes()
+    (tmp_path / "in" / "b.tif").write_bytes(whole[: len(whole) // 2])  # opens, and cannot be read to its end
+    made.georeferenced(tmp_path / "in" / "e.tif", image[..., :2], 7e5, 4e6, 0.6)
+    argv = [f"--checkpoint={trained}", f"--out={tmp_path / 'out'}", "--batch=8", "--no-quicklook"]
+    assert predict.main([*argv, str(tmp_path / "in")]) == 2
+    errors = capsys.readouterr().err.strip().splitlines()
+    assert len(errors) == 3 and "b.tif cannot be decoded" in errors[0] and "e.tif has 2 band(s)" in errors[1]
+    assert "2 of 5 scenes have no map" in errors[2]
+    made_maps = sorted(p.name for p in (tmp_path / "out").iterdir() if p.name.endswith("classes.tif"))
+    assert made_maps == ["a_classes.tif", "c_classes.tif", "d_classes.tif"]
+    assert not [p.name for p in (tmp_path / "out").iterdir() if p.name.startswith((".", "b", "e"))]
+    expected = reference(
+        trained, np.roll(image, 1, axis=1), windows.Inference("slide", (32, 32), (16, 16), "hann", False, (1.0,), 32)
+    )
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "out" / "c_classes.tif"), expected)
+
+
+def test_windows_of_different_scenes_share_batches(trained):
+    weights = checkpoints.load_weights(str(trained), ema=False)
+    one = predict.Predictor(weights, windows.Inference("slide", (32, 32), (32, 32), "uniform", False, (1.0,), 32), 8)
+    scenes = [(i, made.scene(i, 4, "uint8", (32, 96), 5)[0]) for i in range(5)]  # three windows each
+    assert [len(group) for group in one.groups(scenes)] == [8, 7]
+
+
+def test_values_in_other_units_are_said_with_both_ranges(tmp_path):
+    card = dataclasses.replace(CARD, dtype="float32", bands=(Band("red", 1500, 400, 0, 8000),))
+    for scale, said in ((1.0, False), (1e-4, True), (30.0, True)):
+        np.save(tmp_path / "x.npy", (np.random.default_rng(0).uniform(300, 4000, (40, 40, 1)) * scale).astype("f4"))
+        found = predict.Measured(rasters.Raster([tmp_path / "x.npy"]), card).strange()
+        assert bool(found) == said
+        assert not said or ("red is " in found[0] and "0 .. 8000 in training" in found[0])
+
+
+def test_the_dry_run_writes_nothing(trained, tmp_path, capsys):
+    made.georeferenced(tmp_path / "scene.tif", made.scene(1, 4, "uint8", (75, 90), 5)[0], 7e5, 4e6, 0.6)
+    argv = [
+        f"--checkpoint={trained}",
+        f"--out={tmp_path / 'out'}",
+        "--batch=8",
+        "--dry_run",
+        str(tmp_path / "scene.tif"),
+    ]
+    assert predict.main(argv) == 0
+    out = capsys.readouterr().out
+    assert "75 x 90, 20 windows of 32 x 32" in out and "MiB" in out and not (tmp_path / "out").exists()
+
+
+def test_two_processes_do_not_make_one_scene(trained, tmp_path, capsys):
+    from genseg.predict import run
+
+    made.georeferenced(tmp_path / "scene.tif", made.scene(1, 4, "uint8", (40, 40), 5)[0], 7e5, 4e6, 0.6)
+    argv = [f"--checkpoint={trained}", f"--out={tmp_path / 'out'}", "--batch=8", str(tmp_path / "scene.tif")]
+    (scene,) = predict.scenes_of([str(tmp_path / "scene.tif")])
+    with run._sole(scene, tmp_path / "out") as held:
+        assert held
+        assert predict.main(argv) == 0
+        assert "is being made by another process" in capsys.readouterr().out
+    assert not list((tmp_path / "out").glob("*.tif"))
+    assert predict.main(argv) == 0 and (tmp_path / "out" / "scene_classes.tif").exists()

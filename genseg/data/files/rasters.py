@@ -54,6 +54,11 @@ class Raster:
         return self._held[:, columns.start : columns.stop]
 
     @property
+    def counts(self) -> tuple[int, ...]:
+        """Bands taken of each file."""
+        return tuple(map(len, self._bands))
+
+    @property
     def tags(self) -> list[tuple]:
         """Place and projection of the first file, as tifffile's `extratags`; [] if it says nothing."""
         return self._parts[0].tags

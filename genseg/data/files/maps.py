@@ -1,0 +1,152 @@
+"""Maps in their place on the ground: Cloud Optimised GeoTIFFs written row by row, and what a pixel measures."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import math
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from genseg import outputs
+from genseg.errors import UserError
+
+# WGS 84: semi-major axis in metres, flattening.
+_AXIS, _FLATTENING = 6378137.0, 1 / 298.257223563
+_TILE = 512
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a raster lies. transform: rasterio's affine from (column, row) to map units, or None; crs: rasterio's, or
+    None; descriptions: of its bands, "" where a band has none."""
+
+    transform: Any
+    crs: Any
+    descriptions: tuple[str, ...]
+
+    @classmethod
+    def of(cls, path: Path) -> Place:
+        """Of a file that GDAL opens; of others, such as NPY, nothing is known."""
+        import rasterio
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+            try:
+                with rasterio.open(path) as file:
+                    transform = None if file.transform.is_identity else file.transform
+                    return cls(transform, file.crs, tuple(d or "" for d in file.descriptions))
+            except rasterio.errors.RasterioError:
+                return cls(None, None, ())
+
+    def hectares(self, height: int) -> np.ndarray | None:
+        """float64 [height]: what a pixel of each row measures on the ground; None where the file does not say.
+
+        Projected systems: in the map's plane. Longitude and latitude: on the ellipsoid WGS 84, exact for rows along
+        parallels.
+        """
+        if self.transform is None or self.crs is None:
+            return None
+        t = self.transform
+        if self.crs.is_projected:
+            return np.full(height, abs(t.determinant) * self.crs.linear_units_factor[1] ** 2 / 1e4)
+        if not self.crs.is_geographic or t.b or t.d:
+            return None
+        edges = np.radians(np.clip(t.f + t.e * np.arange(height + 1), -90, 90))
+        return math.radians(abs(t.a)) * np.abs(np.diff(_zone(edges))) / 1e4
+
+    def metres_across(self, row: float) -> float | None:
+        """Length of a pixel along row `row`, or None where the file does not say."""
+        if self.transform is None or self.crs is None:
+            return None
+        t = self.transform
+        side = math.hypot(t.a, t.d)
+        if self.crs.is_projected:
+            return side * self.crs.linear_units_factor[1]
+        return math.radians(side) * _AXIS * math.cos(math.radians(t.f + t.e * row)) if self.crs.is_geographic else None
+
+
+def _zone(latitude: np.ndarray) -> np.ndarray:
+    """Area in square metres between the equator and `latitude` (radians), for a radian of longitude, on the ellipsoid."""
+    e = math.sqrt(_FLATTENING * (2 - _FLATTENING))
+    sine = np.sin(latitude)
+    return (_AXIS**2 * (1 - e**2) / 2) * (sine / (1 - (e * sine) ** 2) + np.arctanh(e * sine) / e)
+
+
+class Writer:
+    """A GeoTIFF that is written in whole rows, top to bottom: full rows of its tiles at a time."""
+
+    def __init__(self, file: Any):
+        self._file, self._row, self._held = file, 0, []
+
+    def write(self, rows: np.ndarray) -> None:
+        """[n, width] or [n, width, bands]; copied."""
+        self._held.append(rows[..., None].copy() if rows.ndim == 2 else rows.copy())
+        if sum(map(len, self._held)) >= _TILE:
+            self._flush(whole_tiles=True)
+
+    def finish(self) -> None:
+        self._flush(whole_tiles=False)
+
+    def _flush(self, whole_tiles: bool) -> None:
+        from rasterio.windows import Window
+
+        if not self._held:
+            return
+        rows = np.concatenate(self._held)
+        count = len(rows) // _TILE * _TILE if whole_tiles else len(rows)
+        if count:
+            self._file.write(np.moveaxis(rows[:count], 2, 0), window=Window(0, self._row, rows.shape[1], count))
+        self._row, self._held = self._row + count, [rows[count:]]
+
+
+@contextlib.contextmanager
+def cog(
+    path: Path, shape: tuple[int, int], place: Place, *, bands: Sequence[str], nodata: int,
+    palette: Sequence[tuple[int, int, int]] = (), tags: dict[str, str], steps: int = 0,
+) -> Iterator[Writer]:  # fmt: skip
+    """A Cloud Optimised GeoTIFF of uint8, deflated, that takes the place of `path` when all rows have been written.
+
+    Args:
+      bands: their descriptions. palette: of class ids, of a map of one band; overviews then keep classes, else they are
+        averages. tags: for people. steps: a value of 1 is stored as this, which the file's scale says; 0: values are plain.
+    Raises: UserError if the disk or GDAL does not go along.
+    """
+    import rasterio
+    import rasterio.shutil
+
+    plain = path.with_name(f".{path.name}.{os.getpid()}.rows.part")
+    options = dict(height=shape[0], width=shape[1], count=len(bands), dtype="uint8", nodata=nodata)
+    options |= dict(transform=place.transform, crs=place.crs, tiled=True, blockxsize=_TILE, blockysize=_TILE)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+            file = rasterio.open(
+                plain, "w", driver="GTiff", compress="deflate", bigtiff="if_safer", interleave="band", **options
+            )
+        with contextlib.closing(file):  # rasterio's own context belongs to a thread, and rows are written in another
+            file.descriptions = tuple(bands)
+            file.update_tags(TIFFTAG_SOFTWARE=outputs.MARK, **tags)
+            if steps:
+                file.scales = (1 / steps,) * len(bands)
+            if palette:
+                file.write_colormap(1, {i: (*colour, 255) for i, colour in enumerate(palette)})
+            writer = Writer(file)
+            yield writer
+            writer.finish()
+        with outputs.replacing(path) as final, rasterio.Env():
+            rasterio.shutil.copy(
+                plain, final, driver="COG", compress="deflate", bigtiff="if_safer", num_threads="all_cpus",
+                overview_resampling="mode" if palette else "average",
+            )  # fmt: skip
+    except rasterio.errors.RasterioError as error:
+        raise UserError(f"{path} cannot be written ({error}): free space, or give another folder.") from None
+    finally:
+        for leftover in path.parent.glob(f".{glob.escape(path.name)}.{os.getpid()}.*"):
+            leftover.unlink(missing_ok=True)

@@ -1,0 +1,171 @@
+"""The network of a checkpoint, ready to score windows on this process's devices; scenes as it takes them."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from genseg import checkpoints, partition, tasks, windows
+from genseg.data.batches import pipeline
+from genseg.data.card import DatasetCard
+from genseg.data.files.rasters import Raster
+from genseg.data.sets import own
+from genseg.errors import UserError
+
+
+class Measured:
+    """A raster as the network takes it: values that are no measurement are the band's mean.
+
+    What rows that were read hold of measurements is kept until `measured` asks, and every `every`-th pixel of them (0: none)
+    for `thumbnail`, so that a scene is decoded once. Rows are to be read top to bottom, by one thread; `measured` may be called from another.
+    """
+
+    def __init__(self, raster: Raster, card: DatasetCard, order: Sequence[int] = ()):
+        """order: of the raster's bands, from 0, the card's; () as they are. Raises: UserError unless band count and type are
+        those of the card."""
+        name = " + ".join(map(str, raster.paths))
+        order = list(order) or list(range(raster.shape[2]))
+        if len(order) != card.channels:
+            raise UserError(
+                f"{name} has {len(order)} band(s), but the network takes {card.channels} "
+                f"({', '.join(b.name for b in card.bands)}): join files by '+', or pick bands by FILE:1,2,3."
+            )
+        if not np.can_cast(raster.dtype, card.dtype, "safe"):
+            raise UserError(
+                f"{name} holds {raster.dtype}, but the network was trained on {card.dtype}: convert it to the units of "
+                f"the training images."
+            )
+        self._raster, self._order, self.every = raster, order, 0
+        self.shape = (*raster.shape[:2], len(order))
+        bands = zip(card.bands, (raster.nodata[i] for i in order), strict=True)
+        self.card = dataclasses.replace(
+            card, bands=tuple(b if v is None else dataclasses.replace(b, nodata=v) for b, v in bands)
+        )
+        self._rows, self._strip = range(0), np.empty(0)
+        self._seen, self._masks, self._thumbnail = 0, collections.deque(), []
+
+    def stored(self, place: tuple[slice, slice]) -> np.ndarray:
+        """[h w c] of the card's type, nothing filled."""
+        pixels = self._raster[place]
+        if self._order != [*range(pixels.shape[2])]:
+            pixels = pixels[..., self._order]
+        return pixels.astype(self.card.dtype, copy=False)
+
+    def __getitem__(self, place: tuple[slice, slice]) -> np.ndarray:
+        rows = range(*place[0].indices(self.shape[0]))
+        if rows != self._rows:
+            stored = self.stored((place[0], slice(None))).view()
+            stored.flags.writeable = False  # the raster hands it out again
+            self._note(stored, rows)
+            self._rows, self._strip = rows, pipeline.filled(stored, self.card)
+        return self._strip[:, place[1]]
+
+    def _note(self, stored: np.ndarray, rows: range) -> None:
+        new = stored[max(self._seen - rows.start, 0) :]
+        if not len(new):
+            return
+        first = rows.stop - len(new)
+        measured = own.measured_pixels(new, self.card)
+        self._masks.append((len(new), None if measured is None else measured.all(axis=2)))
+        if self.every:
+            self._thumbnail.append(new[-first % self.every :: self.every, :: self.every].copy())
+        self._seen = rows.stop
+
+    def measured(self, first: int, end: int) -> np.ndarray | None:
+        """bool [end - first, width]: pixels that hold a measurement in every band; None if all do. To be asked once for each
+        row, top to bottom, after it has been read."""
+        parts, wanted = [], end - first
+        while wanted:
+            count, mask = self._masks.popleft()
+            taken = min(count, wanted)
+            parts.append(np.ones((taken, self.shape[1]), bool) if mask is None else mask[:taken])
+            if taken < count:
+                self._masks.appendleft((count - taken, None if mask is None else mask[taken:]))
+            wanted -= taken
+        mask = np.concatenate(parts)
+        return None if mask.all() else mask
+
+    @property
+    def thumbnail(self) -> np.ndarray:
+        """[ceil(h / every), ceil(w / every), c] as stored, once all rows have been read."""
+        return np.concatenate(self._thumbnail)
+
+    def strange(self, strips: int = 8, rows: int = 4) -> list[str]:
+        """A sentence for each band whose values lie far outside those of training: in other units, most likely.
+
+        Seen are `strips` strips of `rows` rows. Far: the middle 98 % reach further beyond the training range than its
+        width, or fill less than a fiftieth of it somewhere outside its middle half.
+        """
+        height, found = self.shape[0], []
+        starts = sorted({int(r) for r in np.linspace(0, max(height - rows, 0), strips)})
+        seen = np.concatenate([self.stored((slice(r, r + rows), slice(None))) for r in starts])
+        measured = own.measured_pixels(seen, self.card)
+        for i, band in enumerate(self.card.bands):
+            values = seen[..., i] if measured is None else seen[..., i][measured[..., i]]
+            width = band.high - band.low
+            if width <= 0 or not values.size:
+                continue
+            low, high = (float(v) for v in np.percentile(values, (1, 99)))
+            beyond = low < band.low - width or high > band.high + width
+            flat = high - low < width / 50 and not band.low + width / 4 < low < band.high - width / 4
+            if beyond or flat:
+                found.append(
+                    f"{band.name} is {low:g} .. {high:g} here (98 % of values), and was {band.low:g} .. {band.high:g} in "
+                    f"training"
+                )
+        return found
+
+
+class Predictor:
+    """The network of a checkpoint, ready to draw class maps on this process's devices, which share every batch."""
+
+    def __init__(self, weights: checkpoints.Weights, inference: windows.Inference, batch: int):
+        """batch: windows at a time; 0 = 4 a device. Raises: UserError if it does not divide over the devices."""
+        local = partition.local_mesh()
+        self.batch = batch or 4 * local.size
+        partition.check_batch(self.batch, local)
+        config = ConfigDict(weights.config)
+        config.eval.update({k: v for k, v in dataclasses.asdict(inference).items() if k != "multiple"})
+        self.card, self.inference = weights.card, inference
+        self._scorer = windows.make_scorer(tasks.build_segment(config, weights.card).scores, local)
+        self._params, self._stats = partition.replicate((weights.params, weights.stats), local)
+        self.nodata = 255 if self.card.ignore_label is None else self.card.ignore_label
+
+    def score(self, pixels: np.ndarray) -> jax.Array:
+        """[batch h w c] as stored -> float32 [batch h w classes]: logits, or with flips or scales probabilities."""
+        return self._scorer(self._params, self._stats, pixels)
+
+    def groups(
+        self, images: Iterable[tuple[Any, Measured]], failed: Callable[[Any, UserError], None] | None = None
+    ) -> Iterator[list[windows.Window]]:
+        """The windows of scenes, in batches that several scenes share."""
+        return windows.window_groups(
+            images, inference=self.inference, classes=len(self.card.classes), batch=self.batch, fill=self.card.fill,
+            failed=failed,
+        )  # fmt: skip
+
+    def score_rows(self, groups: Iterable[list[windows.Window]]) -> Iterator[tuple[Any, windows.Rows]]:
+        """(key, rows) of the scenes whose windows come."""
+        return windows.score_rows(groups, self.score, batch=self.batch)
+
+    def rows(self, raster: Raster) -> Iterator[np.ndarray]:
+        """uint8 [n, width] class ids from top to bottom; `nodata` where nothing was measured."""
+        image = Measured(raster, self.card)
+        for _, rows in self.score_rows(self.groups([(None, image)])):
+            ids = rows.ids()
+            measured = image.measured(rows.first, rows.first + len(ids))
+            yield ids if measured is None else np.where(measured, ids, np.uint8(self.nodata))
+
+    def probabilities(self, rows: windows.Rows) -> np.ndarray:
+        """float32 [n, width, classes], sum 1: softmax of the blended logits, or the blended probabilities."""
+        scores = rows.scores()
+        if self.inference.augmented:
+            return scores / scores.sum(axis=-1, keepdims=True)
+        scores = np.exp(scores - scores.max(axis=-1, keepdims=True))
+        return scores / scores.sum(axis=-1, keepdims=True)

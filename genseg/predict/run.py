@@ -1,0 +1,209 @@
+"""Many scenes through one network: read ahead, batches shared, written behind; finished ones are left alone."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import importlib.metadata
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import genseg
+from genseg import checkpoints, windows
+from genseg.data.files import maps
+from genseg.data.files.rasters import Raster
+from genseg.errors import UserError
+from genseg.predict import bands, quicklook
+from genseg.predict.network import Measured, Predictor
+from genseg.predict.overlap import Behind, ahead
+from genseg.predict.polygons import Area
+from genseg.predict.products import Products, SceneWriter, paths
+from genseg.predict.scenes import Scene
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What is asked of every scene. given, sensor: see `bands.chosen`. overwrite: make finished scenes again."""
+
+    out: Path
+    products: Products
+    given: dict[str, int] | None = None
+    sensor: str | None = None
+    area: Area | None = None
+    overwrite: bool = False
+
+
+@dataclasses.dataclass
+class Outcome:
+    """Scenes by what became of them; failed: with the sentence that says why. elsewhere: another process has them."""
+
+    done: list[Scene] = dataclasses.field(default_factory=list)
+    skipped: list[Scene] = dataclasses.field(default_factory=list)
+    elsewhere: list[Scene] = dataclasses.field(default_factory=list)
+    failed: dict[Scene, UserError] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(eq=False)
+class _Job:
+    scene: Scene
+    writer: SceneWriter
+    settings: dict[str, Any]
+    lock: contextlib.ExitStack
+    began: float
+    error: UserError | None = None
+
+
+def open_scene(scene: Scene, predictor: Predictor, request: Request) -> tuple[Measured, maps.Place]:
+    """The scene's bands in the card's order. Raises: UserError for whatever is wrong with its files."""
+    files, picks = zip(*scene.files, strict=True)
+    places = [maps.Place.of(path) for path in files]
+    if not any(picks):
+        whole = Raster(files)
+        said = [place.descriptions for place in places]
+        counts = whole.counts
+        texts = [
+            t for some, count in zip(said, counts, strict=True) for t in (some if len(some) == count else ("",) * count)
+        ]
+        order = bands.chosen(texts, predictor.card, str(scene), given=request.given, sensor=request.sensor)
+        return Measured(whole, predictor.card, [i - 1 for i in order]), places[0]
+    return Measured(Raster(files, picks), predictor.card), places[0]
+
+
+def settings_of(scene: Scene, predictor: Predictor, weights: checkpoints.Weights, request: Request) -> dict[str, Any]:
+    """What decides a scene's products: a record with the same settings says that they are there."""
+    files = []
+    for path, picked in scene.files:
+        with contextlib.suppress(OSError):
+            found = path.stat()
+            files.append([str(path), list(picked), found.st_size, int(found.st_mtime_ns)])
+    settings = {
+        "checkpoint": weights.path, "windows": dataclasses.asdict(predictor.inference), "files": files,
+        "products": dataclasses.asdict(request.products), "bands": request.given, "sensor": request.sensor,
+        "aoi": None if request.area is None else str(request.area.path), "genseg": genseg.__version__,
+    }  # fmt: skip
+    return json.loads(json.dumps(settings))
+
+
+def finished(scene: Scene, settings: dict[str, Any], request: Request) -> bool:
+    """Whether a record says that these very products were made of it, and they lie there."""
+    where = paths(scene, request.out, request.products)
+    try:
+        record = json.loads(where["record"].read_text())
+        return record["settings"] == settings and all(path.exists() for path in where.values())
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+@contextlib.contextmanager
+def _sole(scene: Scene, out: Path) -> Iterator[bool]:
+    """Whether no other process makes this scene; they may share a list and a folder. Ends with the process."""
+    path = out / f"{scene.name}.lock"
+    path = path.with_name(f".{path.name}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        except OSError:  # a file system without locks
+            yield True
+            return
+        try:
+            yield True
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def predict(
+    scenes: list[Scene], predictor: Predictor, weights: checkpoints.Weights, request: Request, *,
+    told: Callable[[str, Scene, Any], None] = lambda what, scene, value: None,
+) -> Outcome:  # fmt: skip
+    """Writes the products of all scenes; those that cannot be read are named, and the rest goes on.
+
+    told: called with "opened" and the pixels of a scene, "rows" and how many pixels were written, "done" and the seconds since it was opened, "skipped", "elsewhere", "failed"
+    and the error, "strange" and a sentence about the values.
+    """
+    outcome, open_jobs = Outcome(), []
+    origin = {
+        "command": sys.argv, "card": json.loads(weights.card.to_json()), "bands": [b.name for b in weights.card.bands],
+        "versions": {name: importlib.metadata.version(name) for name in ("jax", "numpy", "rasterio")},
+    }  # fmt: skip
+
+    def fail(scene: Scene, error: UserError) -> None:
+        outcome.failed[scene] = error
+        told("failed", scene, error)
+
+    def opened() -> Iterator[tuple[_Job, Measured]]:
+        for scene in scenes:
+            lock = contextlib.ExitStack()
+            if not lock.enter_context(_sole(scene, request.out)):
+                outcome.elsewhere.append(scene)
+                told("elsewhere", scene, None)
+                continue
+            settings = settings_of(scene, predictor, weights, request)
+            if not request.overwrite and finished(scene, settings, request):
+                outcome.skipped.append(scene)
+                told("skipped", scene, None)
+                lock.close()
+                continue
+            try:
+                image, place = open_scene(scene, predictor, request)
+                image.every = every = quicklook.every(*image.shape[:2]) if request.products.quicklook else 0
+                for sentence in image.strange():
+                    told("strange", scene, sentence)
+                writer = SceneWriter(scene, image, predictor, request.out, request.products, place, request.area, every)
+            except UserError as error:
+                fail(scene, error)
+                lock.close()
+                continue
+            job = _Job(scene, writer, settings, lock, time.monotonic())
+            open_jobs.append(job)
+            told("opened", scene, image.shape[0] * image.shape[1])
+            yield job, image
+
+    def unreadable(job: _Job, error: UserError) -> None:
+        job.error = error
+        fail(job.scene, error)
+        behind.do(drop, job)
+
+    def drop(job: _Job) -> None:
+        if job in open_jobs:
+            job.writer.abandon(job.error or UserError("interrupted"))
+            close(job)
+
+    def write(job: _Job, rows: windows.Rows) -> None:
+        if job.error is not None:
+            return
+        try:
+            job.writer.write(rows)
+            told("rows", job.scene, len(rows.sums) * job.writer.shape[1])
+            if rows.first + len(rows.sums) == job.writer.shape[0]:
+                job.writer.finish(job.settings, origin)
+                outcome.done.append(job.scene)
+                told("done", job.scene, time.monotonic() - job.began)
+                close(job)
+        except UserError as error:
+            job.error = error
+            fail(job.scene, error)
+            drop(job)
+
+    def close(job: _Job) -> None:
+        job.lock.close()
+        open_jobs.remove(job)
+
+    behind = Behind()
+    try:
+        with behind:
+            for job, rows in predictor.score_rows(ahead(predictor.groups(opened(), unreadable))):
+                copy = windows.Rows(rows.first, rows.sums.copy(), rows.weights.copy())
+                behind.do(write, job, copy)
+    finally:
+        for job in list(open_jobs):
+            drop(job)
+    return outcome

@@ -1,0 +1,98 @@
+"""The scenes that a command names: files, folders, patterns, lists, several files a scene."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from genseg import outputs
+from genseg.errors import UserError
+
+SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".npy")
+TIFF = (".tif", ".tiff")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """name: of what is written, below the output folder and without suffix. files: with the bands to take of each, from 1;
+    () all."""
+
+    name: str
+    files: tuple[tuple[Path, tuple[int, ...]], ...]
+
+    def __str__(self) -> str:
+        return " + ".join(str(path) for path, _ in self.files)
+
+    @property
+    def tiff(self) -> bool:
+        return self.files[0][0].suffix.lower() in TIFF
+
+
+def scenes_of(texts: Sequence[str], lists: Sequence[str] = ()) -> list[Scene]:
+    """Scenes in the order given, each once.
+
+    Args:
+      texts: FILE; FILE+FILE (one scene); FILE:4,3,2 (these bands of it); a folder (the rasters below it, one scene each,
+        named with their path below it); a pattern such as "tiles/*.tif".
+      lists: files with one scene a line, its files separated by commas, paths relative to the list.
+    Raises: UserError for what is not there or holds nothing, and for two scenes of one name.
+    """
+    found: list[Scene] = []
+    for text in texts:
+        path = Path(text)
+        if path.is_dir():
+            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+            if not inside:
+                raise UserError(
+                    f"There are no rasters ({', '.join(SUFFIXES)}) in {path}: give a folder that holds some."
+                )
+            found += [Scene(p.relative_to(path).with_suffix("").as_posix(), ((p, ()),)) for p in inside]
+        elif not path.is_file() and glob.has_magic(text):
+            matches = sorted(p for p in map(Path, glob.glob(text, recursive=True)) if p.is_file())
+            if not matches:
+                raise UserError(f"No file matches {text}: give a pattern that matches some.")
+            found += [Scene(p.stem, ((p, ()),)) for p in matches]
+        else:
+            found.append(_scene([text] if path.is_file() else text.split("+"), Path()))
+    for text in lists:
+        found += _listed(outputs.regular(outputs.given(text, "--from"), "list of scenes"))
+    names: dict[str, Scene] = {}
+    for scene in found:
+        if scene.name in names and names[scene.name].files != scene.files:
+            first = names[scene.name].files[0][0]
+            raise UserError(
+                f"{first} and {scene.files[0][0]} would both be written to {scene.name}_classes: predict them apart."
+            )
+        names[scene.name] = scene
+    if not names:
+        raise UserError("No scene is named: give files, folders, patterns, or a list by --from.")
+    return list(names.values())
+
+
+def _listed(path: Path) -> list[Scene]:
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [[cell.strip() for cell in row if cell.strip()] for row in csv.reader(file)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"The list {path} cannot be read ({error}): give lines of files separated by commas.") from None
+    return [_scene(row, path.parent) for row in rows if row and not row[0].startswith("#")]
+
+
+def _scene(texts: Sequence[str], folder: Path) -> Scene:
+    files = tuple(_file_and_bands(text, folder) for text in texts)
+    return Scene(files[0][0].stem, files)
+
+
+def _file_and_bands(text: str, folder: Path) -> tuple[Path, tuple[int, ...]]:
+    """ "scene.tif:4,3,2" -> (scene.tif, (4, 3, 2)), unless a file has that very name."""
+    match = re.fullmatch(r"(.+):(\d+(?:,\d+)*)", text)
+    path, bands = (Path(match[1]), tuple(map(int, match[2].split(",")))) if match else (Path(text), ())
+    if (folder / text).is_file():
+        path, bands = Path(text), ()
+    if not (folder / path).is_file():
+        raise UserError(f"There is no file {folder / path}: give rasters that exist.")
+    return folder / path, bands
