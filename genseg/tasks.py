@@ -27,7 +27,7 @@ from genseg.errors import UserError
 from genseg.freezing import NOTHING_FROZEN, Freezing
 from genseg.nets import classifier, segmenter
 from genseg.nets.functional import Net
-from genseg.nets.layers import resize
+from genseg.nets.resizing import resize
 from genseg.windows import Inference
 
 Batch = dict[str, jax.Array]

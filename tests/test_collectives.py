@@ -38,7 +38,6 @@ def made(task, layout, data_dir, tmp_path, dtype="float32", evaluation=True):
         config.mixing.prob, config.mixing.mixup, config.mixing.cutmix, config.mixing.group = 1.0, 0.8, 1.0, 4
         config.erasing.prob = 0.25
     else:
-        # Planes of 8 x 8 and less: larger ones go through the FFT on a CPU, which XLA does not split over devices.
         config.augment.size = (32, 32)
     run = design.setup(config.lock(), str(tmp_path))
     with partition.use_mesh(run.mesh):

@@ -155,7 +155,6 @@ def test_accumulation_and_fsdp_change_nothing_but_rounding(data_dir, tmp_path):
 
 def test_step_moves_gradients_and_statistics_only(data_dir, tmp_path):
     config = tiny.segment(data_dir)
-    # Planes of 8 x 8 and less: larger ones go through the FFT on a CPU, which XLA does not split over devices.
     config.augment.size = (32, 32)
     run = design.setup(config.lock(), str(tmp_path))
     with partition.use_mesh(run.mesh):

@@ -10,7 +10,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from genseg.nets.convnext import ConvNeXt
-from genseg.nets.layers import fan_in_init
+from genseg.nets.initializers import fan_in_init
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from genseg import tree
 from genseg.errors import UserError
-from genseg.nets import layers
+from genseg.nets import depthwise, resizing
 from genseg.nets.functional import Net
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -24,7 +24,7 @@ def program(
 
     def run(image: jax.Array) -> jax.Array:
         logits = net.apply(params, stats, (image - mean) / std, train=False)[0]["logits"]
-        return layers.resize(logits, image.shape[1], image.shape[2])
+        return resizing.resize(logits, image.shape[1], image.shape[2])
 
     return run
 
@@ -57,5 +57,5 @@ def write_onnx(run: Callable, shape: tuple[int, ...], path: str) -> None:
             f"an ONNX file needs jax2onnx ({error}); run `pip install -e .[export]` and `pip install --no-deps jax2onnx`"
         ) from None
 
-    with layers.grouped_convolutions():
+    with depthwise.grouped_convolutions():
         jax2onnx.to_onnx(run, [jax.ShapeDtypeStruct(shape, jnp.float32)], return_mode="file", output_path=path)

@@ -11,7 +11,7 @@ from genseg.errors import UserError
 from genseg.nets.classifier import Classifier
 from genseg.nets.convnext import ConvNeXt
 from genseg.nets.functional import Net, bind
-from genseg.nets.layers import fan_in_init
+from genseg.nets.initializers import fan_in_init
 from genseg.nets.swin import Swin
 from genseg.nets.upernet import Segmenter
 

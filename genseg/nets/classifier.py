@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from genseg.nets import layers
+from genseg.nets import norms
 
 
 class Head(nnx.Module):
@@ -26,7 +26,7 @@ class Head(nnx.Module):
         init_scale: float,
         rngs: nnx.Rngs,
     ):
-        self.norm = layers.layer_norm(features, epsilon, dtype=jnp.float32, rngs=rngs)
+        self.norm = norms.layer_norm(features, epsilon, dtype=jnp.float32, rngs=rngs)
         self.linear = nnx.Linear(
             features, classes, kernel_init=nnx.initializers.normal(0.02 * init_scale), dtype=jnp.float32, rngs=rngs
         )

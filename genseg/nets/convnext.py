@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from genseg.nets import layers
+from genseg.nets import depthwise, drop, initializers, layers, norms, products
 
 EPSILON = 1e-6
 
@@ -19,7 +19,7 @@ class Stem(nnx.Module):
 
     def __init__(self, channels: int, features: int, *, init, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.conv = layers.patch_conv(channels, features, 4, init=init, dtype=dtype, rngs=rngs)
-        self.norm = layers.layer_norm(features, EPSILON, dtype=dtype, rngs=rngs)
+        self.norm = norms.layer_norm(features, EPSILON, dtype=dtype, rngs=rngs)
 
     @jax.named_scope("stem")
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -30,7 +30,7 @@ class Downsample(nnx.Module):
     """LayerNorm, then 2x2 convolution of stride 2; an odd last row or column is dropped."""
 
     def __init__(self, inputs: int, outputs: int, *, init, dtype: jnp.dtype, rngs: nnx.Rngs):
-        self.norm = layers.layer_norm(inputs, EPSILON, dtype=dtype, rngs=rngs)
+        self.norm = norms.layer_norm(inputs, EPSILON, dtype=dtype, rngs=rngs)
         self.conv = layers.patch_conv(inputs, outputs, 2, init=init, dtype=dtype, rngs=rngs)
 
     @jax.named_scope("downsample")
@@ -48,8 +48,8 @@ class DepthwiseConv(nnx.Module):
 
     @jax.named_scope("depthwise")
     def __call__(self, x: jax.Array) -> jax.Array:
-        y = layers.depthwise_conv(x.astype(self.dtype), self.kernel[...])
-        return y + layers.over(self.bias[...], y)
+        y = depthwise.depthwise_conv(x.astype(self.dtype), self.kernel[...])
+        return y + products.over(self.bias[...], y)
 
 
 class Block(nnx.Module):
@@ -57,7 +57,7 @@ class Block(nnx.Module):
 
     def __init__(self, features: int, drop_path: float, *, init, layer_scale: float, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.conv_dw = DepthwiseConv(features, init=init, dtype=dtype, rngs=rngs)
-        self.norm = layers.layer_norm(features, EPSILON, dtype=dtype, rngs=rngs)
+        self.norm = norms.layer_norm(features, EPSILON, dtype=dtype, rngs=rngs)
         self.mlp = layers.Mlp(features, init=init, dtype=dtype, rngs=rngs)
         self.gamma = layers.layer_scale(features, layer_scale)
         self.drop_path = drop_path
@@ -67,7 +67,7 @@ class Block(nnx.Module):
         with jax.named_scope("norm"):
             y = self.norm(y)
         y = self.mlp(y)
-        return x + layers.drop_path(y * layers.over(self.gamma[...], y), self.drop_path, key)
+        return x + drop.drop_path(y * products.over(self.gamma[...], y), self.drop_path, key)
 
 
 class Stage(nnx.Module):
@@ -132,7 +132,7 @@ class ConvNeXt(nnx.Module):
         dtype: jnp.dtype,
         remat: bool,
         rngs: nnx.Rngs,
-        init=layers.weight_init,
+        init=initializers.weight_init,
         layer_scale: float = 1e-6,
     ):
         self.dims = tuple(dims)
@@ -157,7 +157,7 @@ class ConvNeXt(nnx.Module):
         self.stages = nnx.List(stages)
 
     def __call__(self, image: jax.Array, *, train: bool, key: jax.Array | None) -> list[jax.Array]:
-        key = layers.require_key(train, key, self.drop_path)
+        key = drop.require_key(train, key, self.drop_path)
         keys = [None if key is None else jax.random.fold_in(key, i) for i in range(sum(self.depths))]
         x, maps = self.stem(image), []
         for number, stage in enumerate(self.stages):

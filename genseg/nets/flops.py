@@ -13,7 +13,7 @@ def of(jaxpr: core.Jaxpr) -> float:
     """FLOPs of all matrix products and convolutions of a program: two for each multiply-add that a plain algorithm does.
 
     Loops of known length are counted as often as they run, loops of unknown length once; of a choice by platform or
-    value the last branch is counted, which is an accelerator's (see `genseg.nets.layers.depthwise_conv`).
+    value the last branch is counted, which is an accelerator's (see `genseg.nets.depthwise.depthwise_conv`).
     """
     total = 0.0
     for eqn in jaxpr.eqns:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from genseg.nets import layers
+from genseg.nets import drop, resizing
 
 
 class LinearHead(nnx.Module):
@@ -35,7 +35,7 @@ class LinearHead(nnx.Module):
         height, width = maps[0].shape[1:3]
         keys = [None] * len(maps) if key is None else jax.random.split(key, len(maps))
         parts = [
-            linear(layers.channel_dropout(x, self.dropout, k).astype(jnp.float32))
+            linear(drop.channel_dropout(x, self.dropout, k).astype(jnp.float32))
             for linear, x, k in zip(self.linears, maps, keys, strict=True)
         ]
-        return sum((layers.resize(part, height, width) for part in parts[1:]), parts[0])
+        return sum((resizing.resize(part, height, width) for part in parts[1:]), parts[0])

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from genseg.errors import UserError
-from genseg.nets.layers import weight_init
+from genseg.nets.initializers import weight_init
 
 RULES = ("exact", "universal", "repeat", "mean", "zero", "random")
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from genseg.nets import layers
+from genseg.nets import drop, initializers, layers, norms
 
 EPSILON = 1e-5
 WINDOW = 7
@@ -57,9 +57,9 @@ class Stem(nnx.Module):
     """
 
     def __init__(self, channels: int, features: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
-        init = layers.uniform_init(4 * 4 * channels)
+        init = initializers.uniform_init(4 * 4 * channels)
         self.conv = layers.patch_conv(channels, features, 4, init=init, bias_init=init, dtype=dtype, rngs=rngs)
-        self.norm = layers.layer_norm(features, EPSILON, dtype=dtype, rngs=rngs)
+        self.norm = norms.layer_norm(features, EPSILON, dtype=dtype, rngs=rngs)
 
     @jax.named_scope("stem")
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -73,7 +73,7 @@ class Downsample(nnx.Module):
     """
 
     def __init__(self, features: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
-        self.norm = layers.layer_norm(4 * features, EPSILON, dtype=dtype, rngs=rngs)
+        self.norm = norms.layer_norm(4 * features, EPSILON, dtype=dtype, rngs=rngs)
         self.reduction = layers.linear(4 * features, 2 * features, bias=False, dtype=dtype, rngs=rngs)
 
     @jax.named_scope("downsample")
@@ -90,7 +90,7 @@ class Attention(nnx.Module):
     def __init__(self, features: int, heads: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.qkv = layers.linear(features, 3 * features, dtype=dtype, rngs=rngs)
         self.proj = layers.linear(features, features, dtype=dtype, rngs=rngs)
-        table = layers.weight_init(rngs.params(), ((2 * WINDOW - 1) ** 2, heads), jnp.float32)
+        table = initializers.weight_init(rngs.params(), ((2 * WINDOW - 1) ** 2, heads), jnp.float32)
         self.relative_position_bias_table = nnx.Param(table)
         self.heads = heads
 
@@ -128,9 +128,9 @@ class Block(nnx.Module):
         dtype: jnp.dtype,
         rngs: nnx.Rngs,
     ):
-        self.norm1 = layers.layer_norm(features, EPSILON, dtype=dtype, rngs=rngs)
+        self.norm1 = norms.layer_norm(features, EPSILON, dtype=dtype, rngs=rngs)
         self.attn = Attention(features, heads, dtype=dtype, rngs=rngs)
-        self.norm2 = layers.layer_norm(features, EPSILON, dtype=dtype, rngs=rngs)
+        self.norm2 = norms.layer_norm(features, EPSILON, dtype=dtype, rngs=rngs)
         self.mlp = layers.Mlp(features, dtype=dtype, rngs=rngs)
         self.shifted = shifted
         self.always_partition = always_partition
@@ -138,8 +138,8 @@ class Block(nnx.Module):
 
     def __call__(self, x: jax.Array, key: jax.Array | None) -> jax.Array:
         keys = (None, None) if key is None else jax.random.split(key)
-        x = x + layers.drop_path(self.attend(self.norm1(x)), self.drop_path, keys[0])
-        return x + layers.drop_path(self.mlp(self.norm2(x)), self.drop_path, keys[1])
+        x = x + drop.drop_path(self.attend(self.norm1(x)), self.drop_path, keys[0])
+        return x + drop.drop_path(self.mlp(self.norm2(x)), self.drop_path, keys[1])
 
     def attend(self, x: jax.Array) -> jax.Array:
         b, h, w, c = x.shape
@@ -252,7 +252,7 @@ class Swin(nnx.Module):
         )
 
     def __call__(self, image: jax.Array, *, train: bool, key: jax.Array | None) -> list[jax.Array]:
-        key = layers.require_key(train, key, self.drop_path)
+        key = drop.require_key(train, key, self.drop_path)
         keys = [None if key is None else jax.random.fold_in(key, i) for i in range(sum(self.depths))]
         x, maps = self.stem(image), []
         for number, stage in enumerate(self.stages):

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from genseg.nets import layers
+from genseg.nets import drop, layers, norms, resizing
 from genseg.nets.linear_head import LinearHead
 
 POOL_SCALES = (1, 2, 3, 6)
@@ -30,7 +30,7 @@ class LogitHead(nnx.Module):
         self.dropout = dropout
 
     def __call__(self, x: jax.Array, key: jax.Array | None) -> jax.Array:
-        return self.linear(layers.channel_dropout(x, self.dropout, key).astype(jnp.float32))
+        return self.linear(drop.channel_dropout(x, self.dropout, key).astype(jnp.float32))
 
 
 class UperHead(nnx.Module):
@@ -56,11 +56,11 @@ class UperHead(nnx.Module):
     @jax.named_scope("head")
     def __call__(self, maps: Sequence[jax.Array], *, train: bool, key: jax.Array | None) -> jax.Array:
         def resize_to(x: jax.Array, like: jax.Array) -> jax.Array:
-            return layers.resize(x, like.shape[1], like.shape[2])
+            return resizing.resize(x, like.shape[1], like.shape[2])
 
         deepest = maps[-1]
         pooled = [
-            resize_to(pool(layers.adaptive_average_pool(deepest, scale), train=train), deepest)
+            resize_to(pool(resizing.adaptive_average_pool(deepest, scale), train=train), deepest)
             for pool, scale in zip(self.pools, POOL_SCALES, strict=True)
         ]
         path = self.bottleneck(jnp.concatenate([deepest, *pooled], -1), train=train)
@@ -106,7 +106,7 @@ class Segmenter(nnx.Module):
     ):
         self.backbone = backbone
         self.norms = nnx.List(
-            [layers.layer_norm(features, backbone.epsilon, dtype=dtype, rngs=rngs) for features in backbone.dims]
+            [norms.layer_norm(features, backbone.epsilon, dtype=dtype, rngs=rngs) for features in backbone.dims]
         )
         if head == "linear":
             self.head = LinearHead(backbone.dims, classes, dropout, rngs=rngs)
@@ -118,7 +118,7 @@ class Segmenter(nnx.Module):
         self.dropout = dropout
 
     def __call__(self, image: jax.Array, *, train: bool, key: jax.Array | None) -> dict[str, jax.Array]:
-        key = layers.require_key(train, key, self.dropout, self.backbone.drop_path)
+        key = drop.require_key(train, key, self.dropout, self.backbone.drop_path)
         backbone_key, head_key, aux_key = (None, None, None) if key is None else jax.random.split(key, 3)
         maps = self.backbone(image, train=train, key=backbone_key)
         maps = [norm(x) for norm, x in zip(self.norms, maps, strict=True)]

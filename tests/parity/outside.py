@@ -101,7 +101,7 @@ def transformers_load(name: str, picture: str | None) -> tuple[str, float]:
         return f"{case.name}: keys {idle[:2]} {list(loading['unexpected_keys'])[:2]} do not fit", 1.0
     if case.kind == "classifier":
         return f"{case.name}: from_pretrained loads the export", relative(found, expected)
-    full = nets.layers.resize(found["logits"], *size)
+    full = nets.resizing.resize(found["logits"], *size)
     expected = expected.transpose(0, 2, 3, 1)
     agree = float((np.asarray(full).argmax(-1) == expected.argmax(-1)).mean())
     classes = len(np.unique(expected.argmax(-1)))
