@@ -1,0 +1,178 @@
+"""What a workdir says of its run, while it trains and afterwards."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from genseg.config import differences
+from genseg.errors import UserError
+
+DRAWS, SEED = 1000, 4604  # of scenes, for intervals
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """config, result: as stored, {} while there is none. records: lines of metrics.jsonl. classes: names, () of
+    pre-training. iou: float [classes] in [0, 1], NaN where undefined. interval: float [2, classes] or None: the central
+    95 % of per-class IoU when scenes are drawn anew. confusion: float [classes, classes] counts, rows are truth, or None.
+    scenes: (name, mIoU over its scored classes), worst first. pictures: name -> file."""
+
+    name: str
+    folder: Path
+    config: dict[str, Any]
+    result: dict[str, Any]
+    records: list[dict[str, Any]]
+    classes: tuple[str, ...]
+    iou: np.ndarray
+    interval: np.ndarray | None
+    confusion: np.ndarray | None
+    scenes: list[tuple[str, float]]
+    pictures: dict[str, Path]
+
+    def curve(self, key: str) -> tuple[np.ndarray, np.ndarray]:
+        """(steps, values) of one key of metrics.jsonl."""
+        points = [(r["step"], r[key]) for r in self.records if key in r]
+        return np.array([p[0] for p in points]), np.array([p[1] for p in points], float)
+
+
+def read(folders: Sequence[str]) -> list[Run]:
+    """The runs in these workdirs, each named by the part of its path that tells it from the others.
+
+    Raises UserError for a folder that is no workdir.
+    """
+    paths = [Path(folder).resolve() for folder in folders]
+    for path, folder in zip(paths, folders, strict=True):
+        if not (path / "config.json").is_file():
+            raise UserError(f"{folder} is no workdir: it has no config.json; give folders that --workdir named")
+    if len(set(paths)) < len(paths):
+        raise UserError("a workdir is named twice; name each once")
+    return [_read(path, name) for path, name in zip(paths, _names(paths), strict=True)]
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
+    for parts in range(1, max(len(p.parts) for p in paths) + 1):
+        names = ["/".join(p.parts[-parts:]) for p in paths]
+        if len(set(names)) == len(names):
+            return names
+    return [str(p) for p in paths]
+
+
+def _read(path: Path, name: str) -> Run:
+    config, result = _json(path / "config.json"), _json(path / "result.json")
+    split = result.get("split") or config.get("data", {}).get("eval_split", "")
+    table = _rows(path / "pictures" / f"{split}_classes.csv")
+    classes = tuple(row["class"] for row in table)
+    iou = np.array([float(row["IoU"]) / 100 if row["IoU"] != "-" else np.nan for row in table])
+    matrix = _rows(path / "pictures" / f"{split}_confusion.csv")
+    confusion = np.array([[float(row[c]) for c in classes] for row in matrix]) if matrix and classes else None
+    interval, scenes = _scenes(
+        path / f"{split}_scene_counts.npz", [i for i, row in enumerate(table) if row["scored"] == "yes"]
+    )
+    pictures = {p.stem.removeprefix(f"{split}_"): p for p in sorted((path / "pictures").glob(f"{split}_*.png"))}
+    return Run(name, path, config, result, _lines(path), classes, iou, interval, confusion, scenes, pictures)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):  # not there yet
+        return {}
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """Of metrics.jsonl; a last line that is being written is left out."""
+    found = []
+    if (path / "metrics.jsonl").is_file():
+        for line in (path / "metrics.jsonl").read_text().splitlines():
+            try:
+                found.append(json.loads(line))
+            except ValueError:
+                continue
+    return found
+
+
+def _scenes(path: Path, scored: list[int]) -> tuple[np.ndarray | None, list[tuple[str, float]]]:
+    if not path.is_file():
+        return None, []
+    with np.load(path) as stored:
+        counts, names = stored["confusion"], stored["scenes"]
+    each = per_class_iou(counts)[:, scored]
+    seen = (~np.isnan(each)).sum(1)
+    means = np.where(seen > 0, np.nansum(each, axis=1) / np.maximum(seen, 1), np.nan)
+    scenes = sorted(
+        ((str(n), float(m)) for n, m in zip(names, means, strict=True) if not np.isnan(m)), key=lambda s: s[1]
+    )
+    return interval(counts), scenes
+
+
+def per_class_iou(confusion: np.ndarray) -> np.ndarray:
+    """[..., c, c] -> [..., c]; NaN where a class is in neither truth nor prediction."""
+    hit = np.diagonal(confusion, axis1=-2, axis2=-1)
+    either = confusion.sum(-1) + confusion.sum(-2) - hit
+    return np.divide(hit, either, out=np.full(hit.shape, np.nan), where=either > 0)
+
+
+def interval(counts: np.ndarray) -> np.ndarray | None:
+    """int [s, c, c] -> float [2, c]: ends of the central 95 % of each class's IoU over DRAWS draws of s scenes with
+    replacement (percentile bootstrap); None of fewer than 5 scenes, which say nothing about others."""
+    s, c = counts.shape[0], counts.shape[1]
+    if s < 5:
+        return None
+    weights = np.random.default_rng(SEED).multinomial(s, np.full(s, 1 / s), size=DRAWS)
+    drawn = per_class_iou((weights @ counts.reshape(s, -1).astype(np.float64)).reshape(DRAWS, c, c))
+    ends = np.full((2, c), np.nan)
+    for k in range(c):
+        values = drawn[~np.isnan(drawn[:, k]), k]
+        if len(values):
+            ends[:, k] = np.percentile(values, [2.5, 97.5])
+    return ends
+
+
+def config_rows(runs: Sequence[Run]) -> list[list[str]]:
+    """Rows (header first) of the keys in which the runs' configs differ."""
+    keys: dict[str, None] = {}
+    for run in runs[1:]:
+        keys |= dict.fromkeys(line.split(":")[0] for line in differences(runs[0].config, run.config))
+
+    def value(config: dict[str, Any], key: str) -> str:
+        for part in key.split("."):
+            if not isinstance(config, dict) or part not in config:
+                return "(absent)"
+            config = config[part]
+        return str(config)
+
+    return [["config", *(r.name for r in runs)], *([k, *(value(r.config, k) for r in runs)] for k in sorted(keys))]
+
+
+def score_rows(runs: Sequence[Run]) -> list[list[str]]:
+    """Rows (header first) of the runs' last scores in percent, their step and what they were scored on."""
+    last = []
+    for run in runs:
+        scores = dict(run.result.get("scores", {}))
+        if not scores:  # still training: the newest evaluation
+            evaluated = [r for r in run.records if any(k.startswith("eval/") for k in r)]
+            scores = {k.removeprefix("eval/"): v for k, v in (evaluated[-1] if evaluated else {}).items() if "/" in k}
+        last.append(scores)
+    names = list(dict.fromkeys(name for scores in last for name in scores))
+    names.sort(key=lambda name: name.startswith(("raw_", "ema_")))  # the other weights' scores behind the scores
+    rows = [["run", "step", *names, "scored on"]]
+    for run, scores in zip(runs, last, strict=True):
+        step = run.records[-1]["step"] if run.records else 0
+        on = f"{run.result['data']} {run.result['split']}" if run.result else "(training)"
+        on += ", SYNTHETIC" if run.result.get("synthetic") else ""
+        rows.append([run.name, str(step), *(f"{100 * scores[n]:.2f}" if n in scores else "-" for n in names), on])
+    return rows

@@ -1,0 +1,140 @@
+"""`genseg report`: workdirs side by side, read while they train and afterwards."""
+
+import csv
+import json
+import re
+import threading
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from sklearn.metrics import jaccard_score
+
+from genseg.report import __main__ as command
+from genseg.report import page, runs
+
+CLASSES = ("field", "<road>")
+
+
+def workdir(root, name, *, seed, rate=0.1, done=True):
+    """What training leaves, of drawn labels; returns (folder, truth, prediction) with int [scenes, pixels]."""
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(0, 2, (12, 200))
+    prediction = np.where(rng.random(truth.shape) < rng.uniform(0, 0.5, (12, 1)), 1 - truth, truth)
+    counts = np.zeros((12, 2, 2), np.int64)
+    for s in range(12):
+        np.add.at(counts[s], (truth[s], prediction[s]), 1)
+    folder = root / name
+    (folder / "pictures").mkdir(parents=True)
+    (folder / "config.json").write_text(
+        json.dumps({"seed": seed, "optim": {"learning_rate": rate}, "data": {"eval_split": "val"}})
+    )
+    lines = [{"step": s, "train/loss": 1 / s, "train/learning_rate": rate} for s in (1, 2, 3)]
+    lines.append({"step": 3, "eval/miou": 0.5})
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 4, "tr')
+    if done:
+        result = {
+            "data": "fields",
+            "split": "val",
+            "synthetic": True,
+            "protocol": "mIoU & more",
+            "notes": [],
+            "scores": {"miou": 0.5},
+        }
+        (folder / "result.json").write_text(json.dumps(result))
+    whole = counts.sum(0)
+    iou = [jaccard_score(truth.ravel(), prediction.ravel(), pos_label=c) for c in (0, 1)]
+    with (folder / "pictures" / "val_classes.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(
+            [["id", "class", "IoU", "scored"], *([c, CLASSES[c], f"{100 * iou[c]:.2f}", "yes"] for c in (0, 1))]
+        )
+    with (folder / "pictures" / "val_confusion.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["truth", *CLASSES], *([CLASSES[c], *whole[c]] for c in (0, 1))])
+    np.savez(folder / "val_scene_counts.npz", confusion=counts, scenes=np.array([f"s{s}" for s in range(12)]))
+    return folder, truth, prediction
+
+
+def test_what_is_read_is_what_the_labels_say(tmp_path):
+    folder, truth, prediction = workdir(tmp_path, "a", seed=1)
+    (run,) = runs.read([str(folder)])
+    scenes = {
+        f"s{s}": jaccard_score(truth[s], prediction[s], average="macro") for s in range(12)
+    }  # fmt: skip
+    assert dict(run.scenes) == pytest.approx(scenes)
+    assert run.scenes == sorted(run.scenes, key=lambda s: s[1])
+    assert page.scene_rows(run)[1][1] == max(scenes, key=scenes.get)
+    assert run.confusion.sum() == truth.size
+    assert np.all(run.interval[0] < run.iou) and np.all(run.iou < run.interval[1])
+    steps, losses = run.curve("train/loss")  # the cut last line is left out
+    assert steps.tolist() == [1, 2, 3] and losses == pytest.approx([1, 1 / 2, 1 / 3])
+
+
+def test_the_interval_is_that_of_scenes_drawn_anew():
+    """Against a plain loop that draws whole scenes."""
+    rng = np.random.default_rng(0)
+    counts = rng.integers(0, 50, (20, 3, 3))
+    found = runs.interval(counts)
+    drawn = []
+    for _ in range(3000):
+        c = counts[rng.integers(0, 20, 20)].sum(0)
+        drawn.append(np.diag(c) / (c.sum(0) + c.sum(1) - np.diag(c)))
+    assert found == pytest.approx(np.percentile(drawn, [2.5, 97.5], axis=0), abs=0.015)
+    assert runs.interval(counts[:4]) is None
+
+
+def test_only_differing_keys_are_listed(tmp_path):
+    one, _, _ = workdir(tmp_path, "x/run", seed=1)
+    two, _, _ = workdir(tmp_path, "y/run", seed=1, rate=0.2)
+    read = runs.read([str(one), str(two)])
+    assert [run.name for run in read] == ["x/run", "y/run"]
+    assert runs.config_rows(read) == [["config", "x/run", "y/run"], ["optim.learning_rate", "0.1", "0.2"]]
+
+
+class Page(HTMLParser):
+    """Text, and whatever the page would load from elsewhere."""
+
+    def __init__(self):
+        super().__init__()
+        self.text, self.outside = "", []
+
+    def handle_data(self, data):
+        self.text += data
+
+    def handle_starttag(self, tag, attributes):
+        for name, value in attributes:
+            if (name == "src" and not value.startswith("data:")) or tag in ("script", "link"):
+                self.outside.append((tag, name, value))
+
+
+def test_the_page_is_whole_and_escapes_names(tmp_path, capsys):
+    one, _, _ = workdir(tmp_path, "one", seed=1)
+    two, _, _ = workdir(tmp_path, "two", seed=2, done=False)
+    assert command.main([str(one), str(two), "--out", str(tmp_path / "out")]) == 0
+    text = (tmp_path / "out" / "runs.html").read_text()
+    read = Page()
+    read.feed(text)
+    assert not read.outside and not re.search(r"url\((?!#)", text)
+    assert "<road>" not in text and "<road>" in read.text
+    assert "mIoU & more" in read.text and "SYNTHETIC" in read.text and "(training)" in read.text
+    assert (tmp_path / "out" / "runs.png").read_bytes().startswith(b"\x89PNG")
+    assert "50.00" in capsys.readouterr().out
+
+
+def test_following_ends_with_the_last_run(tmp_path):
+    folder, _, _ = workdir(tmp_path, "one", seed=1, done=False)
+    pages = tmp_path / "out" / "runs.html"
+    thread = threading.Thread(
+        target=command.main, args=([str(folder), "--out", str(tmp_path / "out"), "--follow", "--every", "1"],)
+    )
+    thread.start()
+    while not pages.exists():
+        thread.join(0.1)
+    assert "http-equiv='refresh'" in pages.read_text()
+    (folder / "result.json").write_text(json.dumps({"data": "d", "split": "val", "scores": {"miou": 0.5}}))
+    thread.join(60)
+    assert not thread.is_alive() and "http-equiv='refresh'" not in pages.read_text()
+
+
+def test_a_folder_that_is_no_workdir_is_named(tmp_path, capsys):
+    assert command.main([str(tmp_path), "--out", str(tmp_path / "out")]) == 2
+    assert "is no workdir" in capsys.readouterr().err and not (tmp_path / "out").exists()
