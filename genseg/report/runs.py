@@ -66,7 +66,7 @@ def _names(paths: Sequence[Path]) -> list[str]:
 
 def _read(path: Path, name: str) -> Run:
     config, result = _json(path / "config.json"), _json(path / "result.json")
-    split = result.get("split") or config.get("data", {}).get("eval_split", "")
+    split = result["split"] if result else config["data"]["eval_split"]
     table = _rows(path / "pictures" / f"{split}_classes.csv")
     classes = tuple(row["class"] for row in table)
     iou = np.array([float(row["IoU"]) / 100 if row["IoU"] != "-" else np.nan for row in table])
