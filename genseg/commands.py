@@ -27,7 +27,7 @@ COMMANDS = {
     "predict": Command("genseg.predict", "class maps of rasters of any size"),
     "prepare": Command("genseg.data.prepare", "raw files to a prepared data set, once"),
     "show": Command("genseg.data.show", "a contact sheet of a data set: bands, masks, class shares"),
-    "score": Command("genseg.score", "score class maps against masks"),
+    "score": Command("genseg.score", "scores of a checkpoint, or of class maps, on labelled data"),
     "report": Command("genseg.report", "runs side by side: a picture and a page"),
     "exchange": Command("genseg.exchange", "weights in and out: timm, Hugging Face, ONNX, StableHLO"),
     "study": Command("genseg.study", "many runs that answer one question"),

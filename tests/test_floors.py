@@ -26,6 +26,7 @@ FLOORS = [
     {"train"},
     {"dry_run", "robustness"},
     {"study"},
+    {"score"},
     {"main"},
     {"demo"},
     {"commands"},

@@ -1,0 +1,94 @@
+"""Counts of scenes: confusion and borders, of class ids beside a mask."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from genseg import border_scores, metrics
+from genseg.data.card import DatasetCard
+from genseg.data.files import codec, masks
+from genseg.errors import UserError
+
+_STRIP = 256  # rows whose borders are counted at a time
+
+
+@dataclass(frozen=True)
+class Scene:
+    """confusion: int64 [classes, classes], row: truth. borders: int64 [7, 3, classes], see `border_scores`, or None."""
+
+    name: str
+    confusion: np.ndarray
+    borders: np.ndarray | None
+
+
+def read_mask(path: Path, card: DatasetCard, table: masks.ClassTable | None) -> np.ndarray:
+    """uint8 [h, w]: class ids of the card, and 255 where nothing counts.
+
+    table: what the file's numbers or colours mean; None: numbers are the card's ids and its ignore label, colours its
+    palette. Raises: UserError naming the file and the first value that is neither.
+    """
+    data, name = codec.read(path), str(path)
+    mask, nodata = codec.decode_mask(data, name), codec.nodata_of(data, name)
+    count = len(card.classes)
+    if table is not None and len(table.names) != count:
+        raise UserError(
+            f"The class table names {len(table.names)} classes, but the network has {count}: give its table."
+        )
+    if mask.ndim == 3:
+        palette = card.palette if table is None else table.palette
+        colours = {tuple(colour): i for i, colour in enumerate(palette)}
+        colours |= {tuple(c): 255 for c in (() if table is None else table.ignored_colours)}
+        return masks.colours_to_ids(mask, colours, name)
+    ids = tuple(range(count)) if table is None else table.ids
+    ignored = () if table is None else table.ignored_ids
+    ignore = 255 if card.ignore_label is None else card.ignore_label
+    found = masks.renumber(mask, ids, ignore, nodata, name, ignored)
+    return np.where(found == ignore, np.uint8(255), found)
+
+
+def count(name: str, ids: np.ndarray, label: np.ndarray, classes: int, *, borders: bool) -> Scene:
+    """ids: uint8 [h, w], a class everywhere where label is one. label: uint8 [h, w], 255 where nothing counts.
+
+    Raises: UserError if sizes differ, or a counted pixel has no class."""
+    if ids.shape != label.shape:
+        raise UserError(f"The map of {name} is {ids.shape} pixels and its mask {label.shape}: give those of one scene.")
+    valid = label != 255
+    if (ids[valid] >= classes).any():
+        raise UserError(
+            f"The map of {name} holds {ids[valid].max()} where its mask has a class, and there are {classes} classes: "
+            f"map the whole scene, or mark those pixels as ignored in the mask."
+        )
+    confusion = metrics.count(ids, label, valid, classes)
+    return Scene(name, confusion, _borders(ids, label, classes) if borders else None)
+
+
+def _borders(ids: np.ndarray, label: np.ndarray, classes: int) -> np.ndarray:
+    """Strip by strip, each with the rows around it that have a say in its pixels."""
+    reach, height = border_scores.REACH, len(label)
+    total = np.zeros((len(border_scores.COUNTS), len(border_scores.DISTANCES), classes), np.int64)
+    rows = _STRIP + 2 * reach
+    for top in range(0, height, _STRIP):
+        first = top - reach
+        place = slice(max(first, 0), min(first + rows, height))
+        padded = np.full((2, rows, label.shape[1]), 255, np.uint8)
+        padded[:, place.start - first : place.stop - first] = ids[place], label[place]
+        own = np.zeros(rows, bool)
+        own[reach : reach + min(_STRIP, height - top)] = True
+        total += np.asarray(_strip(*padded, own, classes), np.int64)
+    return total
+
+
+@functools.partial(jax.jit, static_argnames="classes")
+def _strip(ids: jax.Array, label: jax.Array, own: jax.Array, classes: int) -> jax.Array:
+    valid = label != 255
+    owned = jnp.broadcast_to(own[:, None], label.shape)[None]
+    found = border_scores.border_counts(
+        ids[None].astype(jnp.int32), label[None].astype(jnp.int32), valid[None], classes, own=owned
+    )
+    return found[0]

@@ -1,0 +1,60 @@
+"""Which mask belongs to which scene."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+from genseg import outputs
+from genseg.errors import UserError
+from genseg.predict.scenes import Scene, scenes_of
+
+SUFFIXES = (".tif", ".tiff", ".png", ".npy")
+ENDINGS = ("", "_mask", "_masks", "_label", "_labels", "_gt", "_truth")
+
+
+def by_name(texts: Sequence[str], folder: str) -> list[tuple[Scene, Path]]:
+    """Scenes as `scenes_of` finds them, with the mask in `folder` of the same name, or of it and one of ENDINGS; a map's own
+    "_classes" apart. Raises: UserError for a scene without a mask, or with two."""
+    place = outputs.given(folder, "--masks")
+    if not place.is_dir():
+        raise UserError(f"There is no folder of masks at {place}: give one that exists.")
+    return [(scene, _mask_of(scene, place)) for scene in scenes_of(texts)]
+
+
+def _mask_of(scene: Scene, folder: Path) -> Path:
+    name = scene.name.removesuffix("_classes")
+    wanted = [folder / f"{stem}{ending}{suffix}" for stem in dict.fromkeys((name, Path(name).name))
+              for ending in ENDINGS for suffix in SUFFIXES]  # fmt: skip
+    found = [path for path in wanted if path.is_file()]
+    if not found:
+        raise UserError(
+            f"{scene} has no mask in {folder}: name it {Path(name).name}.tif or .png there (or with _mask, _label, _gt), or "
+            f"give a list by --pairs."
+        )
+    if len(found) > 1:
+        raise UserError(f"{scene} has two masks, {found[0]} and {found[1]}: give a list by --pairs.")
+    return found[0]
+
+
+def listed(text: str) -> list[tuple[Scene, Path]]:
+    """A CSV with a scene a line: its files, then its mask; paths relative to the list. Raises: UserError."""
+    path = outputs.regular(outputs.given(text, "--pairs"), "list of pairs")
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [[cell.strip() for cell in row if cell.strip()] for row in csv.reader(file)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"The list {path} cannot be read ({error}): give lines of IMAGE,MASK.") from None
+    found = []
+    for row in rows:
+        if not row or row[0].startswith("#"):
+            continue
+        if len(row) < 2:
+            raise UserError(f"The list {path} has the line {row[0]!r}: give the scene's files, and its mask last.")
+        mask = path.parent / row[-1]
+        (scene,) = scenes_of(["+".join(str(path.parent / cell) for cell in row[:-1])])
+        found.append((scene, outputs.regular(mask, "mask")))
+    if not found:
+        raise UserError(f"The list {path} is empty: give lines of IMAGE,MASK.")
+    return found

@@ -1,0 +1,82 @@
+"""Tables, intervals and pictures of scores, and the files that they are kept in."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from genseg import border_scores, metrics, outputs
+from genseg.data.card import DatasetCard
+from genseg.report import drawing, tables, writing
+from genseg.score.counting import Scene
+from genseg.study import statistics
+
+DRAWS, SEED = 2000, 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Interval:
+    """95 % of `DRAWS` resamples of whole scenes, each scored on its summed counts; shares in [0, 1]."""
+
+    low: float
+    high: float
+
+
+def interval(confusions: np.ndarray, card: DatasetCard, name: str) -> Interval | None:
+    """Percentile bootstrap over scenes, int64 [scenes, c, c]; None for fewer than two. name: "miou", "mf1" or "oa"."""
+    count = len(confusions)
+    if count < 2:
+        return None
+    random, score = np.random.default_rng(SEED), statistics.score(name, card.scored, card.absent)
+    times = random.multinomial(count, np.full(count, 1 / count), size=DRAWS)
+    drawn = np.tensordot(times, confusions, axes=1)
+    low, high = np.nanpercentile(score(drawn), (2.5, 97.5))
+    return Interval(float(low), float(high))
+
+
+def write(
+    out: Path, card: DatasetCard, confusion: np.ndarray, scenes: Sequence[Scene], protocol: str, origin: dict[str, Any]
+) -> str:
+    """Writes score.json, classes.csv, confusion.csv, scenes.csv, confusion.png; gives the text for people.
+
+    confusion: of everything, by which the scores are; scenes: its parts.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    detail = metrics.segmentation_scores(confusion, card.scored, card.absent)
+    scores: dict[str, Any] = {name: getattr(detail, name) for name in ("miou", "mf1", "macc", "oa")}
+    stacked = np.stack([scene.confusion for scene in scenes])
+    found = {name: interval(stacked, card, name) for name in ("miou", "mf1", "oa")}
+    lines = [f"Protocol   {protocol}"]
+    for name, label in (("miou", "mIoU"), ("mf1", "mF1"), ("macc", "mAcc"), ("oa", "OA")):
+        spread = found.get(name)
+        behind = f"  [{tables.percent(spread.low)}, {tables.percent(spread.high)}]" if spread else ""
+        lines.append(f"{label:<10} {tables.percent(scores[name])}{behind}")
+    if any(found.values()):
+        lines.append(f"           [95 % interval: {DRAWS} resamples of the {len(scenes)} scenes]")
+    borders = None
+    if all(scene.borders is not None for scene in scenes):
+        counts = np.sum([scene.borders for scene in scenes], axis=0)
+        borders = border_scores.named_scores(border_scores.border_scores(counts, card.scored, card.absent))
+        lines += [f"{name:<17} {tables.percent(value)}" for name, value in borders.items()]
+    rows = tables.class_rows(card, detail, confusion)
+    parts = tables.part_rows(
+        {s.name: (metrics.segmentation_scores(s.confusion, card.scored, card.absent), s.confusion) for s in scenes}
+    )
+    matrix = tables.confusion_rows(confusion, card.classes)
+    for name, table in (("classes", rows), ("scenes", parts), ("confusion", matrix)):
+        writing.write_atomically(out / f"{name}.csv", tables.csv_text(table, [protocol] * (len(table) - 1)))
+    title = f"{card.name}, mIoU {tables.percent(detail.miou)}\n{protocol}"
+    drawing.save_picture(out / "confusion.png", drawing.confusion_picture(confusion, card.classes, title))
+    result = {
+        "software": outputs.MARK, "protocol": protocol, "scores": scores | (borders or {}), "scenes": len(scenes),
+        "intervals": {name: dataclasses.astuple(i) for name, i in found.items() if i}, "confusion": confusion.tolist(),
+        "classes": list(card.classes), **origin,
+    }  # fmt: skip
+    writing.write_json(out / "score.json", result)
+    return "\n".join([*lines, "", tables.text_table(rows), "", tables.text_table(parts[:21])]) + (
+        f"\n... {len(parts) - 21} more scenes: {out / 'scenes.csv'}" if len(parts) > 21 else ""
+    )

@@ -1,0 +1,135 @@
+"""Where class ids and truth come from: a network over pairs of files, maps beside masks, a prepared split."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from genseg import checkpoints, evaluate, inputs, partition, tasks, windows
+from genseg.data.augment import transforms
+from genseg.data.batches import pipeline
+from genseg.data.card import DatasetCard
+from genseg.data.files import codec, maps, masks
+from genseg.errors import UserError
+from genseg.predict import run as runs
+from genseg.predict.network import Predictor
+from genseg.predict.scenes import Scene as Place
+from genseg.score.counting import Scene, count, read_mask
+
+Pairs = Sequence[tuple[Place, Path]]
+WRONG, RIGHT, UNCOUNTED = 1, 0, 255
+
+
+def network(
+    predictor: Predictor, pairs: Pairs, request: runs.Request, table: masks.ClassTable | None, *, borders: bool,
+    told: Callable[[Scene], None], errors: Path | None,
+) -> list[Scene]:  # fmt: skip
+    """The network over scenes, through its own card; pixels that a scene has no measurement of do not count.
+
+    Windows of several scenes share batches. errors: folder for error maps, or None.
+    """
+    card, found, held = predictor.card, [], {}
+
+    def opened():
+        for place, mask in pairs:
+            image, ground = runs.open_scene(place, predictor, request)
+            label = read_mask(mask, card, table)
+            if label.shape != image.shape[:2]:
+                raise UserError(
+                    f"{place} is {image.shape[:2]} pixels and its mask {mask} {label.shape}: give those of one scene."
+                )
+            held[place] = (image, label, np.empty(label.shape, np.uint8), ground)
+            yield place, image
+
+    for place, rows in predictor.score_rows(predictor.groups(opened())):
+        image, label, ids, ground = held[place]
+        end = rows.first + len(rows.sums)
+        ids[rows.first : end] = rows.ids()
+        measured = image.measured(rows.first, end)
+        if measured is not None:
+            label[rows.first : end][~measured] = 255
+        if end == len(label):
+            found.append(_done(place, ids, label, ground, card, borders, errors))
+            told(found[-1])
+            del held[place]
+    return found
+
+
+def drawn(
+    card: DatasetCard, pairs: Pairs, table: masks.ClassTable | None, *, borders: bool, told: Callable[[Scene], None],
+    errors: Path | None,
+) -> list[Scene]:  # fmt: skip
+    """Maps that are there already, beside masks."""
+    found = []
+    for place, mask in pairs:
+        path = place.files[0][0]
+        ids = codec.decode_mask(codec.read(path), str(path))
+        if ids.ndim != 2:
+            raise UserError(f"The map {path} holds {ids.shape[2]} bands: give a map of class ids.")
+        label = read_mask(mask, card, table)
+        found.append(_done(place, ids.astype(np.uint8), label, maps.Place.of(path), card, borders, errors))
+        told(found[-1])
+    return found
+
+
+def _done(
+    place: Place, ids: np.ndarray, label: np.ndarray, ground: maps.Place, card: DatasetCard, borders: bool,
+    errors: Path | None,
+) -> Scene:  # fmt: skip
+    scene = count(place.name, ids, label, len(card.classes), borders=borders)
+    if errors is not None:
+        path = errors / f"{place.name}_errors.tif"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        wrong = np.where(label == 255, UNCOUNTED, np.where(ids == label, RIGHT, WRONG)).astype(np.uint8)
+        palette, tags = ((235, 235, 235), (178, 24, 43)), {"CLASSES": "0 right, 1 wrong"}
+        with maps.cog(
+            path, label.shape, ground, bands=("wrong",), nodata=UNCOUNTED, palette=palette, tags=tags
+        ) as writer:
+            writer.write(wrong)
+    return scene
+
+
+def prepared(
+    weights: checkpoints.Weights, inference: windows.Inference, folder: Path, split: str, batch: int
+) -> tuple[np.ndarray, list[Scene]]:
+    """Training's own evaluation of a split of a prepared data set; the network is fed through its own card.
+
+    Returns int64 [classes, classes] of all records, as training counts them, and of each scene; where records overlap, a
+    scene's pixels count once. Raises: UserError if the split's bands, type or classes are not the network's.
+    """
+    opened, card = pipeline.open_split(folder, split), weights.card
+    for what, have, want in (
+        ("bands", [b.name for b in opened.card.bands], [b.name for b in card.bands]),
+        ("type", opened.card.dtype, card.dtype),
+        ("classes", list(opened.card.classes), list(card.classes)),
+    ):
+        if have != want:
+            raise UserError(
+                f"The {what} of {folder} are {have}, but the network was trained on {want}: give data alike."
+            )
+    config = ConfigDict(weights.config)
+    config.eval.update({k: v for k, v in dataclasses.asdict(inference).items() if k != "multiple"})
+    if batch:
+        config.eval.batch_size = batch
+    mesh = partition.make_mesh(-1, 1)
+    partition.check_batch(config.eval.batch_size, mesh)
+    own = dataclasses.replace(card, groups=opened.card.groups, splits=opened.card.splits)
+    task = tasks.build_segment(config, own)
+    transform = transforms.segmentation_eval(opened.card, multiple=inference.multiple)
+    data = inputs.Inputs(own, opened, opened, transform, transform, config)
+    evaluation = evaluate.Evaluation(task, data, mesh)
+    sharding = partition.tree_sharding(mesh, (weights.params, weights.stats))
+    with partition.use_mesh(mesh):
+        counts = evaluation(*jax.device_put((weights.params, weights.stats), sharding))
+    if "records" in counts:
+        by_scene: dict[str, np.ndarray] = {}
+        for name, confusion in zip(evaluation.scenes, counts["records"], strict=True):
+            by_scene[name] = by_scene.get(name, 0) + confusion
+    else:
+        by_scene = {n.removeprefix("scene:"): c for n, c in counts.items() if n.startswith("scene:")}
+    return counts["confusion"], [Scene(name, confusion, None) for name, confusion in by_scene.items()]
