@@ -66,6 +66,14 @@ EVEN = Rule("that is even", lambda value: value % 2 == 0)
 ONES_UP = Rule("of at least 1, or -1", lambda value: value >= 1 or value == -1)
 
 
+SPAN = Rule("such as 10:20, or ''", lambda text: not text or _is_span(text))
+
+
+def _is_span(text: str) -> bool:
+    found = re.fullmatch(r"(\d+):(\d+)", text)
+    return bool(found) and 1 <= int(found[1]) <= int(found[2])
+
+
 def _compiles(pattern: str) -> bool:
     try:
         return bool(re.compile(pattern))

@@ -20,7 +20,7 @@ from genseg import state as states
 from genseg.config import to_json
 from genseg.design import Setup, setup
 from genseg.errors import TryAgain, UserError
-from genseg.report import lines, writing
+from genseg.report import lines, trace, writing
 from genseg.report.step_metrics import fresh_metrics
 from genseg.start import start
 from genseg.validation import Evaluator, ToldToEnd
@@ -68,8 +68,9 @@ def _train(config: ConfigDict, workdir: str, told_to_end: processes.Preemption) 
         if partition.is_main_process():
             writing.write_json(run.workdir / "config.json", to_json(config))
         writers = writing.Writers(workdir, step=int(state.step), active=partition.is_main_process())
-        with contextlib.closing(writers):
-            scores = loop(run, state, position, saved, writers, told_to_end)
+        traced = trace.Trace(config.profile.steps, run.workdir)
+        with contextlib.closing(writers), contextlib.closing(traced):
+            scores = loop(run, state, position, saved, writers, traced, told_to_end)
         saved.wait()
         result = {
             "task": config.task,
@@ -96,7 +97,7 @@ def _train(config: ConfigDict, workdir: str, told_to_end: processes.Preemption) 
 
 def loop(
     run: Setup, state: states.TrainState, position: int, saved: checkpoints.Checkpoints, writers: writing.Writers,
-    told_to_end: Callable[[], bool],
+    traced: trace.Trace, told_to_end: Callable[[], bool],
 ) -> dict[str, float]:  # fmt: skip
     """From `state` to the end of the plan; returns the final scores. `state` is consumed.
 
@@ -124,7 +125,9 @@ def loop(
     batches = device_batches(run, position, progress, watch)
     under_way: collections.deque = collections.deque()
     for step, batch in zip(range(first + 1, steps + 1), batches, strict=False):
+        traced.before(step)
         state, metrics = run.train_step(state, metrics, batch)
+        traced.after(step, metrics)
         # At most two steps wait for the device: a queue of many would outlast the grace period of a preempted machine.
         under_way.append(metrics.first_non_finite.step)
         if len(under_way) > 2:

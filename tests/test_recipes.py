@@ -11,7 +11,7 @@ import tiny
 from ml_collections import ConfigDict
 
 from genseg import csp, keys, nets, optim, recipes, tasks, windows
-from genseg.checkpoints import ON_ERROR
+from genseg.checkpoints.saver import ON_ERROR
 from genseg.config import listing
 from genseg.data import DATASETS
 from genseg.data.augment import transforms

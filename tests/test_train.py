@@ -27,7 +27,7 @@ def pretrained(tmp_path_factory, data_dir):
     csp.ema.decay, csp.checkpoint.every = 0.9, 2
     train.train(csp.lock(), str(root / "csp"))
     rgb = tiny.pretrain(data_dir, "objective=rgb,channels=3")
-    rgb.train.steps = 2
+    rgb.train.steps, rgb.profile.steps = 2, "2:2"
     train.train(rgb.lock(), str(root / "rgb"))
     return root
 
@@ -43,6 +43,11 @@ def test_a_run_writes_what_it_promises(pretrained):
     assert json.loads((workdir / "config.json").read_text())["csp"]["channels"] == 4
     assert list(workdir.glob("events.out.tfevents.*"))
     assert (workdir / "checkpoints" / "4").is_dir()
+
+
+def test_the_trace_that_was_asked_for_is_there(pretrained):
+    assert list((pretrained / "rgb" / "profile").rglob("*.xplane.pb"))
+    assert not (pretrained / "csp" / "profile").exists()
 
 
 def test_finished_run_is_evaluated_again_not_trained_again(pretrained, data_dir):

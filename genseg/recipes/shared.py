@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from genseg.keys import FILLED, ONES_UP, PATTERN, above, at_least, each, key, one_of, within
+from genseg.keys import FILLED, ONES_UP, PATTERN, SPAN, above, at_least, each, key, one_of, within
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +138,13 @@ class Report:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Profile:
+    """config.profile: see docs/performance.md."""
+
+    steps: str = key("", "FIRST:LAST, steps whose trace is written to the workdir; '' = none", SPAN, before="")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """The sections whose keys are the same in both tasks; each task's own stand in its class."""
 
@@ -150,3 +157,4 @@ class Config:
     mesh: Mesh
     checkpoint: Checkpoint
     report: Report
+    profile: Profile
