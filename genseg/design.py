@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from genseg import checkpoints, inputs, optim, partition, recipes, tasks
+from genseg import checkpoints, inputs, memory, optim, partition, recipes, tasks
 from genseg import state as states
 from genseg.config import section, to_json
 from genseg.data.card import DatasetCard
@@ -82,6 +83,23 @@ def make_design(config: ConfigDict, card: DatasetCard, mesh: Mesh) -> Design:
     return Design(config, card, mesh, task, the_plan, settings, optimizer, abstract, sharding, jitted)
 
 
+def refuse_too_large_batches(config: ConfigDict, card: DatasetCard) -> None:
+    """Raises UserError if a batch of training or evaluation, images alone, is more than this machine's memory."""
+    shapes = inputs.batch_shapes(config, card)
+    size = sum(math.prod(s.shape) * s.dtype.itemsize for s in shapes.values()) / jax.process_count()
+    memory.refuse_beyond(
+        size,
+        f"a batch of {config.train.batch_size} images (config.train.batch_size, config.augment.size)",
+        "lower them",
+    )
+    if config.task == "segment" and config.eval.mode == "slide":
+        size = config.eval.batch_size * math.prod(config.eval.crop) * (4 * card.channels + 4 * len(card.classes))
+        memory.refuse_beyond(
+            size / jax.process_count(), f"a batch of {config.eval.batch_size} windows of {config.eval.crop}",
+            "lower config.eval.batch_size or config.eval.crop",
+        )  # fmt: skip
+
+
 def setup(config: ConfigDict, workdir: str) -> Setup:
     """The design for the devices at hand, and its data. Raises UserError for whatever does not fit together."""
     config = recipes.complete(config)
@@ -90,4 +108,5 @@ def setup(config: ConfigDict, workdir: str) -> Setup:
     partition.check_batch(config.eval.batch_size, mesh)
     data = inputs.open_inputs(config)
     logger.info("%s", data.card.describe())
+    refuse_too_large_batches(config, data.card)
     return Setup(**vars(make_design(config, data.card, mesh)), workdir=Path(workdir), data=data)

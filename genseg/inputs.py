@@ -12,7 +12,7 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from genseg import partition, processes
+from genseg import outputs, partition, processes
 from genseg.config import section
 from genseg.data import DATASETS, prepare
 from genseg.data.augment import randaugment, transforms
@@ -69,7 +69,7 @@ class Inputs:
 
 def cache_dir() -> Path:
     """The user's cache folder, shared by all runs: compiled programs, and data whose config.data.data_dir is ""."""
-    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "genseg"
+    return outputs.given(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "XDG_CACHE_HOME") / "genseg"
 
 
 def card_without_data(config: ConfigDict) -> DatasetCard:

@@ -17,7 +17,7 @@ import math
 import re
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from genseg.errors import UserError
@@ -182,7 +182,11 @@ def _has_type(value: Any, hint: Any) -> bool:
         expected = _spread(kinds, value)
         return len(expected) == len(value) and all(map(_has_type, value, expected))
     if origin is dict:
-        return isinstance(value, Mapping | types.MappingProxyType) or hasattr(value, "items")
+        # Of numbers, True and False too: switches beside them, as in config.data.split_blocks.
+        return hasattr(value, "items") and all(
+            isinstance(k, str) and (_has_type(v, kinds[1]) or (kinds[1] is float and isinstance(v, bool)))
+            for k, v in value.items()
+        )
     if isinstance(value, bool) or origin is bool:
         return origin is bool and isinstance(value, bool)
     if origin is float:

@@ -49,7 +49,7 @@ def main(argv: list[str]) -> None:
 
         print(dry_run.dry_run_for(config, TOPOLOGY.value))
         return
-    if not WORKDIR.value and MODE.value != "dry_run":
+    if not (WORKDIR.value or "").strip() and MODE.value != "dry_run":
         said = "missing" if WORKDIR.value is None else "empty"
         raise UserError(f"--workdir is {said}; name the folder that checkpoints and metrics go to")
     if PERMUTATIONS.value < 1:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from genseg.errors import UserError
 
+LIMIT_VARIABLE = "GENSEG_MAX_IMAGE_BYTES"
 MARK = "genseg"
 """Stands in the files that commands write, as the software that made them: only these are written over."""
 _HEAD = 1 << 16  # bytes in which the mark is looked for
@@ -39,6 +40,25 @@ def regular(path: Path, what: str) -> Path:
         kind = "a folder" if stat.S_ISDIR(mode) else "a pipe, a socket or a device"
         raise UserError(f"The {what} {path} is {kind}: give a file.")
     return path
+
+
+def image_limit() -> int:
+    """Bytes that a decoded image may take: GENSEG_MAX_IMAGE_BYTES, 4 GiB where that is not set. Files that say they are
+    larger are refused before memory is taken. Raises UserError if the variable is no whole number."""
+    said = os.environ.get(LIMIT_VARIABLE, str(4 << 30))
+    if not said.isascii() or not said.isdigit():
+        raise UserError(f"{LIMIT_VARIABLE} is '{said}'; set it to a whole number of bytes")
+    return int(said)
+
+
+def text(path: Path, what: str) -> str:
+    """The text of a file, UTF-8 with or without a byte order mark. Raises UserError if it is none, or not a file."""
+    try:
+        return regular(path, what).read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise UserError(f"The {what} {path} is no text in UTF-8: save it as that.") from None
+    except OSError as error:
+        raise UserError(f"The {what} {path} cannot be read ({error.strerror}): give another one.") from None
 
 
 def claim(outputs: Iterable[Path], inputs: Iterable[Path] = ()) -> None:

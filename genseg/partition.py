@@ -233,12 +233,15 @@ def job_of(environment: Mapping[str, str]) -> Job | None:
         except ValueError:
             raise UserError(f"{name} is '{environment[name]}'; set it to a whole number") from None
 
-    devices = tuple(int(i) for i in environment.get("JAX_LOCAL_DEVICE_IDS", "").split(",") if i) or None
+    said = environment.get("JAX_LOCAL_DEVICE_IDS", "")
+    if not re.fullmatch(r"[\d, ]*", said, re.ASCII):
+        raise UserError(f"JAX_LOCAL_DEVICE_IDS is '{said}'; give numbers of devices such as 0,1")
+    devices = tuple(int(i) for i in said.split(",") if i.strip()) or None
     explicit = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
     slurm = ("SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_STEP_NODELIST", "SLURM_JOB_ID")
     if explicit[0] in environment:
         names, mend = explicit, "set all three"
-    elif int(environment.get("SLURM_NTASKS") or 1) > 1 and "SLURM_PROCID" in environment:
+    elif environment.get("SLURM_NTASKS") and integer("SLURM_NTASKS") > 1 and "SLURM_PROCID" in environment:
         names, mend = slurm, "start the tasks with srun, or set SLURM_NTASKS=1 for a single process"
     else:
         return None
@@ -246,13 +249,20 @@ def job_of(environment: Mapping[str, str]) -> Job | None:
         raise UserError(f"{names[0]} is set but {' and '.join(missing)} is not; {mend}")
     if names is explicit:
         job = Job(environment[names[0]], integer(names[1]), integer(names[2]), devices)
-        if not re.fullmatch(r".+:\d+", job.coordinator):
+        port = re.fullmatch(r".+:(\d{1,5})", job.coordinator, re.ASCII)
+        if not port or not 0 < int(port[1]) < 65536:
             raise UserError(f"{names[0]} is '{job.coordinator}'; give host:port of process 0")
     else:
         # node001 of "node001", "node001,x", "node[001-015],x" and "node[001,007-015]"; JAX's choice of a port.
-        prefix, first = re.match(r"([^,\[]+)(?:\[([^],-]+))?", environment[names[3]]).groups()
+        nodes = re.match(r"([^,\[]+)(?:\[([^],-]+))?", environment[names[3]])
+        if nodes is None:
+            raise UserError(
+                f"{names[3]} is '{environment[names[3]]}'; start the tasks with srun, which lists the nodes there"
+            )
+        prefix, first = nodes.groups()
         port = 61440 + integer(names[4]) % 4096
-        nodes = int(environment.get("SLURM_STEP_NUM_NODES") or environment.get("SLURM_NNODES") or 1)
+        count = next((name for name in ("SLURM_STEP_NUM_NODES", "SLURM_NNODES") if environment.get(name)), None)
+        nodes = integer(count) if count else 1
         shared = integer(names[0]) > nodes and len(environment.get("CUDA_VISIBLE_DEVICES", "0,1").split(",")) > 1
         devices = devices or ((integer(names[2]),) if shared else None)
         job = Job(f"{prefix}{first or ''}:{port}", integer(names[0]), integer(names[1]), devices)
@@ -264,7 +274,10 @@ def job_of(environment: Mapping[str, str]) -> Job | None:
 
 def is_tpu_pod(environment: Mapping[str, str]) -> bool:
     """Whether this machine is one of several hosts of a TPU slice, or of several slices."""
-    if "," in environment.get("TPU_WORKER_HOSTNAMES", "") or int(environment.get("MEGASCALE_NUM_SLICES") or 1) > 1:
+    slices = environment.get("MEGASCALE_NUM_SLICES") or "1"
+    if not (slices.isascii() and slices.isdigit()):
+        raise UserError(f"MEGASCALE_NUM_SLICES is '{slices}'; set it to a whole number")
+    if "," in environment.get("TPU_WORKER_HOSTNAMES", "") or int(slices) > 1:
         return True
     platforms = environment.get("JAX_PLATFORMS", "")
     if (platforms and "tpu" not in platforms) or "TPU_SKIP_MDS_QUERY" in environment:

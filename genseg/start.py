@@ -75,6 +75,11 @@ def start(run: Setup, saved: checkpoints.Checkpoints) -> tuple[states.TrainState
     if step is None:
         return initial_state(run), 0
     check_same_run(run, saved.meta(step))
+    if step > run.plan.steps:
+        raise UserError(
+            f"this workdir's checkpoint is of step {step}, and the config ends at step {run.plan.steps}; give a "
+            "config.train.steps that is not below it, or another --workdir"
+        )
     abstract = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), run.abstract, run.sharding)
     restored = saved.restore(abstract, step)
     logger.info("start: resumed from this workdir's checkpoint at step %d", step)

@@ -6,6 +6,7 @@ import collections
 import contextlib
 import errno
 import itertools
+import json
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from genseg import checkpoints, optim, partition, processes, tasks, tree
+from genseg import checkpoints, optim, outputs, partition, processes, tasks, tree
 from genseg import state as states
 from genseg.config import to_json
 from genseg.design import Setup, setup
@@ -41,8 +42,9 @@ def train(config: ConfigDict, workdir: str) -> dict[str, Any]:
         )
     try:
         Path(workdir).mkdir(parents=True, exist_ok=True)
-        with contextlib.closing(processes.Preemption()) as told_to_end, checkpoints.sole_use(workdir):
-            return _train(config, workdir, told_to_end)
+        with checkpoints.sole_use(workdir):
+            refuse_another_config(Path(workdir) / "config.json")
+            return _train(config, workdir)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
             raise
@@ -51,7 +53,18 @@ def train(config: ConfigDict, workdir: str) -> dict[str, Any]:
         ) from error
 
 
-def _train(config: ConfigDict, workdir: str, told_to_end: processes.Preemption) -> dict[str, Any]:
+def refuse_another_config(path: Path) -> None:
+    """Raises UserError if a config.json lies in the workdir that no run has written: it would be written over."""
+    if path.exists() and not (path.parent / checkpoints.FOLDER).exists():
+        try:
+            ours = json.loads(outputs.text(path, "config")).keys() >= {"task", "data"}
+        except (ValueError, AttributeError, RecursionError):
+            ours = path.stat().st_size == 0  # of a run that was cut off
+        if not ours:
+            raise UserError(f"{path} was not written by genseg; move it away, or give another --workdir")
+
+
+def _train(config: ConfigDict, workdir: str) -> dict[str, Any]:
     began = time.monotonic()
     run = setup(config, workdir)
     logger.info("plan: %s", run.plan)
@@ -62,7 +75,13 @@ def _train(config: ConfigDict, workdir: str, told_to_end: processes.Preemption) 
     saved = checkpoints.Checkpoints(
         config.checkpoint.dir or workdir, keep=config.checkpoint.keep, on_error=config.checkpoint.on_error
     )
-    with contextlib.closing(saved), partition.use_mesh(run.mesh):  # closing waits for a save under way
+    # From here on SIGTERM ends the run after a last save; before, it ends it at once.
+    told = contextlib.closing(processes.Preemption())
+    with (
+        contextlib.closing(saved),
+        told as told_to_end,
+        partition.use_mesh(run.mesh),
+    ):  # closing waits for a save under way
         state, position = start(run, saved)  # refuses another run's workdir before anything in it is changed
         saved.bring_files(run.workdir)
         if partition.is_main_process():

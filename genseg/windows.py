@@ -49,7 +49,7 @@ class Inference:
                 f"config.eval.stride {self.stride} leaves gaps between windows of config.eval.crop {self.crop}; use 1 "
                 f"up to the crop's side"
             )
-        if not self.scales or min(self.scales) <= 0:
+        if not self.scales or not all(0 < scale < float("inf") for scale in self.scales):
             raise UserError(f"config.eval.scales is {self.scales}; give at least one positive factor, (1.0,) for none")
 
     @property

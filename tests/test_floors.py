@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = [
     {"errors"},
-    {"cli", "outputs"},
+    {"cli", "outputs", "memory"},
     {"processes"},
     {"tree", "partition", "config", "keys", "borders", "freezing"},
     {"nets", "data"},

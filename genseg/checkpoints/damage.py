@@ -16,7 +16,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from genseg.checkpoints.checksums import checksum_on_host, leaves
-from genseg.checkpoints.layout import ASIDE, FOLDER, absolute, one_line
+from genseg.checkpoints.layout import ASIDE, FOLDER, absolute, one_line, steps_in
 from genseg.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -53,10 +53,15 @@ def sealed(values: dict[str, Any]) -> dict[str, Any]:
 
 def read_json(step_dir: epath.Path, item: str) -> dict[str, Any]:
     """What was saved as `item` ("meta", "data"), without its checksum; raises Damaged when that differs."""
+    path = step_dir / item / "metadata"
     try:
-        values = json.loads((step_dir / item / "metadata").read_text())
-    except (OSError, ValueError) as error:
+        if not path.is_file():
+            raise Damaged(f"its '{item}' is missing")
+        values = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError) as error:
         raise Damaged(f"its '{item}' cannot be read ({one_line(error)})") from None
+    if not isinstance(values, dict):
+        raise Damaged(f"its '{item}' is no mapping")
     if "crc32" in values:  # not in checkpoints of genseg before 0.2
         seal = values.pop("crc32")
         if sealed(values)["crc32"] != seal:
@@ -92,7 +97,7 @@ def set_damaged_aside(root: str) -> None:
     were checkpoints and none remains, or storage is out of reach.
     """
     folder, aside = epath.Path(absolute(root)) / FOLDER, epath.Path(absolute(root)) / ASIDE
-    steps = sorted((int(p.name) for p in folder.iterdir() if p.name.isdigit()), reverse=True) if folder.exists() else []
+    steps = sorted(steps_in(folder), reverse=True)
     whole = False
     for step in steps:
         problem = _problem(folder / str(step), whole=not whole)

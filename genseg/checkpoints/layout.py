@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
-import orbax.checkpoint as ocp
 from etils import epath
 
+from genseg import outputs
 from genseg.errors import UserError
 
 FOLDER, ASIDE = "checkpoints", "damaged"
@@ -34,19 +35,44 @@ def step_directory(path: str, best: bool) -> epath.Path:
 
     Raises UserError when there is none.
     """
-    root = epath.Path(absolute(path))
+    root = epath.Path(absolute(str(outputs.given(path, "the path of the checkpoint")) if "://" not in path else path))
     if (root / "state").exists() and (root / "meta").exists():
         return root
     folder = root / FOLDER if (root / FOLDER).exists() else root
     if not folder.exists():
         raise UserError(f"no checkpoint at {path}: the folder does not exist; give a workdir or a step's folder")
-    with ocp.CheckpointManager(
-        folder,
-        options=ocp.CheckpointManagerOptions(read_only=True, best_fn=rank),
-        item_names=("state", "data", "meta"),
-    ) as manager:
-        step = manager.best_step() if best else manager.latest_step()
-    if step is None:
+    steps = [step for step in steps_in(folder) if (folder / str(step) / "state").exists()]
+    if best:
+        scores = {step: score for step in steps if (score := _score(folder / str(step))) is not None}
+        steps = [max(scores, key=lambda step: (scores[step], step))] if scores else []
+    if not steps:
         kind = "scored" if best else "complete"
         raise UserError(f"no {kind} checkpoint in {folder}; give a workdir whose training has saved one")
-    return folder / str(step)
+    return folder / str(max(steps))
+
+
+def steps_in(folder: epath.Path) -> list[int]:
+    """The steps whose folders lie in a folder of checkpoints, which need not exist.
+
+    Raises UserError for a name such as "0006": Orbax takes it for step 6, and fails.
+    """
+    if not folder.exists():
+        return []
+    if not folder.is_dir():
+        raise UserError(f"{folder} is no folder; checkpoints lie in one: move it away, or give another --workdir")
+    found = []
+    for name in sorted(path.name for path in folder.iterdir()):
+        if name.isdigit():  # digits of other scripts, too
+            if not name.isascii() or str(int(name)) != name:
+                raise UserError(f"{folder / name} is no checkpoint of genseg, whose steps are named as 6; move it away")
+            found.append(int(name))
+    return found
+
+
+def _score(step_dir: epath.Path) -> float | None:
+    """The score that a step was saved with, as `rank` has it; None without one."""
+    path = step_dir / "metrics" / "metrics"
+    try:
+        return rank(json.loads(path.read_text())) if path.is_file() else None
+    except (ValueError, KeyError, TypeError):
+        return None

@@ -25,7 +25,12 @@ def sole_use(workdir: str) -> Iterator[None]:
     held = []
 
     def lock() -> None:
-        file = (Path(workdir) / ".lock").open("a+")
+        path = Path(workdir) / ".lock"
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            raise UserError(
+                f"{path} is a link or no file; genseg makes it itself: remove it, or give another --workdir"
+            )
+        file = path.open("a+")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

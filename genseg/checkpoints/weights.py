@@ -15,6 +15,7 @@ from genseg.checkpoints.damage import Damaged, compare, damage_named, read_json,
 from genseg.checkpoints.layout import step_directory
 from genseg.data.card import DatasetCard
 from genseg.errors import UserError
+from genseg.recipes import imported
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ def load_weights(path: str, *, ema: bool, best: bool = False, only: str = "") ->
     step_dir = step_directory(path, best)
     try:
         with damage_named(step_dir):
+            read_json(step_dir, "meta")  # first: it is small, and says most clearly that something is wrong
             saved = saved_tree(step_dir)
             branch = saved["ema"] if ema else saved
             if not branch:
@@ -59,10 +61,21 @@ def load_weights(path: str, *, ema: bool, best: bool = False, only: str = "") ->
                     args=ocp.args.PyTreeRestore(item=wanted, restore_args=restore_args, partial_restore=True),
                 )
             meta = read_json(step_dir, "meta")
+            if not (isinstance(meta.get("config"), dict) and isinstance(meta.get("card"), str)):
+                raise Damaged("its 'meta' lacks config or card")
             compare(meta, leaves(arrays))
     except Damaged as error:
         raise UserError(f"checkpoint {step_dir} is damaged: {error}; give another step's folder") from None
     arrays = arrays["ema"] if ema else arrays
-    config = recipes.completed(meta["config"])
+    widths = (_width(arrays["params"], "head", "bottleneck"), _width(arrays["params"], "aux_head", "conv"))
+    config = recipes.completed(imported.readable(meta["config"], *widths))
     card = DatasetCard.from_json(meta["card"])
     return Weights(arrays["params"], arrays.get("stats", {}), config, card, str(step_dir))
+
+
+def _width(params: tree.Tree, head: str, layer: str) -> int:
+    """Of a head's layer; 1 where there is no such head."""
+    try:
+        return params[head][layer]["norm"]["scale"].shape[0]
+    except (KeyError, TypeError):
+        return 1

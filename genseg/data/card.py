@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from genseg import outputs
 from genseg.errors import UserError
 
 
@@ -125,7 +126,9 @@ class DatasetCard:
             for key in ("classes", "scored", "notes"):
                 raw[key] = tuple(raw[key])
             return cls(**raw)
-        except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
+            if isinstance(error, UserError):
+                raise
             reason = f"it lacks {error}" if isinstance(error, KeyError) else error
             raise UserError(f"This is not a data set card of this version ({reason}): {mend}.") from None
 
@@ -135,7 +138,7 @@ class DatasetCard:
         path = Path(folder) / "card.json"
         if not path.is_file():
             raise UserError(f"There is no prepared data set at {folder}: run `python -m genseg.data.prepare`.")
-        return cls.from_json(path.read_text(), f"remove {folder} and prepare the data again")
+        return cls.from_json(outputs.text(path, "card"), f"remove {folder} and prepare the data again")
 
     def describe(self) -> str:
         """A table for people."""

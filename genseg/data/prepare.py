@@ -30,7 +30,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from genseg import cli, keys
+from genseg import cli, keys, outputs
 from genseg.data import DATASETS
 from genseg.data.card import DatasetCard
 from genseg.data.records import storage
@@ -72,7 +72,7 @@ def ensure_prepared(data: Any, data_dir: Path | str, *, threads: int = 0, progre
       data_dir: where to keep it; the caller's choice if data.data_dir is "".
     Raises: UserError for anything wrong with the files or options.
     """
-    data_dir = Path(data_dir).expanduser()
+    data_dir = outputs.given(str(data_dir), "config.data.data_dir")
     name = data["name"]
     if name in DATASETS and hasattr(DATASETS[name], "prepare"):  # made by another builder than records.write
         dataset = from_config(data)
@@ -94,9 +94,9 @@ def _kept(options: Any) -> dict[str, Any]:
 def _options_of(folder: Path) -> dict[str, Any] | None:
     """The options that a prepared copy was made with; None if it is of another version and does not say."""
     try:
-        source = json.loads((folder / "source.json").read_text())
+        source = json.loads(outputs.text(folder / "source.json", "record of options"))
         options = source["options"] if source["format"] == storage.FORMAT else None
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError):  # UserError is a ValueError
         return None
     return options if isinstance(options, dict) else None
 
@@ -139,6 +139,12 @@ def _literal(text: str) -> Any:
         return text
 
 
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"'{text}': give 0 or a larger whole number")
+    return int(text)
+
+
 def _text_or_tuple(text: str) -> str | tuple:
     value = _literal(text)
     return tuple(value) if isinstance(value, tuple | list) else text
@@ -163,8 +169,10 @@ def parse_command(argv: list[str] | None, program: str, extra: Callable[[argpars
         description=f"{inspect.getmodule(kind).__doc__}\n{inspect.cleandoc(kind.__doc__)}",
     )  # fmt: skip
     parser.add_argument("--data_dir", required=True, help="where prepared data sets are kept")
-    parser.add_argument("--skip_corrupt", type=int, default=0, help="how many undecodable files are left out, counted")
-    parser.add_argument("--threads", type=int, default=0, help="0 = one a core")
+    parser.add_argument(
+        "--skip_corrupt", type=_count, default=0, help="how many undecodable files are left out, counted"
+    )
+    parser.add_argument("--threads", type=_count, default=0, help="0 = one a core")
     extra(parser)
     for name, definition in keys.of(kind).items():
         default, words = definition.default, f"{definition.comment} (default {definition.default!r})".replace("%", "%%")
@@ -184,7 +192,7 @@ def main(argv: list[str] | None = None) -> int:
     data, others = parse_command(argv, "python -m genseg.data.prepare", lambda parser: None)
 
     def command() -> None:
-        folder = ensure_prepared(data, others.data_dir, threads=others.threads)
+        folder = ensure_prepared(data, outputs.given(others.data_dir, "--data_dir"), threads=others.threads)
         print(DatasetCard.read(folder).describe())
         print(f"Prepared   {folder}")
 

@@ -12,13 +12,13 @@ if __name__ == "__main__":  # the rest takes seconds to import
 
 import argparse
 import sys
-from pathlib import Path
 
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
-from genseg import cli
+from genseg import cli, outputs
 from genseg.data import prepare
 from genseg.data.augment.transforms import resize, visible_bands
 from genseg.data.batches import pipeline
@@ -155,12 +155,18 @@ def main(argv: list[str] | None = None) -> int:
     data, others = prepare.parse_command(argv, "python -m genseg.data.show", extra)
 
     def command() -> None:
-        folder = prepare.ensure_prepared(data, others.data_dir, threads=others.threads)
-        split = pipeline.open_split(folder, others.show_split)
+        target = outputs.given(others.output, "--output")
+        outputs.claim([target])
         if others.count < 1:
             raise UserError(f"--count is {others.count}: show at least one record.")
-        Path(others.output).parent.mkdir(parents=True, exist_ok=True)
-        sheet(split, others.count).save(others.output, format="PNG")
+        folder = prepare.ensure_prepared(data, outputs.given(others.data_dir, "--data_dir"), threads=others.threads)
+        split = pipeline.open_split(folder, others.show_split)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        made_by = PngInfo()
+        made_by.add_text("Software", outputs.MARK)
+        picture = sheet(split, others.count)
+        with outputs.replacing(target) as temporary:
+            picture.save(temporary, format="PNG", pnginfo=made_by)
         print(split.card.describe())
         print(f"Look at    {others.output}")
 

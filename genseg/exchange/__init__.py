@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from genseg import nets, tree
 from genseg.errors import UserError
 from genseg.exchange import files, names
 from genseg.nets.stem import inflate_stem
+from genseg.nets.swin import Swin
 from genseg.transfer import TransferReport
 
 STEM = "params/backbone/stem/conv/kernel"
@@ -61,7 +63,13 @@ def adopt(
     for entry in entries:
         if entry.path not in wanted or _part(entry.path) not in parts or not given.issuperset(entry.keys):
             continue
-        array = entry.load(*(tensors[name] for name in entry.keys))
+        try:
+            array = entry.load(*(tensors[name] for name in entry.keys))
+        except (ValueError, IndexError):  # another number of axes
+            shapes = ", ".join(str(tensors[name].shape) for name in entry.keys)
+            raise UserError(
+                f"{path}: '{entry.keys[0]}' has the shape {shapes}, which no {form} checkpoint has"
+            ) from None
         have, want = array.shape, wanted[entry.path].shape
         if entry.path == STEM and have != want and len(have) == 4 and have[:2] + have[3:] == want[:2] + want[3:]:
             result[STEM] = inflate_stem(jnp.asarray(array), want[2], stem, key)
@@ -93,6 +101,39 @@ def adopt(
         )
     filled_tree = tree.from_items(result)
     return filled_tree["params"], filled_tree.get("stats", {}), report
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    """Of the network that a foreign checkpoint holds; None for what it does not hold."""
+
+    channels: int | None
+    classes: int | None
+    head_channels: int | None
+    aux_channels: int | None
+
+
+def sizes(path: str, backbone: str) -> Sizes:
+    """What the shapes of a checkpoint's tensors say. Raises UserError as `adopt` does for a file that is none."""
+    build = nets.BACKBONES[backbone]
+    family = "swin" if issubclass(build.func, Swin) else "convnext"
+    shape = names.Shape(family, tuple(build.keywords["depths"]), False, False)
+    tensors = _unwrapped(files.read(path), shape)
+    given = {name for name in tensors if not names.IDLE.fullmatch(name)}
+    entries = {entry.path: entry for entry in _best_table(given, shape, path)[1]}
+
+    def size(path: str, axis: int) -> int | None:
+        entry = entries.get(path)
+        if entry is None or not given.issuperset(entry.keys):
+            return None
+        there = tensors[entry.keys[0]].shape
+        return there[axis] if axis < len(there) else None
+
+    classifier, segmenter = size("params/head/linear/kernel", 0), size("params/head/logits/linear/kernel", 0)
+    return Sizes(
+        size(STEM, 1), classifier if segmenter is None else segmenter, size("params/head/bottleneck/norm/scale", 0),
+        size("params/aux_head/conv/norm/scale", 0),
+    )  # fmt: skip
 
 
 def export(params: tree.Tree, stats: tree.Tree, backbone: str, form: str) -> dict[str, np.ndarray]:

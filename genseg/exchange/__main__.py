@@ -16,10 +16,12 @@ import jax
 import numpy as np
 
 from genseg import checkpoints, cli, exchange, nets, state
-from genseg.data.card import Band, DatasetCard
+from genseg import outputs as outputs_rules
+from genseg.data.card import Band, DatasetCard, distinct_colours
 from genseg.errors import UserError
 from genseg.exchange import names, outputs
 from genseg.nets.stem import RULES
+from genseg.recipes.imported import imported_config
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)  # of 0..255; torchvision's and timm's 0.485, 0.456, 0.406
 IMAGENET_STD = (58.395, 57.12, 57.375)
@@ -27,12 +29,25 @@ IMAGENET_STD = (58.395, 57.12, 57.375)
 
 def import_weights(args: argparse.Namespace) -> None:
     """A foreign checkpoint as a genseg checkpoint at step 0, to start training from (config.init.checkpoint)."""
+    folder = outputs_rules.given(args.output, "--output")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} is not empty; give a new folder for the imported checkpoint")
+    for name in ("channels", "classes", "head_channels", "aux_channels"):
+        value = getattr(args, name)
+        if value is not None and not 1 <= value <= 1 << 20:
+            raise UserError(f"--{name.replace('_', '-')} is {value}; give a number from 1 to {1 << 20:,}")
+    if not 0 <= args.seed < 1 << 32:
+        raise UserError(f"--seed is {args.seed}; give a number from 0 to {(1 << 32) - 1}")
+    # What is not given is read from the file; where that does not say, the published sizes.
+    found, published = exchange.sizes(args.input, args.backbone), exchange.Sizes(3, 1000, 512, 256)
+    for name in ("channels", "classes", "head_channels", "aux_channels"):
+        if getattr(args, name) is None:
+            own = getattr(found, name)
+            setattr(args, name, getattr(published, name) if own is None else own)
     options = {"channels": args.channels, "classes": args.classes, "drop_path": 0.0}
     if args.task == "segmenter":
         options |= {"head_channels": args.head_channels, "aux_channels": args.aux_channels}
     net = getattr(nets, args.task)(args.backbone, **options)
-    if Path(args.output).exists() and any(Path(args.output).iterdir()):
-        raise UserError(f"{args.output} is not empty; give a new folder for the imported checkpoint")
     params, stats = jax.jit(net.init)(jax.random.key(args.seed))
     params, stats, report = exchange.adopt(
         params, stats, args.input, parts=args.parts, stem=args.stem, key=jax.random.key(args.seed)
@@ -50,7 +65,7 @@ def import_weights(args: argparse.Namespace) -> None:
             for i in range(args.channels)
         ),
         classes=tuple(f"class {i}" for i in range(args.classes)),
-        palette=(),
+        palette=distinct_colours(args.classes) if args.task == "segmenter" else (),
         ignore_label=None,
         scored=tuple(range(args.classes)),
         splits={},
@@ -58,7 +73,7 @@ def import_weights(args: argparse.Namespace) -> None:
         synthetic=False,
     )
     meta = {
-        "config": {"task": args.task, "model": {"backbone": args.backbone}, "source": args.input},
+        "config": imported_config(args.task, args.backbone, args.head_channels, args.aux_channels, args.input),
         "card": card.to_json(),
         "versions": checkpoints.versions(),
     }
@@ -78,10 +93,10 @@ def parser() -> argparse.ArgumentParser:
     into.add_argument("--output", required=True, help="new folder for the checkpoint")
     into.add_argument("--backbone", required=True, choices=nets.BACKBONES, metavar="NAME")
     into.add_argument("--task", default="classifier", choices=("classifier", "segmenter"))
-    into.add_argument("--channels", type=int, default=3, help="bands of the network (default 3)")
-    into.add_argument("--classes", type=int, default=1000, help="classes of the network (default 1000)")
-    into.add_argument("--head-channels", type=int, default=512)
-    into.add_argument("--aux-channels", type=int, default=256)
+    into.add_argument("--channels", type=int, help="bands of the network (default: the file's)")
+    into.add_argument("--classes", type=int, help="classes of the network (default: the file's, else 1000)")
+    into.add_argument("--head-channels", type=int, help="default: the file's, else 512")
+    into.add_argument("--aux-channels", type=int, help="default: the file's, else 256")
     into.add_argument(
         "--parts", nargs="*", default=(), help="parts that must be filled: backbone head norms aux_head (default: all)"
     )

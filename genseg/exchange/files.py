@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import io
+import json
 import math
 import pickle
+import pickletools
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from genseg import outputs
 from genseg.errors import UserError
 
 # Names under which training scripts keep the weights beside optimizer and options.
@@ -41,7 +45,7 @@ def read(path: str) -> dict[str, np.ndarray]:
 
     Raises UserError for a file that is absent, truncated, of another format, or without tensors.
     """
-    file = _file(Path(path))
+    file = _file(outputs.given(path, "--input"))
     tensors = _read_safetensors(file) if file.suffix == ".safetensors" else _read_torch(file)
     if not tensors:
         raise UserError(f"{file} holds no tensors; give a checkpoint with a state dict")
@@ -61,13 +65,34 @@ def _file(path: Path) -> Path:
     return path
 
 
+# What safetensors calls the types that NumPy has; it has more, of 4 to 8 bits, for which there is no sound way to float32
+# without the scales that lie elsewhere.
+SAFETENSORS = ("F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL")
+_LONGEST_HEADER = 100 << 20  # bytes, as in safetensors itself
+
+
 def _read_safetensors(file: Path) -> dict[str, np.ndarray]:
     from safetensors import SafetensorError, numpy
 
     try:
+        with file.open("rb") as opened:
+            length = int.from_bytes(opened.read(8), "little")
+            if length > min(_LONGEST_HEADER, file.stat().st_size):
+                raise UserError(
+                    f"{file} is not a whole safetensors file (its header says {length:,} bytes); copy it again"
+                )
+            header = json.loads(opened.read(length))
+        for name, entry in header.items():
+            if name != "__metadata__" and entry["dtype"] not in SAFETENSORS:
+                raise UserError(
+                    f"{file}: '{name}' is of the type {entry['dtype']}; give a file with {', '.join(SAFETENSORS[:4])}"
+                )
         return numpy.load_file(file)
-    except SafetensorError as error:
-        raise UserError(f"{file} is not a whole safetensors file ({error}); copy it again") from None
+    except UserError:
+        raise
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise UserError(f"{file} is not a whole safetensors file ({reason}); copy it again") from None
 
 
 def _read_torch(file: Path) -> dict[str, np.ndarray]:
@@ -109,6 +134,23 @@ class _Inert:
         pass
 
 
+@dataclasses.dataclass
+class _Storage:
+    """Stands for torch's classes of storages; a key of STORAGES."""
+
+    name: str
+
+
+_LONGEST_PICKLE = 64 << 20  # bytes: names and shapes of a hundred thousand tensors
+
+
+def _refuse_wild(pickled: bytes) -> None:
+    """Raises UnpicklingError for a number, text or place in the memo that takes more memory than the pickle has bytes."""
+    for code, argument, _ in pickletools.genops(pickled):
+        if "PUT" in code.name and int(argument) > len(pickled):
+            raise pickle.UnpicklingError(f"{code.name} of {argument}")
+
+
 class _Unpickler(pickle.Unpickler):
     """Rebuilds tensors as NumPy arrays. No global is looked up: known names map to functions of this file, others to `_Inert`."""
 
@@ -120,24 +162,34 @@ class _Unpickler(pickle.Unpickler):
         order = f"{self._root}byteorder"
         if order in archive.namelist() and archive.read(order) != b"little":
             raise pickle.UnpicklingError("its numbers are big-endian")
-        super().__init__(io.BytesIO(archive.read(names[0])))
+        pickled = self._member(names[0], most=_LONGEST_PICKLE)
+        _refuse_wild(pickled)
+        # Fresh for each file: a pickle may set attributes of whatever it names.
+        self._inert = type("_Inert", (_Inert,), {})
+        self._known = {
+            ("collections", "OrderedDict"): type("OrderedDict", (collections.OrderedDict,), {}),
+            ("torch._utils", "_rebuild_tensor_v2"): lambda *arguments: _rebuild_tensor(*arguments),
+            ("torch._utils", "_rebuild_parameter"): lambda *arguments: _rebuild_parameter(*arguments),
+        }
+        super().__init__(io.BytesIO(pickled))
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == ("collections", "OrderedDict"):
-            return collections.OrderedDict
-        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return _rebuild_tensor
-        if (module, name) == ("torch._utils", "_rebuild_parameter"):
-            return _rebuild_parameter
         if module in ("torch", "torch.storage") and name in STORAGES:
-            return np.dtype(STORAGES[name])
-        return _Inert
+            return _Storage(name)
+        return self._known.get((module, name), self._inert)
+
+    def _member(self, name: str, most: int) -> bytes:
+        """A member of the archive, which torch does not compress: one that says it is larger than the file is refused."""
+        info = self._archive.getinfo(name)
+        if info.file_size > min(most, max(info.compress_size, 1 << 20) * 4):
+            raise pickle.UnpicklingError(f"{name} says it holds {info.file_size:,} bytes")
+        return self._archive.read(name)
 
     def persistent_load(self, reference: Any) -> np.ndarray:
         kind, dtype, key, _, count = reference
-        if kind != "storage" or not isinstance(dtype, np.dtype):
+        if kind != "storage" or not isinstance(dtype, _Storage):
             raise pickle.UnpicklingError(f"a storage of unknown type {dtype}")
-        data = np.frombuffer(self._archive.read(f"{self._root}data/{key}"), dtype)
+        data = np.frombuffer(self._member(f"{self._root}data/{key}", most=1 << 48), STORAGES[dtype.name])
         if data.size < count:
             raise pickle.UnpicklingError(f"storage {key} is cut short")
         return data

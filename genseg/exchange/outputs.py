@@ -10,18 +10,36 @@ from pathlib import Path
 from typing import Any
 
 from genseg import checkpoints, exchange, nets
+from genseg import outputs as rules
 from genseg.errors import UserError
 from genseg.exchange import deepness, model_card, names, programs, stac
 
 PROGRAMS = ("stablehlo", "onnx")
 TOOLS = ("deepness",)
+FILES = ("model.safetensors", "README.md", "stac_item.json", "config.json", "preprocessor_config.json")
+"""What a folder of exported weights holds."""
 
 
 def export(args: argparse.Namespace) -> None:
     """The command `export`; see `__main__.parser` for its arguments."""
+    target = rules.given(args.output, "--output")
+    if args.format in names.FORMATS:
+        if target.exists() and not target.is_dir():
+            raise UserError(f"{target} is a file; weights are written into a folder: give another --output")
+        weights_file = target / FILES[0]  # where it is ours, so are those beside it
+        rules.claim([weights_file] if weights_file.exists() else [target / name for name in FILES])
+    else:
+        item = _item_of(target)
+        rules.claim([item] if item.exists() and not target.is_dir() else [target])
+    if args.size is not None and not all(0 < side <= 1 << 16 for side in args.size):
+        raise UserError(f"--size is {args.size[0]} {args.size[1]}; give a height and a width from 1 to {1 << 16:,}")
     weights = checkpoints.load_weights(args.checkpoint, ema=args.ema, best=args.best)
     write = _weights if args.format in names.FORMATS else _program
-    print(write(weights, args, Path(args.output)))
+    print(write(weights, args, target))
+
+
+def _item_of(output: Path) -> Path:
+    return output.with_name(f"{output.stem}.stac.json")
 
 
 def _described(weights: checkpoints.Weights, artifact: stac.Artifact, path: Path) -> None:
@@ -37,7 +55,7 @@ def _weights(weights: checkpoints.Weights, args: argparse.Namespace, output: Pat
     backbone, card = weights.config["model"]["backbone"], weights.card
     tensors = exchange.export(weights.params, weights.stats, backbone, args.format)
     output.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, output / "model.safetensors", metadata={"format": "pt"})
+    save_file(tensors, output / "model.safetensors", metadata={"format": "pt", "software": rules.MARK})
     extra: dict[str, Any] = {}
     if args.format in ("timm", "huggingface"):
         extra["config.json"] = exchange.config(weights.params, backbone, args.format, card.classes)
@@ -88,5 +106,5 @@ def _program(weights: checkpoints.Weights, args: argparse.Namespace, output: Pat
         deepness.write(run, card, size, str(output), overlap=args.overlap, resolution=args.resolution)
         scaling = [{"type": "scale", "value": deepness.PLUGIN_DIVISOR}]
         artifact = stac.Artifact(output.name, "onnx", "ONNX", "onnx.save", "bands", size, 1, scaling, "probabilities")
-    _described(weights, artifact, output.with_name(f"{output.stem}.stac.json"))
+    _described(weights, artifact, _item_of(output))
     return f"written: {output}, {output.stat().st_size:,} bytes"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from genseg import checkpoints, partition, tasks, windows
+from genseg import checkpoints, memory, partition, tasks, windows
 from genseg.data.batches import pipeline
 from genseg.data.card import DatasetCard
 from genseg.data.files.rasters import Raster
@@ -130,6 +131,10 @@ class Predictor:
         local = partition.local_mesh()
         self.batch = batch or 4 * local.size
         partition.check_batch(self.batch, local)
+        if inference.mode == "slide":
+            size = self.batch * math.prod(inference.crop) * 4 * (weights.card.channels + len(weights.card.classes))
+            what = f"a batch of {self.batch} windows of {inference.crop[0]} x {inference.crop[1]} (--batch, --crop)"
+            memory.refuse_beyond(size, what, "lower them")
         config = ConfigDict(weights.config)
         config.eval.update({k: v for k, v in dataclasses.asdict(inference).items() if k != "multiple"})
         self.card, self.inference = weights.card, inference

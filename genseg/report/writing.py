@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from genseg import outputs
+
 logger = logging.getLogger(__name__)
 
 
@@ -62,12 +64,12 @@ def keep_lines_up_to(path: Path, step: int) -> None:
     if not path.exists():
         return
     kept = []
-    for line in path.read_text().splitlines():
+    for line in outputs.regular(path, "file").read_text(errors="replace").splitlines():
         try:
             record = json.loads(line)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             continue
-        if record["step"] <= step:
+        if isinstance(record, dict) and isinstance(record.get("step"), int) and record["step"] <= step:
             kept.append(line + "\n")
     write_atomically(path, "".join(kept))
 

@@ -51,7 +51,13 @@ class Split:
 
     def record(self, index: int) -> storage.Record:
         """The stored bytes and where they come from."""
-        return storage.parse(self.source[index])
+        try:
+            return storage.parse(self.source[index])
+        except Exception as error:  # as in `open_split`, of a record that was damaged or taken away since
+            raise codec.CorruptFile(
+                f"Record {index} of {self.name} in the prepared {self.card.name} cannot be read ({type(error).__name__}): "
+                "prepare the data again, or set skip_corrupt."
+            ) from None
 
     def decode(self, index: int) -> dict:
         """image [h w c] in the card's dtype, label (int, or mask uint8 [h w]), name, index.
@@ -97,11 +103,20 @@ def open_split(folder: Path | str, split: str) -> Split:
     card = DatasetCard.read(Path(folder))
     if split not in card.splits:
         raise UserError(f"{card.name} has no split {split!r}: it has {', '.join(card.splits)}.")
-    builder = tfds.builder_from_directory(Path(folder) / "records")
-    source = builder.as_data_source(split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
-    if len(source) != card.splits[split]:
+    try:
+        builder = tfds.builder_from_directory(Path(folder) / "records")
+        source = builder.as_data_source(split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
+        count = len(source)
+        if count:
+            storage.parse(source[0])
+    except Exception as error:  # damaged files of ours make TFDS, protobuf and ArrayRecord raise anything
         raise UserError(
-            f"{folder} holds {len(source)} {split} records, its card says {card.splits[split]}: prepare it again."
+            f"The prepared data in {folder} is damaged ({type(error).__name__}: {' '.join(str(error).split())[:150]}): "
+            "remove that folder and prepare the data again."
+        ) from None
+    if count != card.splits[split]:
+        raise UserError(
+            f"{folder} holds {count} {split} records, its card says {card.splits[split]}: prepare it again."
         )
     return Split(card, split, source, storage.read_places(Path(folder), split) if card.task == "segmentation" else ())
 

@@ -15,6 +15,7 @@ import simplejpeg
 import tifffile
 from PIL import Image
 
+from genseg import outputs
 from genseg.errors import UserError
 
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -22,6 +23,8 @@ _JPEG = b"\xff\xd8"
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _NPY = b"\x93NUMPY"
 NODATA_TAG = 42113  # GDAL's
+
+Image.MAX_IMAGE_PIXELS = None  # `declared_bytes` refuses what is too large, whatever the decoder
 
 cv2.setNumThreads(0)  # images are decoded and resized in several threads already
 
@@ -40,6 +43,7 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
     Raises: CorruptFile, naming `name`, if the bytes are damaged, cut short or of none of the four formats.
     """
     try:
+        _refuse_too_large(data)
         if data[:2] == _JPEG:
             pixels = _decode_jpeg(data)
         elif data[:8] == _PNG:
@@ -81,12 +85,45 @@ def decode_mask(data: bytes, name: str) -> np.ndarray:
     """Decodes a mask of class ids to [h w] (palette indices and sub-byte greys as stored, not as shown), or a mask of
     colours to [h w c]. Raises: CorruptFile, naming `name`."""
     try:
+        _refuse_too_large(data)
         pixels = _decode_png(data, indices=True) if data[:8] == _PNG else None
     except Exception as error:
         raise _corrupt(name, str(error).strip().split("\n")[0][:120] or type(error).__name__) from None
     if pixels is None:
         pixels = decode_image(data, name)
     return pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
+
+
+def declared_bytes(data: bytes) -> int:
+    """Bytes of memory that an encoded image says it takes when decoded. Raises what the decoders raise."""
+    if data[:2] == _JPEG:
+        try:
+            height, width, *_ = simplejpeg.decode_jpeg_header(data)
+        except ValueError:
+            return 0  # Pillow, which reads more kinds, says so itself or decodes it
+        return 3 * height * width
+    if data[:8] == _PNG:
+        width, height, depth, colour = struct.unpack(">IIBB", data[16:26])
+        return height * width * {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}[colour] * (depth // 8 or 1)
+    if data[:4] in _TIFF:
+        with tifffile.TiffFile(io.BytesIO(data)) as tiff:
+            return sum(int(np.prod(s.shape, dtype=np.float64)) * s.dtype.itemsize for s in tiff.series)
+    if data[:6] == _NPY:
+        file = io.BytesIO(data)
+        version = np.lib.format.read_magic(file)
+        reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = reader(file)
+        return int(np.prod(shape, dtype=np.float64)) * dtype.itemsize
+    return 0
+
+
+def _refuse_too_large(data: bytes) -> None:
+    size, limit = declared_bytes(data), outputs.image_limit()
+    if size > limit:
+        raise ValueError(
+            f"it says that it takes {size / 1e9:.1f} GB, more than the limit {limit / 1e9:.1f} GB of "
+            f"{outputs.LIMIT_VARIABLE}"
+        )
 
 
 def nodata_of(data: bytes, name: str) -> float | None:
@@ -138,9 +175,9 @@ def encode_image(pixels: np.ndarray) -> bytes:
 
 
 def read(path: Path) -> bytes:
-    """The file's bytes. Raises: UserError if it cannot be opened."""
+    """The file's bytes. Raises: UserError if it cannot be opened, or is a pipe or a device."""
     try:
-        return Path(path).read_bytes()
+        return outputs.regular(Path(path), "image").read_bytes()
     except OSError as error:
         raise UserError(f"Cannot read {path}: {error.strerror}.") from None
 

@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from genseg import outputs
 from genseg.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -40,6 +41,8 @@ class File:
 
     def read(self) -> bytes:
         """Raises: UserError if it cannot be read."""
+        if self.member and self.size > outputs.image_limit():
+            raise UserError(f"{self} says it holds {self.size:,} bytes, more than {outputs.LIMIT_VARIABLE} allows.")
         try:
             return _archive(self.place).read(self.member) if self.member else self.place.read_bytes()
         except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:  # RuntimeError: encrypted

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from genseg import outputs
 from genseg.data.card import DatasetCard
 from genseg.errors import UserError
 
@@ -78,11 +79,11 @@ def read_class_table(path: Path) -> ClassTable:
     entry.
     """
     try:
-        text = path.read_text()
+        text = outputs.text(path, "class table")
         rows = list(csv.DictReader(text.splitlines())) if path.suffix.lower() == ".csv" else yaml.safe_load(text)
-    except OSError as error:
-        raise UserError(f"Cannot read the class table {path}: {error.strerror}.") from None
-    except (yaml.YAMLError, UnicodeDecodeError, csv.Error) as error:
+    except (yaml.YAMLError, ValueError, RecursionError, csv.Error) as error:
+        if isinstance(error, UserError):
+            raise
         raise UserError(f"The class table {path} cannot be parsed ({str(error).splitlines()[0]}).") from None
     if not isinstance(rows, list) or not rows:
         raise UserError(f"The class table {path} is empty: list entries with id, name and colour.")
@@ -93,7 +94,7 @@ def read_class_table(path: Path) -> ClassTable:
             entries.append(
                 (int(row["id"]), str(row["name"] or "").strip(), None if colour in (None, "") else _colour(colour))
             )
-        except (KeyError, TypeError, ValueError, AttributeError):
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             raise UserError(
                 f"Entry {number} of the class table {path} is {row!r}: give id, name and colour (#rrggbb)."
             ) from None

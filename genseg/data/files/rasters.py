@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import tifffile
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
+from genseg import outputs
 from genseg.data.card import DatasetCard
 from genseg.data.files import codec
 from genseg.errors import UserError
@@ -91,6 +93,7 @@ class _Tiff:
     """Strips and tiles of a TIFF, bands in one page (interleaved or apart) or a page a band."""
 
     def __init__(self, path: Path):
+        outputs.regular(path, "image")
         try:
             self._file = tifffile.TiffFile(path)
             first = self._file.pages[0]
@@ -169,12 +172,14 @@ def write_classes(
             tifffile.imwrite(
                 temporary, _tiles(rows, shape), shape=shape, dtype=np.uint8, tile=(_TILE, _TILE), compression="deflate",
                 photometric="palette", colormap=palette.T.astype(np.uint16) * 257, extratags=[*tags, *marks],
-                bigtiff=shape[0] * shape[1] > 2**31, metadata=None,
+                bigtiff=shape[0] * shape[1] > 2**31, metadata=None, software=outputs.MARK,
             )  # fmt: skip
         else:
             picture = Image.fromarray(np.concatenate(list(rows)))
             picture.putpalette(palette.tobytes())
-            picture.save(temporary, format="PNG")
+            made_by = PngInfo()
+            made_by.add_text("Software", outputs.MARK)  # what `outputs.claim` lets be written over
+            picture.save(temporary, format="PNG", pnginfo=made_by)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

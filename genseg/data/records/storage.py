@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from genseg import outputs
 from genseg.data.card import DatasetCard
 from genseg.data.files.codec import CorruptFile
 from genseg.data.records.moments import Moments
@@ -200,9 +201,12 @@ def _remove_abandoned(data_dir: Path, name: str) -> None:
 def read_places(folder: Path, split: str) -> tuple[Place, ...]:
     """Of all records of a segmentation split, in stored order. Raises: UserError if they were not stored."""
     path = Path(folder) / "places.json"
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f"{folder} was prepared by another version of genseg: remove it and prepare the data again.")
-    return tuple(Place(*place) for place in json.loads(path.read_text())[split])
+    try:
+        return tuple(Place(*place) for place in json.loads(outputs.text(path, "list of places"))[split])
+    except (KeyError, TypeError, ValueError, RecursionError):
+        raise UserError(f"{path} is damaged: remove {folder} and prepare the data again.") from None
 
 
 def _write_records(

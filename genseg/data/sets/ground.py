@@ -26,14 +26,14 @@ class Bounds:
 
 def bounds_of(path: Path) -> Bounds | None:
     """Of a north-up GeoTIFF; None for files without a position, rotated ones included."""
-    if path.suffix.lower() not in (".tif", ".tiff"):
+    if path.suffix.lower() not in (".tif", ".tiff") or not path.is_file():  # a pipe would be waited for
         return None
     try:
         with tifffile.TiffFile(path) as tiff:
             page = tiff.pages[0]
             tags = {code: page.tags[code].value for code in (33550, 33922, 34264) if code in page.tags}
             height, width = page.imagelength, page.imagewidth
-    except (OSError, tifffile.TiffFileError):
+    except Exception:  # damaged bytes can raise anything
         return None  # an unreadable file is reported with its name when it is loaded
     if 33550 in tags and 33922 in tags:
         sx, sy = tags[33550][:2]
@@ -44,6 +44,16 @@ def bounds_of(path: Path) -> Bounds | None:
     else:
         return None
     return Bounds(west, north - height * sy, west + width * sx, north)
+
+
+def refuse_elsewhere(files: tuple[Path, ...], width: int) -> None:
+    """Raises UserError if files of one scene that say where they lie, lie more than half a pixel apart."""
+    placed = [(path, bounds) for path in files if (bounds := bounds_of(path)) is not None]
+    for path, bounds in placed[1:]:
+        first, reference = placed[0]
+        sides = np.subtract(dataclasses.astuple(bounds), dataclasses.astuple(reference))
+        if np.abs(sides).max() > (reference.east - reference.west) / width / 2:
+            raise UserError(f"{path} lies elsewhere on the ground than {first}: warp them to one grid (gdalwarp).")
 
 
 def touching(places: Sequence[Bounds], others: Sequence[Bounds]) -> tuple[np.ndarray, np.ndarray]:

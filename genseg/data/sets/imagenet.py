@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import simplejpeg
 
+from genseg import outputs
 from genseg.data.augment.transforms import resize
 from genseg.data.card import Band, DatasetCard
 from genseg.data.files import codec
@@ -83,7 +84,7 @@ class ImageNet2012:
         return storage.write(plan, data_dir, threads=threads, skip_corrupt=skip_corrupt, progress=progress)
 
     def _full(self, data_dir: Path, progress: bool) -> Path:
-        source = Path(self.source).expanduser()
+        source = outputs.given(self.source, "config.data.source")
         options = ImageNet2012(partial=self.partial)  # what the full copy depends on
         existing = _tfds_folder(source)
         if existing is None:

@@ -6,18 +6,21 @@ Each frozen dataclass below lists the fields that `config.data` must have when i
 
 import csv
 import dataclasses
+import io
 import logging
 import re
 from pathlib import Path
 
 import numpy as np
 
+from genseg import outputs
 from genseg.data.card import Band, DatasetCard, distinct_colours
 from genseg.data.files import codec
 from genseg.data.files.masks import ClassTable, colours_to_ids, read_class_table, renumber
 from genseg.data.records import patches
 from genseg.data.records.storage import Moments, Plan, Record, fingerprint
-from genseg.data.sets.ground import bounds_of, leaks, split_by_blocks, touching
+from genseg.data.sets.found import existing_folder, leftover, refuse_shared, say_passed_over
+from genseg.data.sets.ground import bounds_of, leaks, refuse_elsewhere, split_by_blocks, touching
 from genseg.errors import UserError
 from genseg.keys import DIFFERENT, FILLED, Rule, at_least, each, key, within
 
@@ -29,16 +32,6 @@ def _colours(palette: tuple) -> bool:
 
 
 _PHOTOGRAPHS = {".jpg", ".jpeg", ".png"}
-
-
-def existing_folder(source: str, what: str) -> Path:
-    """Raises: UserError if `source` is empty or no folder."""
-    if not source:
-        raise UserError(f"config.data.source is empty: give the folder of {what}.")
-    path = Path(source).expanduser()
-    if not path.is_dir():
-        raise UserError(f"There is no data set at {path}: give the folder of {what}.")
-    return path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,13 +49,15 @@ class FolderClassification:
         root = existing_folder(self.source, "{train,val}/<class>/*.jpg")
         items: dict[str, list[tuple[Path, int]]] = {}
         classes: list[str] = []
+        passed: list[Path] = []
         for split in self.splits:
             folder = root / split
             if not folder.is_dir():
                 raise UserError(
                     f"The data set {root} has no split {split!r}: make the folder {folder} or change splits."
                 )
-            found = sorted(p.name for p in folder.iterdir() if p.is_dir())
+            found = sorted(p.name for p in folder.iterdir() if p.is_dir() and not leftover(p.name))
+            passed += [p for p in folder.iterdir() if leftover(p.name)]
             if not found:
                 raise UserError(f"The split folder {folder} holds no class folders: expected {folder}/<class>/*.jpg.")
             if not classes:
@@ -77,12 +72,16 @@ class FolderClassification:
                 raise UserError(f"The class folder {odd[0]!r} {where}: every split needs the same classes.")
             items[split] = []
             for label, name in enumerate(classes):
-                files = sorted(p for p in (folder / name).iterdir() if p.suffix.lower() in _PHOTOGRAPHS)
+                inside = sorted((folder / name).iterdir())
+                passed += [p for p in inside if leftover(p.name)]
+                files = [p for p in inside if p.suffix.lower() in _PHOTOGRAPHS and not leftover(p.name)]
                 if not files:
                     raise UserError(
                         f"The class folder {folder / name} holds no JPEG or PNG: fill it or remove the class."
                     )
                 items[split] += [(path, label) for path in files]
+        say_passed_over(passed)
+        refuse_shared({split: [path for path, _ in found] for split, found in items.items()})
         card = DatasetCard(
             name="folder_classification",
             task="classification",
@@ -160,6 +159,7 @@ class FolderSegmentation:
         if self.patch:
             patches.windows(self.patch, self.patch, self.patch, self.stride)
         items = self._items(root)
+        refuse_shared({split: [pair.images[0] for pair in pairs] for split, pairs in items.items()})
         first = items[self.splits[0]][0]
         heads = [codec.read(path) for path in first.images]
         sample = [codec.decode_image(data, str(path)) for data, path in zip(heads, first.images, strict=True)]
@@ -276,6 +276,7 @@ class FolderSegmentation:
                     f"{'none' if assumed is None else f'{assumed:g}'}: give all files of a kind one (gdal_edit.py "
                     "-a_nodata)."
                 )
+        refuse_elsewhere(pair.files, parts[0].shape[1])
         image = parts[0] if len(parts) == 1 else np.concatenate([p.astype(card.dtype) for p in parts], axis=2)
         name, stored_mask = str(pair.mask), codec.read(pair.mask)
         mask = codec.decode_image(stored_mask, name) if self.mask_colours else codec.decode_mask(stored_mask, name)
@@ -334,7 +335,7 @@ def _listed_pairs(root: Path, split: str, lists: dict[str, str]) -> list[Pair]:
     path = root / lists[split]
     if not path.is_file():
         raise UserError(f"There is no list {path} for the split {split!r}: correct split_lists.")
-    with open(path, newline="") as file:
+    with io.StringIO(outputs.text(path, "list"), newline="") as file:
         reader = csv.DictReader(file)
         columns = reader.fieldnames or []
         images = [c for c in columns if re.fullmatch(r"image(_\d+)?", c)]
@@ -356,11 +357,16 @@ def _matches(root: Path, pattern: str, split: str) -> dict[str, Path]:
     """id -> file, for the files below root that match the pattern, sorted by id."""
     pattern = pattern.replace("{split}", split)
     expression = re.compile(re.escape(pattern).replace(r"\{id\}", "(?P<id>[^/]+)", 1).replace(r"\{id\}", "(?P=id)"))
-    found = {}
+    found, passed = {}, []
+    if Path(pattern).is_absolute() or ".." in Path(pattern).parts or "**" in pattern:
+        raise UserError(f"The pattern {pattern!r} leads out of the folder: give one below config.data.source.")
     for path in root.glob(pattern.replace("{id}", "*")):
         match = expression.fullmatch(path.relative_to(root).as_posix())
-        if match:
+        if match and leftover(path.name):
+            passed.append(path)
+        elif match:
             found[match["id"]] = path
+    say_passed_over(passed)
     return dict(sorted(found.items()))
 
 
@@ -371,7 +377,11 @@ def _pairs(root: Path, split: str, images: tuple[str, ...], mask: str, lists: di
         path = root / lists[split]
         if not path.is_file():
             raise UserError(f"There is no list {path} for the split {split!r}: correct split_lists.")
-        names = [line.strip() for line in path.read_text().splitlines() if line.strip()]
+        names = [line.strip() for line in outputs.text(path, "list").splitlines() if line.strip()]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise UserError(f"{path} lists {twice[0]!r} twice: list each image once.")
+        if odd := [name for name in names if "\0" in name]:
+            raise UserError(f"{path} lists {odd[0]!r}, which is no name of a file: correct the list.")
         pairs = []
         for name in names:
             places = [root / p.replace("{split}", split).replace("{id}", name) for p in (*images, mask)]
