@@ -25,8 +25,13 @@ from tests.bad import more_rows, rows, runner
 from tests.bad.rows import Row
 from tests.data import made
 
+UNTRAINED = (rows.every_key, rows.config_files, rows.environments, rows.own_data, rows.photographs, rows.shows)
 
-def table() -> list[Row]:
+
+def table(untrained: bool = False) -> list[Row]:
+    """All rows, or those for which no network need be trained."""
+    if untrained:
+        return [row for make in UNTRAINED for row in make() if not row.slow]
     makers = (
         rows.every_key, rows.config_files, rows.contradictions, rows.environments, rows.own_data, rows.photographs, rows.shows,
         more_rows.predictions, more_rows.exchange, more_rows.prepared, more_rows.checkpoints, more_rows.workdirs,
@@ -45,7 +50,7 @@ def narrow() -> None:
     )
 
 
-def make_base(base: Path) -> None:
+def make_base(base: Path, untrained: bool) -> None:
     """Sound things: images, prepared data, trained and imported networks, exported weights."""
     base.mkdir()
     made.tiles(base / "tiles")
@@ -53,6 +58,10 @@ def make_base(base: Path) -> None:
     rng = np.random.default_rng(0)
     Image.fromarray(rng.integers(0, 255, (40, 40, 4), np.uint8)).save(base / "scene.png")
     Image.fromarray(rng.integers(0, 255, (40, 40, 3), np.uint8)).save(base / "rgb.png")
+    if untrained:
+        shown = ("--data_dir", f"{base}/shown", "--output", f"{base}/sheet.png")
+        runner.run(runner.SHOW, ["demo_segmentation", "--train_images", "4", "--val_images", "2", *shown], base, {})
+        return
     small = tuple(a.replace("{here}", str(base)) for a in more_rows.SMALL)
     pre = [a for a in small if "head_channels" not in a and "aux_channels" not in a]
     pre = [*pre, "--config.train.epochs=0.0", "--config.train.warmup_epochs=0.0"]
@@ -104,6 +113,7 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("out", type=Path)
     parser.add_argument("--quick", action="store_true", help="without rows that compile a network")
+    parser.add_argument("--untrained", action="store_true", help="rows for which no network need be trained")
     parser.add_argument("--base", type=Path, help="keep the sound things here, and find them there again")
     parser.add_argument("--word", default="")
     options = parser.parse_args()
@@ -111,14 +121,14 @@ def main() -> int:
     narrow()
     chosen = [
         row
-        for row in table()
+        for row in table(options.untrained)
         if any(w in row.name for w in options.word.split("|")) and not (options.quick and row.slow)
     ]
     kept = 0
     with tempfile.TemporaryDirectory() as scratch, options.out.open("w") as out:
         base = options.base or Path(scratch) / "base"
         if not base.exists():
-            make_base(base)
+            make_base(base, options.untrained)
         for number, row in enumerate(chosen):
             result = judged(row, base, Path(scratch) / f"row{number}")
             print(json.dumps(result), file=out, flush=True)
