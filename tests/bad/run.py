@@ -42,12 +42,9 @@ def table(untrained: bool = False) -> list[Row]:
 def narrow() -> None:
     """The smallest network is made smaller: what a compiler's time is spent on."""
     from genseg import nets
-    from genseg.nets.convnext import ConvNeXt
-    from genseg.nets.layers import fan_in_init
 
-    nets.BACKBONES["convnext_micro"] = partial(
-        ConvNeXt, depths=(1, 1, 1, 1), dims=(8, 16, 32, 64), init=fan_in_init, layer_scale=1.0
-    )
+    small = {"depths": (1, 1, 1, 1), "dims": (8, 16, 32, 64)}
+    nets.BACKBONES["convnext_micro"] = partial(nets.BACKBONES["convnext_micro"], **small)
 
 
 def make_base(base: Path, untrained: bool) -> None:
