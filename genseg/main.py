@@ -2,7 +2,8 @@
 
 --mode=train (default) trains, or goes on where the workdir stopped; --mode=dry_run compiles the step and describes it,
 with --topology=v5e:16x16 for a TPU slice that is not there; --mode=eval scores a checkpoint in fixed, permuted and
-reversed channel order.
+reversed channel order; --mode=band_use scores a segmentation checkpoint without each of its bands;
+--mode=seen draws what the network is given in training.
 Exit status: 0 done, 2 a mistake that the message says how to mend, 75 told to end or a process of the job lost: the same
 command goes on where it stopped (docs/resume.md).
 """
@@ -29,11 +30,15 @@ from genseg.errors import UserError
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "A file in configs/.", lock_config=True)
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder for checkpoints, metrics and pictures; made if absent.")
-MODE = flags.DEFINE_enum("mode", "train", ["train", "dry_run", "eval"], "What to do with the config.")
+MODE = flags.DEFINE_enum(
+    "mode", "train", ["train", "dry_run", "eval", "band_use", "seen"], "What to do with the config."
+)
 TOPOLOGY = flags.DEFINE_string(
     "topology", None, "--mode=dry_run: compile for this TPU slice, such as v5e:16x16; *N: N slices."
 )
-CHECKPOINT = flags.DEFINE_string("checkpoint", "", "--mode=eval: a workdir or a step's folder; default: --workdir.")
+CHECKPOINT = flags.DEFINE_string(
+    "checkpoint", "", "--mode=eval, band_use: a workdir or a step's folder; default: --workdir."
+)
 PERMUTATIONS = flags.DEFINE_integer("permutations", 5, "--mode=eval: random channel orders to average over.")
 
 
@@ -55,7 +60,7 @@ def main(argv: list[str]) -> None:
     if PERMUTATIONS.value < 1:
         raise UserError(f"--permutations is {PERMUTATIONS.value}; give at least 1")
     # Imported late: a mistyped flag is answered at once, not after JAX has started.
-    from genseg import inputs, partition, robustness, train
+    from genseg import band_use, inputs, partition, robustness, seen, train
     from genseg.dry_run import run as dry_run
 
     partition.start(inputs.cache_dir() / "xla")
@@ -66,6 +71,10 @@ def main(argv: list[str]) -> None:
         print(dry_run.dry_run(config))
     elif MODE.value == "eval":
         robustness.run(config, WORKDIR.value, checkpoint=CHECKPOINT.value, permutations=PERMUTATIONS.value)
+    elif MODE.value == "band_use":
+        band_use.run(config, WORKDIR.value, checkpoint=CHECKPOINT.value)
+    elif MODE.value == "seen":
+        seen.run(config, WORKDIR.value)
     else:
         train.train(config, WORKDIR.value)
 

@@ -64,7 +64,7 @@ def run(config: ConfigDict, workdir: str, *, checkpoint: str = "", permutations:
     with partition.use_mesh(mesh):
         for kind in ("raw", "ema") if config.ema.decay > 0 else ("raw",):
             weights = checkpoints.load_weights(path, ema=kind == "ema")
-            params, stats = _on_devices(weights, task, mesh)
+            params, stats = on_devices(weights, task, mesh)
             logger.info("%s weights of %s, split %s", kind, weights.path, config.data.eval_split)
             if isinstance(task, tasks.Pretrain):
                 rows += pretrain_rows(task, evaluation(params, stats), kind)
@@ -75,7 +75,8 @@ def run(config: ConfigDict, workdir: str, *, checkpoint: str = "", permutations:
     return rows
 
 
-def _on_devices(weights: checkpoints.Weights, task: tasks.Task, mesh: jax.sharding.Mesh) -> tuple[Any, Any]:
+def on_devices(weights: checkpoints.Weights, task: tasks.Task, mesh: jax.sharding.Mesh) -> tuple[Any, Any]:
+    """Parameters and statistics, sharded. Raises UserError unless they are those of the task's network."""
     wanted = jax.eval_shape(task.net.init, jax.random.key(0))
     have = {p: tuple(x.shape) for p, x in tree.items({"params": weights.params, "stats": weights.stats})}
     want = {p: tuple(x.shape) for p, x in tree.items({"params": wanted[0], "stats": wanted[1]})}

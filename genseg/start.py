@@ -24,12 +24,17 @@ def initial_state(run: Setup) -> states.TrainState:
     params, stats = jax.jit(run.task.net.init, out_shardings=(run.sharding.params, run.sharding.stats))(key)
     if run.config.init.checkpoint:
         init = run.config.init
-        weights = checkpoints.load_weights(init.checkpoint, ema=init.ema, best=init.best, only="backbone/")
+        if init.head and run.config.task != "pretrain":
+            raise UserError("config.init.head takes a classifier's head and this task is segmentation; set it to False")
+        only = "" if init.head else "backbone/"
+        weights = checkpoints.load_weights(init.checkpoint, ema=init.ema, best=init.best, only=only)
         params, summary = transfer.adopt_backbone(
-            params, weights.params, rule=init.stem, key=stem_key, origin=weights.path
+            params, weights.params, rule=init.stem, key=stem_key, origin=weights.path, head=init.head
         )
         logger.info("start: backbone from %s: %s", weights.path, summary)
         params = jax.device_put(params, run.sharding.params)
+    elif run.config.init.head:
+        raise UserError("config.init.head takes a classifier and config.init.checkpoint names none; name a checkpoint")
     else:
         logger.info("start: from scratch, seed %d", run.config.seed)
     use_ema = run.config.ema.decay > 0

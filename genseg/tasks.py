@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from genseg import csp, losses, metrics, mixing, tree
+from genseg import bands, csp, losses, metrics, mixing, tree
 from genseg.config import section
 from genseg.data.card import DatasetCard
 from genseg.errors import UserError
@@ -28,6 +28,7 @@ from genseg.freezing import NOTHING_FROZEN, Freezing
 from genseg.nets import classifier, segmenter
 from genseg.nets.functional import Net
 from genseg.nets.resizing import resize
+from genseg.recipes.shared import Bands
 from genseg.windows import Inference
 
 Batch = dict[str, jax.Array]
@@ -49,6 +50,7 @@ class Pretrain:
     counts: the channel count n, or several: then the network has max(counts) channels and each image draws its n (see
       `csp.draw_mixed_orders`).
     objective: "csp" (Channel Shuffling Pre-training) or "rgb" (IM-RGB: the source channels as they are).
+    mix, bands: what else is done to bands in training (`genseg.bands`); nothing at evaluation.
     orders: channel orders to evaluate in, of ORDERS; "fixed" is the score.
     permutations: how many random orders of each evaluation image "permuted" is averaged over.
     """
@@ -64,6 +66,8 @@ class Pretrain:
     smoothing: float
     orders: Sequence[str]
     permutations: int = 1
+    mix: float = 0.0
+    bands: Bands = bands.OFF
 
     def __post_init__(self):
         source = self.card.channels
@@ -76,6 +80,11 @@ class Pretrain:
                 f"config.csp.objective 'rgb' keeps the data's {source} channels but config.csp.channels is "
                 f"{_plain(self.counts)}; set it to {source} (fine-tuning inflates the stem), or use objective 'csp'"
             )
+        if self.objective == "rgb" and self.mix:
+            raise UserError(
+                f"config.csp.mix is {self.mix} but config.csp.objective 'rgb' keeps the data's channels; set one of them"
+            )
+        bands.check(self.bands, self.card, mix=self.mix)
         if self.fill not in csp.FILLS or self.per not in csp.PERS:
             raise UserError(f"config.csp.fill must be one of {csp.FILLS} and config.csp.per one of {csp.PERS}")
         if unknown := set(self.orders) - set(ORDERS):
@@ -100,24 +109,41 @@ class Pretrain:
 
     def loss_sum(self, params: Any, stats: Any, batch: Batch, key: jax.Array) -> tuple[jax.Array, Any]:
         csp_key, erase_key, mix_key, net_key = jax.random.split(key, 4)
-        image = normalise(batch["image"], self.card)
-        universal = len(self.counts) > 1
-        if universal:
-            order = csp.draw_mixed_orders(
-                csp_key, image.shape[0], self.card.channels, self.counts, fill=self.fill, per=self.per
-            )
-            image = csp.apply_order(image, order)
-        elif self.objective == "csp":
-            image = csp.shuffle(image, csp_key, self.counts[0], fill=self.fill, per=self.per)
+        image, order = self.seen(batch["image"], csp_key)
         if self.erasing.prob > 0:
             image = mixing.erase(image, erase_key, self.erasing)
-        if universal:  # behind erasing, whose noise would fill the unused channels
+        if len(self.counts) > 1:  # behind erasing, whose noise would fill the unused channels
             image *= csp.channel_weight(order)[:, None, None]
+        if self.bands.drop:
+            image = bands.drop(image, jax.random.fold_in(csp_key, 2), order >= 0)
         target = losses.soft_targets(batch["label"], len(self.card.classes), self.smoothing)
         if self.mixing.on:
             image, target = mixing.mix(image, target, mix_key, self.mixing)
         logits, stats = self.net.apply(params, stats, image, train=True, key=net_key)
         return losses.soft_cross_entropy_sum(logits, target, batch["valid"]), stats
+
+    def seen(self, image: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """[b, h, w, m] as stored -> normalised float32 [b, h, w, max(counts)], and int32 [b, max(counts)]: what each
+        channel is of (csp.draw_mixed_orders)."""
+        batch, source = image.shape[0], self.card.channels
+        if self.objective == "rgb":
+            order = jnp.broadcast_to(jnp.arange(source), (batch, source))
+        elif len(self.counts) > 1:
+            order = csp.draw_mixed_orders(key, batch, source, self.counts, fill=self.fill, per=self.per)
+        else:
+            order = csp.draw_orders(key, batch, source, self.counts[0], fill=self.fill, per=self.per)
+        if not self.mix and not self.bands.on:
+            image = normalise(image, self.card)
+            return (image if self.objective == "rgb" else csp.apply_order(image, order)), order
+        weight_key, see_key = jax.random.split(jax.random.fold_in(key, 1))
+        if self.mix:
+            weights = bands.draw_weights(weight_key, order, source, self.mix)
+        else:
+            weights = jax.nn.one_hot(order, source, axis=1, dtype=jnp.float32)
+        return bands.see(
+            image.astype(jnp.float32) / 255, see_key, self.bands, mean=self.card.mean / 255, std=self.card.std / 255,
+            weights=weights,
+        ), order  # fmt: skip
 
     def in_order(self, image: jax.Array, order: jax.Array) -> jax.Array:
         """float [b, h, w, m] and int32 [b, n] -> the network's input [b, h, w, max(counts)]."""
@@ -182,7 +208,10 @@ def _plain(counts: tuple[int, ...]) -> int | tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Segment:
-    """Semantic segmentation: cross-entropy over valid pixels, plus `aux_weight` times the auxiliary head's."""
+    """Semantic segmentation: cross-entropy over valid pixels, plus `aux_weight` times the auxiliary head's.
+
+    bands, named: augmentation of bands in training, of those `named` or, where it is empty, of all (`genseg.bands`).
+    """
 
     net: Net
     card: DatasetCard
@@ -190,6 +219,16 @@ class Segment:
     smoothing: float
     inference: Inference
     freezing: Freezing = NOTHING_FROZEN
+    bands: Bands = bands.OFF
+    named: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        known = [band.name for band in self.card.bands]
+        if unknown := [name for name in self.named if name not in known]:
+            raise UserError(
+                f"config.csp.names has '{unknown[0]}', which {self.card.name} lacks; its bands are {', '.join(known)}"
+            )
+        bands.check(self.bands, self.card)
 
     @property
     def score(self) -> str:
@@ -206,7 +245,8 @@ class Segment:
     def loss_sum(self, params: Any, stats: Any, batch: Batch, key: jax.Array) -> tuple[jax.Array, Any]:
         # Without a gradient the compiler leaves the frozen layers' backward pass out.
         params = tree.map_paths(lambda p, x: jax.lax.stop_gradient(x) if self.freezing.never_trained(p) else x, params)
-        out, stats = self.net.apply(params, stats, normalise(batch["image"], self.card), train=True, key=key)
+        image = self.seen(batch["image"], jax.random.fold_in(key, 1))
+        out, stats = self.net.apply(params, stats, image, train=True, key=key)
         valid, size = self.valid_pixels(batch), batch["label"].shape[1:]
 
         def cross_entropy(logits):
@@ -218,6 +258,19 @@ class Segment:
         if "aux" in out:
             loss += self.aux_weight * cross_entropy(out["aux"])
         return loss, stats
+
+    def seen(self, image: jax.Array, key: jax.Array) -> jax.Array:
+        """[b, h, w, c] as stored -> normalised float32 [b, h, w, c], augmented."""
+        see_key, drop_key = jax.random.split(key)
+        chosen = np.array([not self.named or band.name in self.named for band in self.card.bands])
+        if self.bands.on:
+            scaled, mean, std = (x / 255 for x in (image.astype(jnp.float32), self.card.mean, self.card.std))
+            image = bands.see(scaled, see_key, self.bands, mean=mean, std=std, chosen=chosen)
+        else:
+            image = normalise(image, self.card)
+        if self.bands.drop:
+            image = bands.drop(image, drop_key, jnp.ones((image.shape[0], image.shape[-1]), bool), chosen)
+        return image
 
     def scores(self, params: Any, stats: Any, image: jax.Array) -> jax.Array:
         """[b, h, w, c] as stored -> float32 [b, h, w, classes]: logits; with flips or scales the mean of softmaxes.
@@ -300,6 +353,7 @@ def build_pretrain(config: ConfigDict, card: DatasetCard) -> Pretrain:
         per=config.csp.per, mixing=mixed,
         erasing=section(mixing.Erasing, config.erasing, "erasing"), smoothing=config.loss.smoothing,
         orders=tuple(config.eval.orders), permutations=config.eval.permutations,
+        mix=config.csp.mix, bands=bands.of(config.csp),
     )  # fmt: skip
 
 
@@ -318,7 +372,10 @@ def build_segment(config: ConfigDict, card: DatasetCard) -> Segment:
     )  # fmt: skip
     seen = {key: config.eval[key] for key in ("mode", "crop", "stride", "blend", "flip", "scales")}
     inference = Inference(**seen, multiple=config.augment.eval_multiple)
-    return Segment(net, card, config.loss.aux_weight, config.loss.smoothing, inference, freezing)
+    return Segment(
+        net, card, config.loss.aux_weight, config.loss.smoothing, inference, freezing,
+        bands=bands.of(config.csp), named=tuple(config.csp.names),
+    )  # fmt: skip
 
 
 BUILDERS = {"pretrain": build_pretrain, "segment": build_segment}

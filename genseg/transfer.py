@@ -39,18 +39,20 @@ class TransferReport:
 
 
 def adopt_backbone(
-    target: tree.Tree, source: tree.Tree, *, rule: str, key: jax.Array, origin: str
+    target: tree.Tree, source: tree.Tree, *, rule: str, key: jax.Array, origin: str, head: bool = False
 ) -> tuple[tree.Tree, TransferReport]:
     """Parameters like `target` whose backbone is `source`'s; heads and output norms stay `target`'s own.
 
     The stem's input channels may differ: `rule` (one of nets/stem.py `RULES`) makes
-    the kernel fit. Raises UserError, naming `origin`, unless every backbone parameter is found with the right shape.
+    the kernel fit. head: `source`'s classifier is taken too. Raises UserError, naming `origin`, unless every parameter
+    that is to be taken is found with the right shape.
     """
     wanted = dict(tree.items(target))
     given = dict(tree.items(source))
-    needed = [path for path in wanted if path.startswith("backbone/")]
+    parts = ("backbone/", "head/") if head else ("backbone/",)
+    needed = [path for path in wanted if path.startswith(parts)]
     absent = [path for path in needed if path not in given]
-    surplus = [path for path in given if path.startswith("backbone/") and path not in wanted]
+    surplus = [path for path in given if path.startswith(parts) and path not in wanted]
     if absent or surplus:
         example = (absent or surplus)[0]
         raise UserError(
@@ -72,6 +74,11 @@ def adopt_backbone(
                 )
             result[path] = inflate_stem(jnp.asarray(given[path]), want[2], rule, key)
             inflated.append(path)
+        elif path.startswith("head/"):
+            raise UserError(
+                f"'{path}' in {origin} has shape {tuple(have)} and this task needs {tuple(want)}; set config.init.head to "
+                f"False, so that the classifier starts anew"
+            )
         else:
             raise UserError(
                 f"parameter '{path}' in {origin} has shape {tuple(have)}, this network needs {tuple(want)}; set "

@@ -40,8 +40,8 @@ class Augment:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Csp:
-    """config.csp: see genseg/csp.py."""
+class Csp(shared.Bands):
+    """config.csp: see genseg/csp.py and, for what goes beyond the order of channels, genseg/bands.py."""
 
     objective: str = key(
         "csp", "csp: Channel Shuffling Pre-training; rgb: the source channels as they are (the paper's IM-RGB)",
@@ -59,6 +59,10 @@ class Csp:
         one_of("random", "cyclic"),
     )  # fmt: skip
     per: str = key("image", "an order for every image, or one for the whole batch", one_of("image", "batch"))
+    mix: float = key(
+        0.0, "b of Beta(b, b), the weights of R, G and B in each band; 0 = one of them alone; published: 0.3", at_least(0),
+        before=0.0,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from genseg.keys import FILLED, RISING, above, at_least, each, key, one_of, within
+from genseg.keys import DIFFERENT, FILLED, RISING, above, at_least, each, key, one_of, within
 from genseg.recipes import shared
 from genseg.recipes.resolve import resolve
 
@@ -25,6 +25,13 @@ class Augment:
     turns: bool = key(False, "quarter turns, for images taken from straight above: they have no up")
     photometric: bool = key(False, "mmsegmentation's photometric distortion of the bands named red, green and blue")
     eval_multiple: int = key(32, "whole images are padded to a multiple of this at evaluation, pixels", at_least(1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Csp(shared.Bands):
+    """config.csp: what pre-training may do to bands, as augmentation on the accelerator (genseg/bands.py)."""
+
+    names: tuple[str, ...] = key((), "the bands, by name, that these switches are for; () = all", DIFFERENT, before=())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +85,7 @@ class Config(shared.Config):
 
     task: str = key("segment", "which of the two tasks", one_of("segment"))
     augment: Augment
+    csp: Csp
     model: Model
     loss: Loss
     eval: Eval

@@ -23,6 +23,23 @@ class Data:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Bands:
+    """Switches of config.csp that both tasks have, all off by default: see genseg/bands.py."""
+
+    local: float = key(
+        0.0, "share of images with rectangles in which each band has its own gain; 0 = none", within(0, 1), before=0.0
+    )
+    curve: float = key(0.0, "c of a curve x^(2^U(-c, c)) for each band; 0 = none", within(0, 4), before=0.0)
+    invert: float = key(0.0, "share of bands that are seen as their negative", within(0, 1), before=0.0)
+    drop: bool = key(False, "keep a random number of the bands, rescaled; the others are 0", before=False)
+
+    @property
+    def on(self) -> bool:
+        """Whether anything but `drop` is: what acts on values before they are normalised."""
+        return self.local > 0 or self.curve > 0 or self.invert > 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Model:
     """config.model: the backbone."""
 
@@ -41,6 +58,7 @@ class Init:
     checkpoint: str = key("", "a pre-training workdir or a step's folder; '' = from scratch")
     ema: bool = key(False, "take its averaged weights instead of the raw ones")
     best: bool = key(False, "take its best checkpoint instead of the latest")
+    head: bool = key(False, "take its classifier too, to go on with the same classes", before=False)
     stem: str = key(
         "exact", "how a stem of other channels is made to fit; exact: it must fit as it is (genseg/nets/stem.py)",
         one_of("exact", "universal", "repeat", "mean", "zero", "random"),
