@@ -18,6 +18,7 @@ from genseg.data import DATASETS, prepare
 from genseg.data.augment import randaugment, transforms
 from genseg.data.batches import pipeline
 from genseg.data.card import DatasetCard
+from genseg.data.compare_cards import card_for_network
 from genseg.errors import UserError
 from genseg.recipes import pretrain, segment
 
@@ -97,8 +98,10 @@ def batch_shapes(config: ConfigDict, card: DatasetCard) -> dict[str, jax.ShapeDt
     }
 
 
-def open_inputs(config: ConfigDict) -> Inputs:
+def open_inputs(config: ConfigDict, network: DatasetCard | None = None) -> Inputs:
     """Opens what `config.data` names, preparing it first where that has not been done.
+
+    network: the card that a trained network comes with; its statistics then stand in for those of the data.
 
     Raises UserError for anything wrong with the files or the config.
     """
@@ -108,6 +111,9 @@ def open_inputs(config: ConfigDict) -> Inputs:
     train_split = pipeline.open_split(folder, config.data.train_split)
     eval_split = pipeline.open_split(folder, config.data.eval_split)
     card = train_split.card
+    if network is not None:
+        card = card_for_network(network, card)
+        train_split, eval_split = (dataclasses.replace(split, card=card) for split in (train_split, eval_split))
     if card.task == "classification":
         a = section(pretrain.Augment, config.augment, "augment")
         randomly = section(randaugment.RandAugment, a.rand_augment, "augment.rand_augment")

@@ -47,20 +47,21 @@ def run(config: ConfigDict, workdir: str, *, checkpoint: str = "", permutations:
       workdir: of the run that is evaluated (its config.checkpoint.dir, if set), unless `checkpoint` names another.
       checkpoint: "" or what `checkpoints.load_weights` takes.
       permutations: draws that "permuted" is averaged over, >= 1.
-    Raises: UserError: no checkpoint, one of another network, or wrong data.
+    Raises: UserError: no checkpoint, one of another network, wrong data, or data of other bands or classes.
     """
     if permutations < 1:
         raise UserError(f"--permutations is {permutations}; give at least 1")
     mesh = partition.make_mesh(config.mesh.data, config.mesh.fsdp)
     partition.check_batch(config.eval.batch_size, mesh)
-    data = inputs.open_inputs(config)
+    path = checkpoint or config.checkpoint.dir or workdir
+    data = inputs.open_inputs(config, checkpoints.load_weights(path, ema=False).card)
     logger.info("%s", data.card.describe())
     task = tasks.build(config, data.card)
     if isinstance(task, tasks.Pretrain):
         task = dataclasses.replace(task, orders=tasks.ORDERS, permutations=permutations)
     source = data if isinstance(task, tasks.Pretrain) else Reordered(data)
     evaluation = evaluate.Evaluation(task, source, mesh)
-    path, rows = checkpoint or config.checkpoint.dir or workdir, []
+    rows: list[Row] = []
     with partition.use_mesh(mesh):
         for kind in ("raw", "ema") if config.ema.decay > 0 else ("raw",):
             weights = checkpoints.load_weights(path, ema=kind == "ema")
@@ -174,7 +175,8 @@ def write(
     logger.info("%s %s, protocol: %s\n%s", card.name, split, card.protocol, table(rows))
     workdir.mkdir(parents=True, exist_ok=True)
     result = {
-        "data": card.name, "synthetic": card.synthetic, "protocol": card.protocol, "split": split, "checkpoint": origin,
+        "data": card.name, "synthetic": card.synthetic, "protocol": card.protocol, "notes": list(card.notes), "split": split,
+        "checkpoint": origin,
         "permutations": permutations, "rows": [dataclasses.asdict(row) for row in rows], "config": to_json(config),
     }  # fmt: skip
     writing.write_json(workdir / "robustness.json", result)

@@ -80,7 +80,8 @@ class Split:
 
 
 def filled(image: np.ndarray, card: DatasetCard) -> np.ndarray:
-    """Pixels without a measurement take the band's mean, which normalisation turns into 0."""
+    """Pixels without a measurement take the band's mean, which normalisation turns into 0. `image` stays as it is."""
+    own = False
     for band, spec in enumerate(card.bands):
         if spec.nodata is not None or image.dtype == np.float32:
             values = image[..., band]
@@ -88,7 +89,7 @@ def filled(image: np.ndarray, card: DatasetCard) -> np.ndarray:
             if spec.nodata is not None:
                 missing |= values == spec.nodata
             if missing.any():
-                image = image.copy() if not image.flags.writeable else image
+                image, own = image if own else image.copy(), True
                 image[..., band][missing] = card.fill[band]
     return image
 

@@ -53,6 +53,7 @@ class Raster:
                 for part, bands in zip(self._parts, self._bands, strict=True)
             ]
             self._rows, self._held = rows, parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
+            self._held.setflags(write=False)  # it is handed out again and again
         return self._held[:, columns.start : columns.stop]
 
     @property
