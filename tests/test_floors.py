@@ -34,7 +34,7 @@ FLOORS = [
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 # Within genseg/data: its rooms and the modules beside them. "DATASETS" is what its __init__ holds.
 DATA_FLOORS = [
-    {"card"},
+    {"card", "palette"},
     {"compare_cards"},
     {"files", "augment"},
     {"records"},

@@ -170,16 +170,3 @@ class DatasetCard:
             shown = ", ".join(self.classes[:20])
             lines.append("  " + shown + (f", ... ({len(self.classes) - 20} more)" if len(self.classes) > 20 else ""))
         return "\n".join(lines + [f"NOTE       {note}" for note in self.notes])
-
-
-def distinct_colours(count: int) -> tuple[tuple[int, int, int], ...]:
-    """A palette for class tables without one: black, then hues a golden angle apart in three brightnesses.
-
-    From red to violet: magenta is how pictures show ignored pixels."""
-    import colorsys
-
-    colours = [(0, 0, 0)]
-    for i in range(count - 1):
-        rgb = colorsys.hsv_to_rgb((0.02 + i * 0.618034) % 1.0 * 0.78, (0.9, 0.65, 0.75)[i % 3], (1.0, 0.9, 0.65)[i % 3])
-        colours.append(tuple(round(255 * v) for v in rgb))
-    return tuple(colours[:count])

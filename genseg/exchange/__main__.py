@@ -17,7 +17,8 @@ import numpy as np
 
 from genseg import checkpoints, cli, exchange, nets, state
 from genseg import outputs as outputs_rules
-from genseg.data.card import Band, DatasetCard, distinct_colours
+from genseg.data.card import Band, DatasetCard
+from genseg.data.palette import distinct_colours
 from genseg.errors import UserError
 from genseg.exchange import names, outputs
 from genseg.nets.stem import RULES

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from genseg import outputs, windows
-from genseg.data.card import DatasetCard, distinct_colours
+from genseg.data.card import DatasetCard
 from genseg.data.files import maps, qgis, rasters
+from genseg.data.palette import distinct_colours
 from genseg.predict import polygons, quicklook
 from genseg.predict.network import Measured, Predictor
 from genseg.predict.scenes import Scene

@@ -115,20 +115,25 @@ def sample_panel(
     draw = ImageDraw.Draw(head)
     for i, title in enumerate(titles):
         draw.text((i * (width + 4) + 4, 3), title, fill="black")
-    return np.concatenate([np.asarray(head), body, _legend(card, body.shape[1])])
+    parts = [np.asarray(head), body, _legend(card, body.shape[1])]
+    wide = max(part.shape[1] for part in parts)
+    return np.concatenate([np.pad(p, ((0, 0), (0, wide - p.shape[1]), (0, 0)), constant_values=255) for p in parts])
 
 
 def _legend(card: DatasetCard, width: int) -> np.ndarray:
     entries = [(name, tuple(card.palette[i])) for i, name in enumerate(card.classes)]
     if card.ignore_label is not None:
         entries.append(("ignored", IGNORED))
-    columns = max(1, width // 150)
-    legend = Image.new("RGB", (width, 20 * -(-len(entries) // columns) + 4), "white")
+    font = ImageFont.load_default(12)
+    cell = 32 + max(int(font.getlength(name)) for name, _ in entries)
+    columns = max(1, width // cell)
+    # A name wider than the panels makes the legend wider; `sample_panel` fills up the rest.
+    legend = Image.new("RGB", (max(width, cell), 20 * -(-len(entries) // columns) + 4), "white")
     draw = ImageDraw.Draw(legend)
     for i, (name, colour) in enumerate(entries):
-        x, y = 150 * (i % columns) + 4, 20 * (i // columns) + 4
+        x, y = cell * (i % columns) + 4, 20 * (i // columns) + 4
         draw.rectangle((x, y, x + 14, y + 12), fill=colour, outline="black")
-        draw.text((x + 20, y), name, fill="black")
+        draw.text((x + 20, y - 1), name, "black", font)
     return np.asarray(legend)
 
 

@@ -9,6 +9,7 @@ import yaml
 
 from genseg import outputs
 from genseg.data.card import DatasetCard
+from genseg.data.files import qgis
 from genseg.errors import UserError
 
 _STRIP = 1 << 20  # pixels whose colours or numbers are looked up at a time
@@ -72,12 +73,16 @@ class ClassTable:
 
 
 def read_class_table(path: Path) -> ClassTable:
-    """Reads a CSV with the columns id, name, colour, or a YAML list of such entries; in ascending order of ids.
+    """Reads a CSV with the columns id, name, colour, a YAML list of such entries, or a QGIS style (.qml) with a paletted
+    renderer; in ascending order of ids.
 
     A colour is "#rrggbb", "r g b" or, in YAML, [r, g, b]; either all entries have one or none. Ids need not be
     contiguous. An entry without a name is no class: its pixels are ignored. Raises: UserError naming the file and the
     entry.
     """
+    if path.suffix.lower() == ".qml":
+        rows = [{"id": i, "name": name, "colour": list(colour)} for i, name, colour in qgis.read_style(path)]
+        return _table(rows, path)
     try:
         text = outputs.text(path, "class table")
         rows = list(csv.DictReader(text.splitlines())) if path.suffix.lower() == ".csv" else yaml.safe_load(text)
@@ -85,6 +90,10 @@ def read_class_table(path: Path) -> ClassTable:
         if isinstance(error, UserError):
             raise
         raise UserError(f"The class table {path} cannot be parsed ({str(error).splitlines()[0]}).") from None
+    return _table(rows, path)
+
+
+def _table(rows: object, path: Path) -> ClassTable:
     if not isinstance(rows, list) or not rows:
         raise UserError(f"The class table {path} is empty: list entries with id, name and colour.")
     entries = []

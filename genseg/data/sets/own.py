@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from genseg import outputs
-from genseg.data.card import Band, DatasetCard, distinct_colours
+from genseg.data.card import Band, DatasetCard
 from genseg.data.files import codec
 from genseg.data.files.masks import ClassTable, colours_to_ids, read_class_table, renumber
+from genseg.data.palette import distinct_colours
 from genseg.data.records import patches
 from genseg.data.records.storage import Moments, Plan, Record, fingerprint
 from genseg.data.sets.found import existing_folder, leftover, refuse_shared, say_passed_over
