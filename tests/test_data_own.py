@@ -1,6 +1,7 @@
 """Anyone's rasters: class tables, colours, CSV lists, nodata in masks, patches, splits by blocks of the ground."""
 
 import csv
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -385,3 +386,47 @@ def test_show_command(tmp_path, capsys):
     assert show.main([*argv, str(tmp_path / "s.png"), "--count", "0"]) == 2
     split = pipeline.open_split(storage.write(FolderClassification(str(root)).plan(), tmp_path / "p"), "val")
     assert show.sheet(split, 2).size[1] > 3 * 96
+
+
+# -------------------------------------------------------------------------------------------- a network's own card
+
+
+def _cards():
+    from genseg.data.card import Band, DatasetCard
+
+    bands = (Band("red", 10, 2, 0, 20), Band("nir", 100, 20, 0, 200, nodata=0))
+    return DatasetCard("a", "segmentation", bands, ("soil", "roof"), (), 255, (0, 1), {"val": 1}, "", True)
+
+
+def test_a_network_is_fed_through_its_own_statistics():
+    from genseg.data.compare_cards import card_for_network
+
+    network = _cards()
+    other = dataclasses.replace(
+        network, name="b", bands=(network.bands[0], dataclasses.replace(network.bands[1], mean=140, std=60, nodata=7))
+    )
+    assert card_for_network(network, network) is network
+    fed = card_for_network(network, other)
+    np.testing.assert_array_equal(fed.mean, network.mean)
+    np.testing.assert_array_equal(fed.std, network.std)
+    assert fed.bands[1].nodata == 7 and fed.name == "b" and fed.splits == other.splits
+    assert len(fed.notes) == 1 and "nir (mean 100, std 20 in training; 140, 60 here)" in fed.notes[0]
+    for change, message in (
+        ({"bands": network.bands[::-1]}, "Band 0 is 'red' for the network, but 'nir' in a"),
+        ({"bands": network.bands[:1]}, "trained with 2 band"),
+        ({"classes": ("roof", "soil")}, "Class 0 is 'soil' for the network, but 'roof' in a"),
+        ({"dtype": "uint16"}, "trained on uint8 pixels"),
+    ):
+        with pytest.raises(UserError, match=message):
+            card_for_network(network, dataclasses.replace(network, **change))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_filling_leaves_the_pixels_that_it_was_given(dtype):
+    card = dataclasses.replace(_cards(), dtype=dtype)
+    image = np.arange(12, dtype=dtype).reshape(2, 3, 2)
+    image[1, 1, 1] = 0
+    before = image.copy()
+    out = pipeline.filled(image, card)
+    np.testing.assert_array_equal(image, before)
+    assert out[1, 1, 1] == 100 and (out != before).sum() == 1
