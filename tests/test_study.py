@@ -240,6 +240,9 @@ def test_runs_come_in_order_side_by_side_and_are_reported(tmp_path, program, mon
     (out / one.cells[-1].folder / "result.json").unlink()
     assert running.remaining(out, one.cells, 2) == "1 of 16 runs remain, about 30s with 2 side by side"
 
+    few = report.compare(design.read(PLAIN), one.cells, out, "tiles", "csp", "rgb")
+    assert np.isnan(few.difference["miou"].low) and np.isnan(few.iou.high).all()  # two networks an arm: no interval
+    monkeypatch.setattr(report, "FEWEST_NETWORKS", 2)
     path = report.write(design.read(PLAIN), one.cells, out, SOURCES, "")
     text = path.read_text()
     assert "15 done, 1 missing" in text and "csp is ahead: the interval excludes 0" in text

@@ -41,6 +41,7 @@ def differences(study: Study, compared: Sequence[Comparison]) -> np.ndarray | No
         axes.plot(100 * d.mean, row, "o", color=colour)
     labels = [f"{c.target}: {c.a} - {c.b} ({c.pairs} pairs)" for c in reversed(compared)]
     axes.set_yticks(range(len(compared)), labels, fontsize=8)
+    axes.set_ylim(-0.5, len(compared) - 0.5)
     axes.axvline(0, color="0.7", linewidth=1)
     axes.set_xlabel(f"difference of {name} (points): mean, 95 % interval, pairs above it")
     axes.set_title(f"{study.name}; red: named beforehand", fontsize=9)

@@ -15,6 +15,9 @@ from genseg.report import drawing, tables, writing
 from genseg.study import pictures, results, running, statistics
 from genseg.study.design import SCORES, Cell, Study
 
+FEWEST_NETWORKS = 3
+"""Pre-trained networks an arm below which no interval is given: drawing from one or two says nothing of the others."""
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -56,6 +59,9 @@ def compare(
         for name in SCORES
     }
     each = statistics.paired(*counts, origins, statistics.iou, draws=draws)
+    if len(set(origins)) < FEWEST_NETWORKS:
+        difference = {name: d.without_interval() for name, d in difference.items()}
+        each = each.without_interval()
     primary = (a, b) == (study.primary.better, study.primary.than)
     borders = _border_differences(out, found)
     return Comparison(
@@ -156,7 +162,7 @@ def _points(share: float) -> str:
 def verdict(d: statistics.Difference, a: str, b: str) -> str:
     """No stronger than the interval."""
     if np.isnan(d.low):
-        return "no interval"
+        return f"No verdict: an interval takes {FEWEST_NETWORKS} pre-trained networks an arm"
     if d.low > 0:
         return f"{a} is ahead: the interval excludes 0"
     if d.high < 0:
@@ -186,7 +192,8 @@ def markdown(
         parts.append(
             f"- **{target}**: {_points(d.mean)} [{_points(d.low)}, {_points(d.high)}], {found.pairs} pairs{short} from "
             f"{len(set(found.origins))} pre-trained networks an arm, {found.scenes} scenes; sign-flip p = {float(d.p):.3f} "
-            f"(smallest possible {2.0 ** (1 - found.pairs):.3f}). {verdict(d, found.a, found.b)}."
+            f"(smallest possible {2.0 ** (1 - found.pairs):.3f}). "
+            + ("Unfinished, so no verdict." if short else f"{verdict(d, found.a, found.b)}.")
         )
     parts += [
         "\nIntervals: 95 %, paired bootstrap that draws pre-trained networks, fine-tuning runs of each, and test scenes "

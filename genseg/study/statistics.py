@@ -6,6 +6,7 @@ mean of per-image IoU is another quantity.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -61,6 +62,10 @@ class Difference:
     low: np.ndarray
     high: np.ndarray
     p: np.ndarray
+
+    def without_interval(self) -> Difference:
+        nothing = np.full(np.shape(self.mean), np.nan)
+        return dataclasses.replace(self, low=nothing, high=nothing)
 
 
 def paired(
