@@ -89,8 +89,8 @@ def ending(known: Callable[[Exception], Exception | None] = lambda error: None):
         end.status = 128 + signal.SIGPIPE
     except Told:
         end.status = tell(TryAgain("told to end (SIGTERM); the same command goes on or starts again"))
-    except KeyboardInterrupt:
-        print("stopped: interrupted", file=sys.stderr, flush=True)
+    except KeyboardInterrupt as error:
+        print(f"stopped: {error if str(error) else 'interrupted'}", file=sys.stderr, flush=True)
         end.status = INTERRUPTED
     except Exception as error:
         mistake = known(error) or mistake_of(error)

@@ -87,6 +87,26 @@ def load_file(text: str) -> ConfigDict:
     return config
 
 
+def refuse_unknown_key(config: ConfigDict, key: str) -> None:
+    """Raises UserError unless `config` has the key "section.key", naming the part that is wrong and the nearest there is."""
+    place, seen = config, "config"
+    for part in key.split("."):
+        if not isinstance(place, ConfigDict):
+            raise UserError(
+                f"unknown config key config.{key}; {seen} is one value ({place!r}): give it whole, as --{seen}=..."
+            )
+        if part not in place:
+            close = difflib.get_close_matches(part, list(place), n=1)
+            where = "the config file" if seen == "config" else seen
+            hint = (
+                f"did you mean '{close[0]}'?"
+                if close
+                else f"the config file has all keys there are; {where} has {', '.join(place)}"
+            )
+            raise UserError(f"unknown config key config.{key}; {hint}")
+        place, seen = place[part], f"{seen}.{part}"
+
+
 def options(text: str, **defaults: Any) -> dict[str, Any]:
     """What stands behind a config file's colon, as in `configs/pretrain.py:convnext_tiny,channels=(3,4,5)`.
 

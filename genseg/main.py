@@ -24,7 +24,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from genseg import cli, recipes
-from genseg.config import find_file, listing, load_file, shipped
+from genseg.config import find_file, listing, load_file, refuse_unknown_key, shipped
 from genseg.dry_run import chips
 from genseg.errors import UserError
 
@@ -60,7 +60,7 @@ def main(argv: list[str]) -> None:
     if PERMUTATIONS.value < 1:
         raise UserError(f"--permutations is {PERMUTATIONS.value}; give at least 1")
     # Imported late: a mistyped flag is answered at once, not after JAX has started.
-    from genseg import band_use, inputs, partition, robustness, seen, train
+    from genseg import api, band_use, inputs, partition, robustness, seen
     from genseg.dry_run import run as dry_run
 
     partition.start(inputs.cache_dir() / "xla")
@@ -76,7 +76,7 @@ def main(argv: list[str]) -> None:
     elif MODE.value == "seen":
         seen.run(config, WORKDIR.value)
     else:
-        train.train(config, WORKDIR.value)
+        api.train(config, WORKDIR.value)
 
 
 def usage() -> str:
@@ -101,7 +101,10 @@ def parse(argv: list[str]) -> list[str]:
             if not behind and place + 1 == len(argv):
                 continue
             given = file[1] if behind else argv[place + 1]
-            load_file(given)
+            config = load_file(given)
+            for argument in argv:
+                if key := re.match(r"--?config\.([\w.]+)(=|$)", argument):
+                    refuse_unknown_key(config, key[1])
             name, colon, options = given.partition(":")
             found = f"{find_file(name)}{colon}{options}"
             argv = (

@@ -89,7 +89,14 @@ def _train(config: ConfigDict, workdir: str) -> dict[str, Any]:
         writers = writing.Writers(workdir, step=int(state.step), active=partition.is_main_process())
         traced = trace.Trace(config.profile.steps, run.workdir)
         with contextlib.closing(writers), contextlib.closing(traced):
-            scores = loop(run, state, position, saved, writers, traced, told_to_end)
+            try:
+                scores = loop(run, state, position, saved, writers, traced, told_to_end)
+            except KeyboardInterrupt:
+                saved.wait()
+                kept = f"the last checkpoint is of step {saved.latest()}, the same command goes on there"
+                raise KeyboardInterrupt(
+                    f"interrupted; {kept if saved.latest() else 'no checkpoint was saved yet'}"
+                ) from None
         saved.wait()
         result = {
             "task": config.task,

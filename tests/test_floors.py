@@ -25,6 +25,7 @@ FLOORS = [
     {"start", "validation", "watch"},
     {"train"},
     {"dry_run", "robustness"},
+    {"api"},
     {"study", "band_use", "seen"},
     {"score"},
     {"main"},
