@@ -102,7 +102,7 @@ def draw_maps(
         ) from error
     if status:
         raise UserError(f"not every scene has a map in {os.fspath(out)}; the line above says why")
-    return sorted(Path(out).glob("*_classes.*"))
+    return sorted(p for p in Path(out).glob("*_classes.*") if p.suffix in (".tif", ".png"))
 
 
 def prepare(name: str, data_dir: str | os.PathLike[str], **fields: Any) -> Path:
