@@ -8,6 +8,8 @@ Lab note
             zifuwan/Sigma); their six scales are a range here, and Sigma trains on train + val. Rates, decay, drop
             path: each backbone's own UperNet recipe on ADE20K, see below; Swin's are also CMX's. No UperNet recipe
             for this data is published. Bands are normalised with the statistics of the training split
+            Losses of others on this data: RTFNet, CMX, CMNeXt, Sigma plain cross-entropy (as here); EAEFNet 0.5 Dice + 0.5
+            cross-entropy with smoothing 0.1; LASNet, GMNet cross-entropy with ENet's class weights + Lovasz + auxiliary
             The CSP paper's own fine-tuning settings (steps, batch, rates, crop, loss) are not known: nothing here is
             theirs.
   protocol  test, whole images, single scale, no flip, mIoU over 9 classes with unlabelled, one confusion matrix; by

@@ -10,6 +10,8 @@ Lab note
             crops with at most 75 % of one class, horizontal flip, photometric distortion of R, G, B: mmsegmentation's
             configs/_base_/datasets/potsdam.py. Rates, decay, drop path: each backbone's own UperNet recipe on ADE20K,
             see below. Bands are normalised with the statistics of the training split
+            Losses of others on this data: RSP, RVSA, mmsegmentation plain cross-entropy, auxiliary head x 0.4 (as here);
+            GeoSeg cross-entropy with smoothing 0.05 + Dice, 1 : 1, + 0.4 x auxiliary cross-entropy
             The CSP paper's own fine-tuning settings (steps, batch, rates, crop, loss) are not known: nothing here is
             theirs.
   protocol  14 test tiles, whole patches, single scale, no flip, full labels, mF1 over 5 classes, clutter ignored in

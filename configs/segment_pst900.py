@@ -7,6 +7,8 @@ Lab note
             are a range here. Crops of 736 x 1280 hold a whole image with 16 rows of padding, since ConvNeXt wants
             multiples of 32. Rates, decay, drop path: each backbone's own UperNet recipe on ADE20K, see below. No
             UperNet recipe for this data is published. Bands are normalised with the statistics of the training split
+            Losses of others on this data: Sigma plain cross-entropy (as here); EAEFNet 0.4 Dice + 0.5 smoothed
+            cross-entropy; LASNet ENet's class weights; PSTNet's are computed over training and test labels
             The CSP paper's own fine-tuning settings (steps, batch, rates, crop, loss) are not known: nothing here is
             theirs.
   protocol  test, whole images with labels at full size, single scale, no flip, mIoU over 5 classes with background.

@@ -17,7 +17,10 @@ from ml_collections import ConfigDict
 from genseg import checkpoints, inputs, memory, optim, partition, recipes, tasks
 from genseg import state as states
 from genseg.config import section, to_json
+from genseg.data.batches.class_pixels import class_pixels
 from genseg.data.card import DatasetCard
+from genseg.errors import UserError
+from genseg.losses.class_weights import class_weights
 from genseg.plan import Plan, make_plan
 from genseg.step import make_train_step
 
@@ -100,6 +103,27 @@ def refuse_too_large_batches(config: ConfigDict, card: DatasetCard) -> None:
         )  # fmt: skip
 
 
+def _with_class_weights(config: ConfigDict, data: inputs.Inputs) -> ConfigDict:
+    """The config with the numbers that config.loss.class_rule stands for, so that they are stored with the run.
+
+    Raises UserError where other numbers are given beside the rule.
+    """
+    if config.task != "segment" or config.loss.class_rule == "none":
+        return config
+    pixels = class_pixels(data.train_split, config.data.threads)
+    rule, given = config.loss.class_rule, tuple(config.loss.class_weights)
+    weights = tuple(float(f"{w:.6g}") for w in class_weights(rule, pixels, beta=config.loss.class_beta))
+    if given and given != weights:
+        raise UserError(
+            f"config.loss.class_weights {given} are not those of the class_rule '{rule}' {weights}; give one of the two"
+        )
+    table = ", ".join(f"{name} {weight:g}" for name, weight in zip(data.card.classes, weights, strict=True))
+    logger.info("class weights by the rule '%s' from %d training pixels: %s", rule, pixels.sum(), table)
+    config = ConfigDict(config.to_dict())
+    config.loss.class_weights = weights
+    return config.lock()
+
+
 def setup(config: ConfigDict, workdir: str) -> Setup:
     """The design for the devices at hand, and its data. Raises UserError for whatever does not fit together."""
     config = recipes.complete(config)
@@ -109,4 +133,5 @@ def setup(config: ConfigDict, workdir: str) -> Setup:
     data = inputs.open_inputs(config)
     logger.info("%s", data.card.describe())
     refuse_too_large_batches(config, data.card)
+    config = _with_class_weights(config, data)
     return Setup(**vars(make_design(config, data.card, mesh)), workdir=Path(workdir), data=data)

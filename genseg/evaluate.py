@@ -18,7 +18,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from genseg import inputs, metrics, partition, windows
+from genseg import border_scores, inputs, metrics, partition, scene_borders, windows
 from genseg.data.batches import pipeline
 from genseg.data.card import DatasetCard
 from genseg.data.records import patches
@@ -30,7 +30,9 @@ logger = logging.getLogger(__name__)
 Counts = dict[str, np.ndarray]
 """Of pre-training: as `task.eval_step`. Of segmentation int64 [classes, classes]: "confusion" over all records;
 "confusion_NAME" of each of the card's groups; where records are cut from scenes "confusion_stitched" with each pixel
-of a scene once, and "scene:NAME" of each scene likewise; elsewhere "records" int64 [records, classes, classes]."""
+of a scene once, and "scene:NAME" of each scene likewise; elsewhere "records" int64 [records, classes, classes]. Border
+counts int64 [7, 3, classes] (`border_scores`), each pixel of a scene once: "borders", "borders_NAME" of each group, and
+"scene_borders" [scenes, 7, 3, classes], scenes in the order of their first records."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,10 @@ class _Tally:
         self.counts: Counts = {name: np.zeros((classes, classes), np.int64) for name in names}
         if not parts.cut:
             self.counts["records"] = np.zeros((len(parts.scenes), classes, classes), np.int64)
+        self._place = {scene: place for place, scene in enumerate(dict.fromkeys(parts.scenes))}
+        form = (len(border_scores.COUNTS), len(border_scores.DISTANCES), classes)
+        self.counts |= {name: np.zeros(form, np.int64) for name in ("borders", *(f"borders_{n}" for n in parts.groups))}
+        self.counts["scene_borders"] = np.zeros((len(self._place), *form), np.int64)
 
     def add(self, index: int, confusion: np.ndarray, owned: np.ndarray | None) -> None:
         """Counts of (a piece of) the record at `index`, and of its own pixels where records are cut from scenes."""
@@ -94,6 +100,14 @@ class _Tally:
             self.counts[f"scene:{self._parts.scenes[index]}"] += owned
         else:
             self.counts["records"][index] += confusion
+
+    def add_borders(self, index: int, borders: np.ndarray) -> None:
+        """Border counts of the own pixels of the record at `index`."""
+        self.counts["borders"] += borders
+        for name, members in self._parts.groups.items():
+            if members[index]:
+                self.counts[f"borders_{name}"] += borders
+        self.counts["scene_borders"][self._place[self._parts.scenes[index]]] += borders
 
 
 class Evaluation:
@@ -148,9 +162,12 @@ class Evaluation:
         def add(counts: dict[str, jax.Array]) -> None:
             rows = partition.to_host(counts)
             owned = rows.get("owned", [None] * len(rows["index"]))
-            for index, confusion, own in zip(rows["index"], rows["confusion"], owned, strict=True):
+            for index, confusion, own, borders in zip(
+                rows["index"], rows["confusion"], owned, rows["borders"], strict=True
+            ):
                 if index >= 0:
                     tally.add(index, confusion, own)
+                    tally.add_borders(index, borders)
 
         previous = None
         for batch in self._batches():
@@ -168,7 +185,14 @@ class Evaluation:
         card, classes = self.task.card, len(self.task.card.classes)
         tally = _Tally(self._parts, classes)
         records = ((record, record["image"]) for record in self._records())
-        for record, row, ids in self._class_rows(params, stats, records):
+        for record, row, ids, whole in scene_borders.with_whole_maps(self._class_rows(params, stats, records)):
+            if whole is not None:
+                truth = record["label"]
+                counted = np.ones(truth.shape, bool) if card.ignore_label is None else truth != card.ignore_label
+                own = self._parts.own[record["index"]] if self._parts.cut else (0, truth.shape[0], 0, truth.shape[1])
+                with partition.use_mesh(self._local):
+                    borders = scene_borders.map_border_counts(whole, truth, counted, classes, own)
+                tally.add_borders(record["index"], borders)
             label = record["label"][row : row + len(ids)]
             valid = np.ones(label.shape, bool) if card.ignore_label is None else label != card.ignore_label
             owned = None
@@ -239,8 +263,8 @@ def _add(total: Counts, counts: dict[str, jax.Array]) -> None:
 
 def write_scene_counts(path: Path, counts: Counts, scenes: Sequence[str], card: DatasetCard, step: int) -> None:
     """What scores are resampled from (`genseg.study`), as .npz: "scenes" str [s], "confusion" int64 [s, classes, classes],
-    "classes" str, "scored" int, "absent" str and "step". Over scenes the counts sum to "confusion" or, where records are
-    cut from scenes, to "confusion_stitched".
+    "borders" int64 [s, 7, 3, classes] (`border_scores`), "classes" str, "scored" int, "absent" str and "step". Over scenes
+    the confusions sum to "confusion" or, where records are cut from scenes, to "confusion_stitched".
 
     scenes: of each record, `Evaluation.scenes`.
     """
@@ -248,7 +272,7 @@ def write_scene_counts(path: Path, counts: Counts, scenes: Sequence[str], card: 
     whole = counts["records"] if "records" in counts else np.stack([counts[f"scene:{name}"] for name in names])
     temporary = path.with_name(path.name + ".tmp.npz")
     np.savez_compressed(
-        temporary, scenes=np.array(names), confusion=whole, classes=np.array(card.classes),
+        temporary, scenes=np.array(names), confusion=whole, borders=counts["scene_borders"], classes=np.array(card.classes),
         scored=np.array(card.scored), absent=card.absent, step=step,
     )  # fmt: skip
     os.replace(temporary, path)
@@ -259,7 +283,8 @@ def write_details(task: Task, counts: Counts, pictures: Path, writers: writing.W
     table of classes and of the confusion."""
     scores = task.summarize(counts)
     if isinstance(task, Segment):
-        scores = {name: scores[name] for name in ("miou", "mf1", "macc", "oa")}
+        shown = ("miou", "mf1", "macc", "oa", "boundary_iou_3px", "boundary_f1_3px")
+        scores = {name: scores[name] for name in shown if name in scores}
     synthetic = " (synthetic data)" if task.card.synthetic else ""
     logger.info("%s at step %d%s: %s", split, step, synthetic, lines.score_line(scores))
     if isinstance(task, Pretrain) or not partition.is_main_process():
@@ -272,6 +297,13 @@ def write_details(task: Task, counts: Counts, pictures: Path, writers: writing.W
     writing.write_atomically(
         pictures / f"{split}_classes.csv", tables.csv_text(rows, [protocol] * len(task.card.classes))
     )
+    border_rows = tables.border_rows(task.card, task.border_detail(counts["borders"]))
+    border_table, once = tables.text_table(border_rows), f"{protocol}; each pixel of a scene once"
+    logger.info("%s, borders: %s\n%s", split, once, border_table)
+    writers.text(step, f"{split}/borders", f"{once}\n\n{border_table}")
+    writing.write_atomically(
+        pictures / f"{split}_borders.csv", tables.csv_text(border_rows, [once] * (len(border_rows) - 1))
+    )
     matrix = tables.confusion_rows(counts["confusion"], task.card.classes)
     writing.write_atomically(
         pictures / f"{split}_confusion.csv", tables.csv_text(matrix, [protocol] * (len(matrix) - 1))
@@ -281,7 +313,8 @@ def write_details(task: Task, counts: Counts, pictures: Path, writers: writing.W
     for kind, names in (("parts", {"all": "confusion", **parts} if parts else {}), ("scenes", whole_scenes)):
         if names:
             scored = {part: (task.detail(counts[name]), counts[name]) for part, name in names.items()}
-            part_rows = tables.part_rows(scored)
+            borders = {part: _borders_of(counts, name) for part, name in names.items()}
+            part_rows = tables.part_rows(scored, {part: task.border_detail(of) for part, of in borders.items()})
             once = [kind == "scenes" or part == "stitched" for part in names]
             protocols = [f"{protocol}; here each pixel of a scene counts once" if o else protocol for o in once]
             writing.write_atomically(pictures / f"{split}_{kind}.csv", tables.csv_text(part_rows, protocols))
@@ -292,10 +325,19 @@ def write_details(task: Task, counts: Counts, pictures: Path, writers: writing.W
     drawn = {
         "confusion": drawing.confusion_picture(counts["confusion"], task.card.classes, title),
         "classes": drawing.text_picture(table, title),
+        "borders": drawing.text_picture(border_table, title),
     }
     for name, picture in drawn.items():
         writers.image(step, f"{split}/{name}", picture)
         drawing.save_picture(pictures / f"{split}_{name}.png", picture)
+
+
+def _borders_of(counts: Counts, name: str) -> np.ndarray:
+    """The border counts of the part whose confusion has this name."""
+    if name.startswith("scene:"):
+        scenes = [other for other in counts if other.startswith("scene:")]  # in the order of "scene_borders"
+        return counts["scene_borders"][scenes.index(name)]
+    return counts[name.replace("confusion", "borders").replace("borders_stitched", "borders")]
 
 
 def write_panels(

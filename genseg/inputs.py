@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,10 +18,14 @@ from genseg.config import section
 from genseg.data import DATASETS, prepare
 from genseg.data.augment import randaugment, transforms
 from genseg.data.batches import pipeline
+from genseg.data.batches.class_pixels import class_pixels
+from genseg.data.batches.sampling import EVERY_RECORD, Sampling, class_balanced
 from genseg.data.card import DatasetCard
 from genseg.data.compare_cards import card_for_network
 from genseg.errors import UserError
 from genseg.recipes import pretrain, segment
+
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +38,7 @@ class Inputs:
     train_transform: transforms.Transform
     eval_transform: transforms.Transform
     config: ConfigDict
+    sampling: Sampling = EVERY_RECORD
 
     def train_batches(self, *, start: int, mesh: Mesh) -> Iterator[dict[str, Any]]:
         """Endless training batches after the first `start` global ones: the rows that lie on this process's devices."""
@@ -40,7 +46,7 @@ class Inputs:
             self.train_split, transform=self.train_transform, batch_size=self.config.train.batch_size,
             seed=self.config.seed, start=start, threads=self.config.data.threads,
             workers=self.config.data.workers, skip_corrupt=self.config.data.skip_corrupt,
-            blocks=partition.blocks(mesh), block_count=mesh.size,
+            blocks=partition.blocks(mesh), block_count=mesh.size, sampling=self.sampling,
         )  # fmt: skip
 
     def first_batch(self, mesh: Mesh) -> dict[str, Any]:
@@ -48,7 +54,7 @@ class Inputs:
         return pipeline.train_batch(
             self.train_split, 0, transform=self.train_transform, batch_size=self.config.train.batch_size,
             seed=self.config.seed, skip_corrupt=self.config.data.skip_corrupt,
-            blocks=partition.blocks(mesh), block_count=mesh.size,
+            blocks=partition.blocks(mesh), block_count=mesh.size, sampling=self.sampling,
         )  # fmt: skip
 
     def eval_batches(self) -> Iterator[dict[str, Any]]:
@@ -137,7 +143,20 @@ def open_inputs(config: ConfigDict, network: DatasetCard | None = None) -> Input
         a = section(segment.Augment, config.augment, "augment")
         train_transform = transforms.segmentation_train(
             card, tuple(a.size), scale=a.scale, cat_max_ratio=a.cat_max_ratio, horizontal_flip=a.horizontal_flip,
-            vertical_flip=a.vertical_flip, turns=a.turns, photometric=a.photometric,
+            vertical_flip=a.vertical_flip, turns=a.turns, photometric=a.photometric, class_crops=a.class_crop,
         )  # fmt: skip
         eval_transform = transforms.segmentation_eval(card, multiple=a.eval_multiple)
-    return Inputs(card, train_split, eval_split, train_transform, eval_transform, config)
+    return Inputs(
+        card, train_split, eval_split, train_transform, eval_transform, config, _sampling(config, train_split)
+    )
+
+
+def _sampling(config: ConfigDict, split: pipeline.Split) -> Sampling:
+    if config.task != "segment" or config.augment.sampling == "even":
+        return EVERY_RECORD
+    pixels = class_pixels(split, config.data.threads)
+    if not pixels.any():
+        raise UserError(f"no pixel of the split '{split.name}' has a class: config.augment.sampling must be 'even'")
+    sampling = class_balanced(pixels)
+    logger.info("sampling %s: %s", config.augment.sampling, sampling.describe(pixels, split.card.classes))
+    return sampling

@@ -20,11 +20,13 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from genseg import bands, csp, losses, metrics, mixing, tree
+from genseg import bands, border_scores, csp, losses, metrics, mixing, tree
 from genseg.config import section
 from genseg.data.card import DatasetCard
 from genseg.errors import UserError
 from genseg.freezing import NOTHING_FROZEN, Freezing
+from genseg.losses import terms
+from genseg.losses.terms import Loss
 from genseg.nets import classifier, segmenter
 from genseg.nets.functional import Net
 from genseg.nets.resizing import resize
@@ -208,16 +210,17 @@ def _plain(counts: tuple[int, ...]) -> int | tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Segment:
-    """Semantic segmentation: cross-entropy over valid pixels, plus `aux_weight` times the auxiliary head's.
+    """Semantic segmentation: a loss over valid pixels, plus `aux_weight` times the auxiliary head's.
 
     bands, named: augmentation of bands in training, of those `named` or, where it is empty, of all (`genseg.bands`).
     """
 
     net: Net
     card: DatasetCard
-    aux_weight: float
-    smoothing: float
     inference: Inference
+    loss: Loss = losses.pixel_cross_entropy_sum
+    aux_loss: Loss = losses.pixel_cross_entropy_sum
+    aux_weight: float = 0.0
     freezing: Freezing = NOTHING_FROZEN
     bands: Bands = bands.OFF
     named: tuple[str, ...] = ()
@@ -248,15 +251,9 @@ class Segment:
         image = self.seen(batch["image"], jax.random.fold_in(key, 1))
         out, stats = self.net.apply(params, stats, image, train=True, key=key)
         valid, size = self.valid_pixels(batch), batch["label"].shape[1:]
-
-        def cross_entropy(logits):
-            return losses.pixel_cross_entropy_sum(
-                resize(logits, *size), batch["label"], valid, smoothing=self.smoothing
-            )
-
-        loss = cross_entropy(out["logits"])
+        loss = self.loss(resize(out["logits"], *size), batch["label"], valid)
         if "aux" in out:
-            loss += self.aux_weight * cross_entropy(out["aux"])
+            loss += self.aux_weight * self.aux_loss(resize(out["aux"], *size), batch["label"], valid)
         return loss, stats
 
     def seen(self, image: jax.Array, key: jax.Array) -> jax.Array:
@@ -298,34 +295,45 @@ class Segment:
         return jnp.argmax(self.scores(params, stats, image), axis=-1).astype(jnp.int32)
 
     def record_counts(self, params: Any, stats: Any, batch: Batch) -> dict[str, jax.Array]:
-        """int32 "confusion" [b, classes, classes] of each record; with "own" in the batch also "owned" of a part of it.
+        """int32 "confusion" [b, classes, classes] and "borders" [b, 7, 3, classes] (`border_scores`) of each record.
 
-        "own": int32 [b, 4], first row, last row + 1, first column, last column + 1 of the part.
+        "own" in the batch, int32 [b, 4]: first row, last row + 1, first column, last column + 1 of a part. Then "owned"
+        is the confusion of this part, and "borders" are those inside it, seen with what lies around.
         """
         prediction, label, valid = self.predict(params, stats, batch["image"]), batch["label"], self.valid_pixels(batch)
         count = jax.vmap(lambda p, t, v: metrics.confusion(p, t, v, len(self.card.classes)))
-        counts = {"confusion": count(prediction, label, valid)}
+        counts, inside = {"confusion": count(prediction, label, valid)}, None
         if "own" in batch:
             top, bottom, left, right = (batch["own"][:, i, None, None] for i in range(4))
             rows, columns = jnp.arange(label.shape[1])[:, None], jnp.arange(label.shape[2])
             inside = (rows >= top) & (rows < bottom) & (columns >= left) & (columns < right)
             counts["owned"] = count(prediction, label, valid & inside)
+        counts["borders"] = border_scores.border_counts(prediction, label, valid, len(self.card.classes), inside)
         return counts
 
     def eval_step(self, params: Any, stats: Any, batch: Batch) -> dict[str, jax.Array]:
         return {"confusion": jnp.sum(self.record_counts(params, stats, batch)["confusion"], axis=0)}
+
+    def border_detail(self, counts: np.ndarray) -> border_scores.BorderScores:
+        """Border scores, per class too, of summed "borders" counts."""
+        return border_scores.border_scores(counts, self.card.scored, self.card.absent)
 
     def detail(self, confusion: np.ndarray) -> metrics.SegmentationScores:
         """All scores, per class too, of a summed confusion matrix."""
         return metrics.segmentation_scores(confusion, self.card.scored, self.card.absent)
 
     def summarize(self, counts: dict[str, np.ndarray]) -> dict[str, float]:
-        """{"miou", "mf1", "macc", "oa"}, shares in [0, 1]; of a part's counts "confusion_PART" {"miou_PART", ...}."""
+        """{"miou", "mf1", "macc", "oa"} and `border_scores.named_scores`, shares in [0, 1]; of a part's counts
+        "confusion_PART" and "borders_PART" {"miou_PART", ...}. Border scores that no class has are left out."""
         scores = {}
         for name, confusion in counts.items():
             if name.split("_")[0] == "confusion":
                 detail, part = self.detail(confusion), name.removeprefix("confusion")
                 scores |= {f"{k}{part}": getattr(detail, k) for k in ("miou", "mf1", "macc", "oa")}
+        for name, borders in counts.items():
+            if name.split("_")[0] == "borders":
+                named = border_scores.named_scores(self.border_detail(borders))
+                scores |= {f"{k}{name.removeprefix('borders')}": v for k, v in named.items() if not np.isnan(v)}
         return scores
 
 
@@ -372,8 +380,10 @@ def build_segment(config: ConfigDict, card: DatasetCard) -> Segment:
     )  # fmt: skip
     seen = {key: config.eval[key] for key in ("mode", "crop", "stride", "blend", "flip", "scales")}
     inference = Inference(**seen, multiple=config.augment.eval_multiple)
+    parts = terms.terms(config.loss.to_dict(), len(card.classes))
     return Segment(
-        net, card, config.loss.aux_weight, config.loss.smoothing, inference, freezing,
+        net, card, inference, terms.weighted(parts, terms.main_weights(config.loss), "config.loss"),
+        terms.weighted(parts, config.loss.aux, "config.loss.aux"), config.loss.aux_weight, freezing,
         bands=bands.of(config.csp), named=tuple(config.csp.names),
     )  # fmt: skip
 

@@ -67,6 +67,7 @@ def refuse_another_config(path: Path) -> None:
 def _train(config: ConfigDict, workdir: str) -> dict[str, Any]:
     began = time.monotonic()
     run = setup(config, workdir)
+    config = run.config
     logger.info("plan: %s", run.plan)
     logger.info("learning rate: %s", run.rates)
     logger.info("optimizer groups:\n%s", optim.group_table(run.optim, run.abstract.params, run.task.freezing))
@@ -90,7 +91,7 @@ def _train(config: ConfigDict, workdir: str) -> dict[str, Any]:
         traced = trace.Trace(config.profile.steps, run.workdir)
         with contextlib.closing(writers), contextlib.closing(traced):
             try:
-                scores = loop(run, state, position, saved, writers, traced, told_to_end)
+                scores, step = loop(run, state, position, saved, writers, traced, told_to_end)
             except KeyboardInterrupt:
                 saved.wait()
                 kept = f"the last checkpoint is of step {saved.latest()}, the same command goes on there"
@@ -106,7 +107,7 @@ def _train(config: ConfigDict, workdir: str) -> dict[str, Any]:
             "inference": run.task.inference.describe() if isinstance(run.task, tasks.Segment) else "",
             "split": config.data.eval_split,
             "notes": list(run.data.card.notes),
-            "step": run.plan.steps,
+            "step": step,
             "scores": scores,
             "best_step": saved.best(),
             "parameters": tree.count(run.abstract.params),
@@ -124,8 +125,8 @@ def _train(config: ConfigDict, workdir: str) -> dict[str, Any]:
 def loop(
     run: Setup, state: states.TrainState, position: int, saved: checkpoints.Checkpoints, writers: writing.Writers,
     traced: trace.Trace, told_to_end: Callable[[], bool],
-) -> dict[str, float]:  # fmt: skip
-    """From `state` to the end of the plan; returns the final scores. `state` is consumed.
+) -> tuple[dict[str, float], int]:  # fmt: skip
+    """From `state` to the end of the plan, or until `stalled`; the final scores and the step. `state` is consumed.
 
     told_to_end: asked once a step and once a batch of evaluation, equally often in all processes. When it says yes, the
     state is saved and TryAgain raised.
@@ -138,15 +139,18 @@ def loop(
     scores: dict[str, float] = {}
 
     # A finished run started again is evaluated anew, and one that was told to end during an evaluation repeats that.
-    if first >= steps or (first and due(first, config.eval.every) and not saved.scored(first)):
+    ended = first >= steps or stalled(run, saved, first)
+    if ended or (first and due(first, config.eval.every) and not saved.scored(first)):
         try:
-            scores = evaluator(state, first, final=first >= steps)
+            scores = evaluator(state, first, final=ended)
         except ToldToEnd:
             raise TryAgain(f"told to end; the checkpoint is that of step {first}, the same command goes on") from None
         if not saved.scored(first):
             writers.scalars(first, {f"eval/{k}": v for k, v in scores.items()})
             saved.add_score(first, scores[run.task.score])
         progress.restart(first)
+    if ended:
+        return scores, first
 
     batches = device_batches(run, position, progress, watch)
     under_way: collections.deque = collections.deque()
@@ -186,7 +190,22 @@ def loop(
             raise TryAgain(
                 f"told to end; the last checkpoint is of step {saved.latest()}, the same command goes on there"
             )
-    return scores
+        if now_eval and step < steps and stalled(run, saved, step):
+            logger.info(
+                "stopped early at step %d: no %s as good as that of step %d for %d evaluations",
+                step, run.task.score, saved.best(), config.train.patience,
+            )  # fmt: skip
+            return evaluator(state, step, final=True) if state.ema else scores, step
+    return scores, steps
+
+
+def stalled(run: Setup, saved: checkpoints.Checkpoints, step: int) -> bool:
+    """Whether the score of `step` ends training by `config.train.patience`: read from the checkpoints, so that a run that
+    was started again decides as one that was not."""
+    patience, every, best = run.config.train.patience, run.config.eval.every, saved.best()
+    if not patience or not every or best is None or not saved.scored(step):
+        return False
+    return step // every - best // every >= patience
 
 
 def due(step: int, every: int) -> bool:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from genseg import border_scores, borders
+from genseg import border_scores, borders, scene_borders
 from genseg.border_scores import COUNTS, DISTANCES, border_counts
 
 counted = jax.jit(border_counts, static_argnums=3)
@@ -109,3 +109,13 @@ def test_squared_distance_equals_scipys(density):
             np.testing.assert_array_equal(mine, np.rint(ndimage.distance_transform_edt(~target) ** 2))
         else:
             assert (mine == 2**30).all()
+
+
+def test_a_map_counted_in_tiles_is_the_map_counted_whole(monkeypatch):
+    monkeypatch.setattr(scene_borders, "TILE", 64)
+    label, prediction = blobs(0, (150, 90), 4), blobs(3, (150, 90), 4)
+    valid, own = blobs(2, (150, 90), 5) > 0, np.zeros((150, 90), bool)
+    own[10:130, 5:80] = True
+    whole = counted(prediction[None], label[None], valid[None], 4, own[None])[0]
+    tiled = scene_borders.map_border_counts(prediction.astype(np.uint8), label, valid, 4, (10, 130, 5, 80))
+    np.testing.assert_array_equal(tiled, whole)

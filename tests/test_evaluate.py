@@ -18,6 +18,7 @@ import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
+from test_border_scores import brute
 
 from genseg import evaluate, inputs, metrics, partition, windows
 from genseg.data.records import patches, storage
@@ -198,7 +199,7 @@ def test_flips_and_scales_are_the_mean_of_softmaxes_at_the_image_size():
     net, image = gradient_net(classes), jax.random.normal(jax.random.key(0), (2, 64, 96, 1))
     params, _ = net.init(None)
     inference = dataclasses.replace(WHOLE, flip=True, scales=(0.5, 1.0))
-    task = Segment(net, card_of(classes), 0.0, 0.0, inference)
+    task = Segment(net, card_of(classes), inference)
 
     def view(x):
         logits = net.apply(params, {}, x, train=False)[0]["logits"]
@@ -246,7 +247,7 @@ def evaluation(name: str, tmp_path, mesh=None, split="train", **changes) -> eval
     inference = Inference(
         **{k: config.eval[k] for k in ("mode", "crop", "stride", "blend", "flip", "scales")}, multiple=32
     )
-    task = Segment(value_net(len(card.classes)), card, 0.0, 0.0, inference)
+    task = Segment(value_net(len(card.classes)), card, inference)
     return evaluate.Evaluation(task, data, mesh or partition.make_mesh())
 
 
@@ -294,6 +295,16 @@ def test_counts_equal_scikit_learn_and_every_record_counts_once(name, tmp_path, 
         np.testing.assert_array_equal(stored["confusion"].sum(0), whole)
         assert tuple(stored["classes"]) == one.task.card.classes and tuple(stored["scored"]) == one.task.card.scored
         assert stored["step"] == 3 and str(stored["absent"]) == one.task.card.absent
+        np.testing.assert_array_equal(stored["borders"].sum(0), counts["borders"])
+    outlines = []
+    for (_, t, s), (top, bottom, left, right) in zip(found, one._parts.own, strict=True):
+        own = np.zeros(t.shape, bool)
+        own[top:bottom, left:right] = True
+        outlines.append(brute(s, t, t != 255, len(classes), own))
+    np.testing.assert_array_equal(counts["borders"], sum(outlines))
+    for place, scene in enumerate(dict.fromkeys(one.scenes)):
+        expected = sum(o for o, other in zip(outlines, one.scenes, strict=True) if other == scene)
+        np.testing.assert_array_equal(counts["scene_borders"][place], expected)
     seen = np.union1d(truth, said)  # absent from both: left out of the mean
     assert scores.mf1 == pytest.approx(sk.f1_score(truth, said, labels=seen, average="macro", zero_division=0))
     assert scores.miou == pytest.approx(sk.jaccard_score(truth, said, labels=seen, average="macro", zero_division=0))
@@ -309,7 +320,12 @@ def test_day_and_night_are_scored_apart(tmp_path, few):
     np.testing.assert_array_equal(counts["confusion_day"] + counts["confusion_night"], counts["confusion"])
     scores = one.task.summarize(counts)
     assert scores["miou_night"] == pytest.approx(one.task.detail(counts["confusion_night"]).miou)
-    assert set(scores) == {f"{s}{p}" for s in ("miou", "mf1", "macc", "oa") for p in ("", "_day", "_night")}
+    borders = [f"{name}_{d}px" for name in ("boundary_iou", "boundary_f1", "trimap_iou") for d in (1, 3, 5)]
+    names = ("miou", "mf1", "macc", "oa", *borders)
+    assert set(scores) == {f"{s}{p}" for s in names for p in ("", "_day", "_night")}
+    np.testing.assert_array_equal(counts["borders_day"] + counts["borders_night"], counts["borders"])
+    detail = one.task.border_detail(counts["borders_night"])
+    assert scores["boundary_f1_3px_night"] == pytest.approx(detail.mean_f1[1])
 
 
 def test_overlapping_patches_count_each_pixel_of_a_scene_once_from_the_most_central_patch(tmp_path, few):

@@ -17,7 +17,7 @@ FLOORS = [
     {"nets", "data"},
     {"recipes"},
     {"csp", "bands", "mixing", "losses", "metrics", "border_scores", "optim", "windows", "plan"},
-    {"tasks", "state", "transfer", "inputs"},
+    {"tasks", "state", "transfer", "inputs", "scene_borders"},
     {"checkpoints", "report"},
     {"evaluate", "predict", "exchange"},
     {"step"},

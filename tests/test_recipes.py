@@ -145,7 +145,7 @@ def test_a_moved_key_is_answered_with_its_new_name(monkeypatch):
 def test_a_key_added_later_means_what_was_done_before(monkeypatch):
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class Loss(segment.Loss):
-        focal: tuple[float, ...] = key((2.0,), "a new term", each(at_least(0)), before=())
+        novel: tuple[float, ...] = key((2.0,), "a new term", each(at_least(0)), before=())
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class Config(segment.Config):
@@ -153,9 +153,9 @@ def test_a_key_added_later_means_what_was_done_before(monkeypatch):
 
     old = tiny.load("demo_segment").to_dict()
     monkeypatch.setitem(recipes.TASKS, "segment", Config)
-    assert recipes.complete(ConfigDict(old)).loss.focal == () and recipes.completed(old)["loss"]["focal"] == ()
-    assert resolve.resolve(Config, old).loss.focal == (2.0,)
-    assert "focal" not in old["loss"]
+    assert recipes.complete(ConfigDict(old)).loss.novel == () and recipes.completed(old)["loss"]["novel"] == ()
+    assert resolve.resolve(Config, old).loss.novel == (2.0,)
+    assert "novel" not in old["loss"]
 
 
 def test_enforce_checks_a_section_that_is_built_by_hand():

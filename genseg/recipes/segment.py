@@ -9,7 +9,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from genseg.keys import DIFFERENT, FILLED, RISING, above, at_least, each, key, one_of, within
-from genseg.recipes import shared
+from genseg.recipes import losses, shared
 from genseg.recipes.resolve import resolve
 
 
@@ -23,6 +23,16 @@ class Augment:
     horizontal_flip: float = key(0.5, "probability", within(0, 1))
     vertical_flip: float = key(0.0, "probability", within(0, 1))
     turns: bool = key(False, "quarter turns, for images taken from straight above: they have no up")
+    class_crop: float = key(
+        0.0,
+        "probability of a crop around a pixel of a class drawn evenly from those in the image",
+        within(0, 1),
+        before=0.0,
+    )
+    sampling: str = key(
+        "even", "every record once an epoch, or class_balanced: a class drawn evenly, then a record that holds it",
+        one_of("even", "class_balanced"), before="even",
+    )  # fmt: skip
     photometric: bool = key(False, "mmsegmentation's photometric distortion of the bands named red, green and blue")
     eval_multiple: int = key(32, "whole images are padded to a multiple of this at evaluation, pixels", at_least(1))
 
@@ -59,12 +69,31 @@ class Model(shared.Model):
 
 @dataclass(frozen=True, kw_only=True)
 class Loss:
-    """config.loss: cross-entropy over valid pixels."""
+    """config.loss: a weighted sum of terms, each over valid pixels; docs/losses.md compares them."""
 
     smoothing: float = key(
         0.0, "label smoothing: share of the target spread over all classes", within(0, 1, below=True)
     )
     aux_weight: float = key(0.4, "weight of the auxiliary head's loss; 0 = no such head", at_least(0))
+    class_rule: str = key(
+        "none", "class weights of cross_entropy and focal from the training pixels (genseg/losses/class_weights.py)",
+        one_of("none", "inverse", "sqrt_inverse", "median_frequency", "effective_number", "enet"), before="none",
+    )  # fmt: skip
+    class_beta: float = key(
+        0.9999, "beta of the rule effective_number", within(0, 1, above=True, below=True), before=0.9999
+    )
+    class_weights: tuple[float, ...] = key(
+        (), "one a class, or () for none; filled in where a class_rule is named", each(at_least(0)), before=()
+    )
+    cross_entropy: losses.CrossEntropy
+    focal: losses.Focal
+    hard_pixels: losses.HardPixels
+    border_cross_entropy: losses.BorderCrossEntropy
+    dice: losses.Dice
+    lovasz: losses.Lovasz
+    boundary_f1: losses.BoundaryF1
+    active_boundary: losses.ActiveBoundary
+    aux: losses.Auxiliary
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -74,6 +74,10 @@ class Train:
     steps: int = key(0, "length in steps", at_least(0))
     warmup_epochs: float = key(0.0, "linear warm-up in epochs", at_least(0))
     warmup_steps: int = key(0, "linear warm-up in steps", at_least(0))
+    patience: int = key(
+        0, "evaluations after the best score (the later one of equals) after which training stops, if eval.every is set; 0 = never", at_least(0),
+        before=0,
+    )  # fmt: skip
     accumulation: int = key(1, "microbatches that a step is computed in, one after the other", at_least(1))
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from genseg.border_scores import DISTANCES, BorderScores
 from genseg.data.card import DatasetCard
 from genseg.metrics import SegmentationScores
 
@@ -28,11 +29,31 @@ def class_rows(card: DatasetCard, scores: SegmentationScores, confusion: np.ndar
     return rows
 
 
-def part_rows(parts: Mapping[str, tuple[SegmentationScores, np.ndarray]]) -> list[list[str]]:
-    """Rows (header first) of a table of parts of a split (groups, scenes): name -> (scores, confusion counts)."""
-    rows = [["part", "pixels", "mIoU", "mF1", "mAcc", "OA"]]
+BORDER_COLUMNS = [f"{name} {d}px" for name in ("bIoU", "bF1", "trimap") for d in DISTANCES]
+"""Boundary IoU, boundary F1 and trimap IoU at each distance."""
+
+
+def border_rows(card: DatasetCard, scores: BorderScores) -> list[list[str]]:
+    """Rows (header first) of the per-class table of border scores, and a last one of the means over scored classes."""
+    rows = [["id", "class", *BORDER_COLUMNS, "scored"]]
+    each = np.concatenate([scores.iou, scores.f1, scores.trimap])
+    for i, name in enumerate(card.classes):
+        rows.append([str(i), name, *map(percent, each[:, i]), "yes" if i in card.scored else "no"])
+    return [*rows, ["-", "mean", *map(percent, _border_means(scores)), "-"]]
+
+
+def _border_means(scores: BorderScores) -> np.ndarray:
+    return np.concatenate([scores.mean_iou, scores.mean_f1, scores.mean_trimap])
+
+
+def part_rows(
+    parts: Mapping[str, tuple[SegmentationScores, np.ndarray]], borders: Mapping[str, BorderScores]
+) -> list[list[str]]:
+    """Rows (header first) of a table of parts of a split (groups, scenes): name -> (scores, confusion counts), and
+    name -> border scores."""
+    rows = [["part", "pixels", "mIoU", "mF1", "mAcc", "OA", *BORDER_COLUMNS]]
     for name, (scores, confusion) in parts.items():
-        values = (scores.miou, scores.mf1, scores.macc, scores.oa)
+        values = (scores.miou, scores.mf1, scores.macc, scores.oa, *_border_means(borders[name]))
         rows.append([name, str(confusion.sum()), *map(percent, values)])
     return rows
 

@@ -182,6 +182,26 @@ def random_crop(
     return image[top : top + h, left : left + w], part
 
 
+def class_crop(
+    image: np.ndarray, mask: np.ndarray, rng: np.random.Generator, height: int, width: int, ignore_label: int | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """A crop of at most height x width around a pixel of a class: one class drawn evenly from those in the mask, one of
+    its pixels drawn evenly, at an even place in the crop as far as the image's edges allow it."""
+    h, w = min(height, image.shape[0]), min(width, image.shape[1])
+    ids = np.flatnonzero(np.bincount(mask.ravel(), minlength=256))
+    ids = ids[ids != ignore_label]
+    # All draws in any case: how many there are never depends on the mask.
+    which, pixel, down, right = rng.random(4)
+    if ids.size:
+        places = np.flatnonzero(mask == ids[int(which * ids.size)])
+        row, column = divmod(int(places[int(pixel * places.size)]), mask.shape[1])
+    else:
+        row, column = int(down * mask.shape[0]), int(right * mask.shape[1])
+    top = min(max(row - int(down * h), 0), image.shape[0] - h)
+    left = min(max(column - int(right * w), 0), image.shape[1] - w)
+    return image[top : top + h, left : left + w], mask[top : top + h, left : left + w]
+
+
 def random_flips(
     image: np.ndarray, mask: np.ndarray | None, rng: np.random.Generator, horizontal: float, vertical: float
 ) -> tuple[np.ndarray, np.ndarray | None]:
@@ -327,9 +347,12 @@ def segmentation_train(
     vertical_flip: float = 0.0,
     turns: bool = False,
     photometric: bool = False,
+    class_crops: float = 0.0,
 ) -> Transform:
     """Random scale, crop to `size` (height, width), flips, quarter turns, photometric distortion of the visible bands,
     padding with the band means and the ignore label. For square sizes only where `turns` is set.
+
+    class_crops: probability of a `class_crop` in place of a `random_crop`.
 
     `photometric` needs bands named red, green or blue. Raises: UserError if there are none."""
     visible = visible_bands(card)
@@ -344,7 +367,10 @@ def segmentation_train(
         image, mask = record["image"], record["label"]
         if scale != (1.0, 1.0):
             image, mask = random_scale(image, mask, rng, scale)
-        image, mask = random_crop(image, mask, rng, *size, cat_max_ratio, card.ignore_label)
+        if class_crops and rng.random() < class_crops:
+            image, mask = class_crop(image, mask, rng, *size, card.ignore_label)
+        else:
+            image, mask = random_crop(image, mask, rng, *size, cat_max_ratio, card.ignore_label)
         image, mask = random_flips(image, mask, rng, horizontal_flip, vertical_flip)
         if turns:
             image, mask = random_turn(image, mask, rng)

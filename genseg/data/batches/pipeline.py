@@ -21,15 +21,13 @@ import tensorflow_datasets as tfds
 from absl import flags
 
 from genseg.data.augment.transforms import Transform
+from genseg.data.batches.sampling import EVERY_RECORD, Sampling
 from genseg.data.card import DatasetCard
 from genseg.data.files import codec
 from genseg.data.records import storage
 from genseg.errors import UserError
 
 logger = logging.getLogger(__name__)
-
-# Rows after which training ends: far beyond any run, and small enough for grain to count in batches of one.
-_ENDLESS = 2**50
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -134,6 +132,7 @@ def train_batches(
     workers: int = 0,
     skip_corrupt: int = 0,
     start: int = 0,
+    sampling: Sampling = EVERY_RECORD,
 ) -> Iterator[dict]:
     """Endless batches of this process's rows of each global batch of b rows: those of `blocks`, of B equal blocks.
 
@@ -151,11 +150,12 @@ def train_batches(
       blocks: numbers of this process's blocks, one after the other in its batches (see `partition.blocks`).
       block_count: blocks of a global batch, B.
       start: number of global batches already consumed.
+      sampling: which records; by default each once an epoch.
     Returns: an iterator of dicts: image [n h w c] uint8 or float32, label int32 [n] or [n h w], valid bool [n],
       index int64 [n] (place of the record in the split), with n = len(blocks) * b / B.
     Raises: UserError if batch_size is not a positive multiple of block_count, or if decoding fails.
     """
-    batches = _train_batches(split, transform, batch_size, seed, blocks, block_count, skip_corrupt)
+    batches = _train_batches(split, transform, batch_size, seed, blocks, block_count, skip_corrupt, sampling)
     return _read(batches[start:], threads, workers)
 
 
@@ -169,9 +169,10 @@ def train_batch(
     blocks: Sequence[int] = (0,),
     block_count: int = 1,
     skip_corrupt: int = 0,
+    sampling: Sampling = EVERY_RECORD,
 ) -> dict:
     """Global batch `number` of `train_batches`, alone: nothing else is read."""
-    return _train_batches(split, transform, batch_size, seed, blocks, block_count, skip_corrupt)[number]
+    return _train_batches(split, transform, batch_size, seed, blocks, block_count, skip_corrupt, sampling)[number]
 
 
 def _train_batches(
@@ -182,6 +183,7 @@ def _train_batches(
     blocks: Sequence[int],
     block_count: int,
     skip_corrupt: int,
+    sampling: Sampling,
 ) -> grain.MapDataset:
     _rows(batch_size, block_count, "blocks")
     first, count = blocks[0], len(blocks)
@@ -193,14 +195,7 @@ def _train_batches(
         record = _decode(split, index, skip_corrupt)
         return _example(record, transform(record, rng))
 
-    stream = (
-        grain.MapDataset.range(len(split))
-        .seed(seed)
-        .shuffle()
-        .repeat(_ENDLESS // len(split))
-        .random_map(load)
-        .batch(rows, batch_fn=_stack)
-    )
+    stream = sampling.stream(len(split), seed).random_map(load).batch(rows, batch_fn=_stack)
     whole = len(stream) // block_count * block_count
     own = [stream[block:whole:block_count] for block in blocks]
     return own[0] if len(own) == 1 else grain.experimental.ZipMapDataset(own).map(_join)
