@@ -139,7 +139,9 @@ def loop(
     scores: dict[str, float] = {}
 
     # A finished run started again is evaluated anew, and one that was told to end during an evaluation repeats that.
-    ended = first >= steps or stalled(run, saved, first)
+    ended = first >= steps or bool(
+        first and config.train.patience and saved.scored(first) and stalled(run, saved, first)
+    )
     if ended or (first and due(first, config.eval.every) and not saved.scored(first)):
         try:
             scores = evaluator(state, first, final=ended)
@@ -200,10 +202,10 @@ def loop(
 
 
 def stalled(run: Setup, saved: checkpoints.Checkpoints, step: int) -> bool:
-    """Whether the score of `step` ends training by `config.train.patience`: read from the checkpoints, so that a run that
-    was started again decides as one that was not."""
+    """Whether training ends by `config.train.patience` at a step that was saved with a score: read from the checkpoints, so
+    that a run that was started again decides as one that was not."""
     patience, every, best = run.config.train.patience, run.config.eval.every, saved.best()
-    if not patience or not every or best is None or not saved.scored(step):
+    if not patience or not every or best is None:
         return False
     return step // every - best // every >= patience
 
