@@ -223,7 +223,7 @@ def segmentation(**options) -> tasks.Segment:
         ((0, 0, 0), (9, 9, 9)), 255, (0, 1), {"val": 3}, "none", True, **options.pop("card", {}),
     )  # fmt: skip
     inference = Inference("whole", (8, 8), (8, 8), "uniform", False, (1.0,), 32)
-    return tasks.Segment(NET, card, 0.0, 0.0, inference, **options)
+    return tasks.Segment(NET, card, inference, **options)
 
 
 def test_in_fine_tuning_the_named_bands_alone_change():
