@@ -85,6 +85,8 @@ def every_key() -> Iterator[Row]:
                     (config(file), "--workdir={here}/w", f"--config.{name}={value}"),
                     "",
                 )
+            if definition.added_later:  # a config without it means what it did before: no mistake
+                continue
             parts = name.split(".")
             place = "".join(f"[{part!r}]" for part in parts[:-1])
 
