@@ -387,14 +387,14 @@ def own_data() -> Iterator[Row]:
         ("a label too many", "train/mask/mask_0.tif", tiff(grey + 9), "holds the label 9"),
         ("a mask of colours", "train/mask/mask_0.tif", tiff(four), "bands"),
         ("a band too few", "train/img/tile_0.tif", tiff(four[..., :3], photometric="rgb"), "band(s)"),
-        ("another type", "val/img/tile_0.tif", tiff(four.astype(np.float32), photometric="minisblack"), "give all files of a kind one type"),
+        ("another type", "val/img/tile_0.tif", tiff(four.astype(np.float32), photometric="minisblack", planarconfig="contig"), "give all files of a kind one type"),
         ("no partner", "train/mask/mask_0.tif", None, "has no mask"),
         ("no image", "train/img/tile_0.tif", None, "has no image"),
         ("complex numbers", "train/img/tile_0.tif", tiff(np.zeros((24, 24, 4), np.complex64), photometric="minisblack"), ""),
     ):  # fmt: skip
         yield Row(f"own: {name}", PREPARE, run, sentence, copied("tiles", replaced(place, content)))
     for name, more, sentence in (
-        ("no source", ("--source", ""), "config.data.source is empty"),
+        ("no source", ("--source", ""), "no prepared folder_segmentation"),
         ("blank source", ("--source", " "), "config.data.source"),
         ("absent source", ("--source", "{here}/no"), "no data set at"),
         ("file as source", ("--source", "{base}/tiles/train/img/tile_0.tif"), "no data set at"),
