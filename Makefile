@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 OUT ?= demo
 IMAGE ?=
 
-.PHONY: help demo test test-slow test-prepare parity bench lint clean
+.PHONY: help demo test test-slow test-prepare parity bench lint docs clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/ -/'
@@ -53,5 +53,8 @@ lint: $(VENV)/.dev  ## style and format
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 
+docs: $(VENV)/.dev  ## the site of docs/ in site/; refuses warnings and dead links
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --site-dir site
+
 clean:  ## removes the environment and the demo's output
-	rm -rf $(VENV) $(OUT)
+	rm -rf $(VENV) $(OUT) site
