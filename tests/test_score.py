@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tifffile
 import tiny
+from PIL import Image
 
 from genseg import border_scores, metrics, nets, predict, train
 from genseg.data import prepare
@@ -58,7 +59,8 @@ def by_training(trained):
 def test_a_prepared_split_counts_what_training_counted(trained, by_training, tmp_path):
     root, prepared, split = trained
     argv = [f"--checkpoint={root / 'run'}", f"--prepared={prepared}", f"--split={split}"]
-    assert command.main([*argv, f"--out={tmp_path / 'a'}"]) == 0
+    assert command.main([*argv, f"--out={tmp_path / 'a'}", "--panels=3"]) == 0
+    assert Image.open(tmp_path / "a" / "samples.png").height > 3 * 200
     np.testing.assert_array_equal(confusion_of(tmp_path / "a"), by_training)
     result = json.loads((root / "run" / "result.json").read_text())["scores"]
     assert json.loads((tmp_path / "a" / "score.json").read_text())["scores"]["miou"] == result["miou"]
@@ -141,6 +143,7 @@ def test_mistakes_end_in_one_sentence(trained, tmp_path, capsys):
         ([network, out, f"--masks={tmp_path / 'no'}", image], "There is no folder of masks"),
         ([network, out, f"--masks={tmp_path / 'strange'}", image], "holds the label 77"),
         ([network, out, f"--masks={tmp_path}", str(root / "images" / "s1.tif")], "has no mask in"),
+        ([network, out, f"--masks={tmp_path}", "--panels=2", image], "--panels are of a prepared split"),
         ([network, out, f"--pairs={tmp_path / 'pairs.csv'}"], "give the scene's files, and its mask last"),
         ([network, out, f"--prepared={prepared}", f"--split={split}", "--borders"], "are of scenes in files"),
         ([out, "--maps", f"--masks={tmp_path}", str(tmp_path / "s0.tif")], "has no record s0.json"),

@@ -201,7 +201,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _claim(scenes: Sequence[Scene], out: Path, products: Products) -> None:
-    """Refuses to write over what is read, and over pictures and records that genseg has not made."""
+    """Refuses to write over what is read, and over what genseg has not made."""
     read = [path for scene in scenes for path, _ in scene.files]
     for scene in scenes:
         where = paths(scene, out, products)

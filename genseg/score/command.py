@@ -19,6 +19,7 @@ from genseg.predict import run as runs
 from genseg.predict.command import weights_of
 from genseg.predict.network import Predictor
 from genseg.predict.products import Products
+from genseg.report import drawing
 from genseg.score import pairs, report, sources
 
 DESCRIPTION = """Scores of a trained network, or of maps, on labelled data.
@@ -61,6 +62,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--borders", action="store_true", help="also Boundary IoU, boundary F1 and trimap IoU of scenes"
     )
+    parser.add_argument("--panels", type=int, default=0, metavar="N", help="samples.png: N records of a prepared split")
     parser.add_argument("--errors", action="store_true", help="also NAME_errors.tif: 0 right, 1 wrong, 255 not counted")
     parser.add_argument("scenes", nargs="*", metavar="SCENE", help="files, folders, patterns, as of genseg.predict")
     return parser.parse_args(argv)
@@ -110,10 +112,18 @@ def _score(arguments: argparse.Namespace) -> None:
     weights = weights_of(arguments.checkpoint, ema=arguments.ema, best=arguments.best) if arguments.checkpoint else None
     origin = {"checkpoint": weights.path if weights else "", "truth": str(getattr(arguments, ways[0]))}
     seen = inference_of(arguments, weights.config) if weights else None
+    if arguments.panels and not arguments.prepared:
+        raise UserError("--panels are of a prepared split: genseg.predict draws a picture of each scene in files.")
+    if arguments.panels < 0:
+        raise UserError(f"--panels is {arguments.panels}: give how many records to draw.")
     if arguments.prepared:
         if arguments.borders or arguments.errors:
             raise UserError("--borders and --errors are of scenes in files: give --masks or --pairs.")
-        confusion, scenes = sources.prepared(weights, seen, Path(arguments.prepared), arguments.split, arguments.batch)
+        confusion, scenes, picture = sources.prepared(
+            weights, seen, Path(arguments.prepared), arguments.split, arguments.batch, arguments.panels
+        )
+        if picture is not None:
+            drawing.save_picture(out / "samples.png", picture)
         card, data = weights.card, f"{arguments.prepared}, split {arguments.split}"
     else:
         found = pairs.listed(arguments.pairs) if arguments.pairs else pairs.by_name(arguments.scenes, arguments.masks)

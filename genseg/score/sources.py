@@ -14,6 +14,7 @@ from genseg import checkpoints, evaluate, inputs, partition, tasks, windows
 from genseg.data.augment import transforms
 from genseg.data.batches import pipeline
 from genseg.data.card import DatasetCard
+from genseg.data.compare_cards import card_for_network
 from genseg.data.files import codec, maps, masks
 from genseg.errors import UserError
 from genseg.predict import run as runs
@@ -95,41 +96,36 @@ def _done(
 
 
 def prepared(
-    weights: checkpoints.Weights, inference: windows.Inference, folder: Path, split: str, batch: int
-) -> tuple[np.ndarray, list[Scene]]:
+    weights: checkpoints.Weights, inference: windows.Inference, folder: Path, split: str, batch: int, panels: int = 0
+) -> tuple[np.ndarray, list[Scene], np.ndarray | None]:
     """Training's own evaluation of a split of a prepared data set; the network is fed through its own card.
 
     Returns int64 [classes, classes] of all records, as training counts them, and of each scene; where records overlap, a
-    scene's pixels count once. Raises: UserError if the split's bands, type or classes are not the network's.
+    scene's pixels count once; and a picture uint8 [h, w, 3] of bands, truth and prediction of the first `panels` records,
+    None for 0. Raises: UserError if the split's bands, type or classes are not the network's.
     """
-    opened, card = pipeline.open_split(folder, split), weights.card
-    for what, have, want in (
-        ("bands", [b.name for b in opened.card.bands], [b.name for b in card.bands]),
-        ("type", opened.card.dtype, card.dtype),
-        ("classes", list(opened.card.classes), list(card.classes)),
-    ):
-        if have != want:
-            raise UserError(
-                f"The {what} of {folder} are {have}, but the network was trained on {want}: give data alike."
-            )
+    opened = pipeline.open_split(folder, split)
+    card = card_for_network(weights.card, opened.card)
+    opened = dataclasses.replace(opened, card=card)
     config = ConfigDict(weights.config)
     config.eval.update({k: v for k, v in dataclasses.asdict(inference).items() if k != "multiple"})
     if batch:
         config.eval.batch_size = batch
     mesh = partition.make_mesh(-1, 1)
     partition.check_batch(config.eval.batch_size, mesh)
-    own = dataclasses.replace(card, groups=opened.card.groups, splits=opened.card.splits)
-    task = tasks.build_segment(config, own)
-    transform = transforms.segmentation_eval(opened.card, multiple=inference.multiple)
-    data = inputs.Inputs(own, opened, opened, transform, transform, config)
+    task = tasks.build_segment(config, card)
+    transform = transforms.segmentation_eval(card, multiple=inference.multiple)
+    data = inputs.Inputs(card, opened, opened, transform, transform, config)
     evaluation = evaluate.Evaluation(task, data, mesh)
     sharding = partition.tree_sharding(mesh, (weights.params, weights.stats))
     with partition.use_mesh(mesh):
-        counts = evaluation(*jax.device_put((weights.params, weights.stats), sharding))
+        arrays = jax.device_put((weights.params, weights.stats), sharding)
+        counts = evaluation(*arrays)
+        picture = evaluation.panels(*arrays, panels) if panels else None
     if "records" in counts:
         by_scene: dict[str, np.ndarray] = {}
         for name, confusion in zip(evaluation.scenes, counts["records"], strict=True):
             by_scene[name] = by_scene.get(name, 0) + confusion
     else:
         by_scene = {n.removeprefix("scene:"): c for n, c in counts.items() if n.startswith("scene:")}
-    return counts["confusion"], [Scene(name, confusion, None) for name, confusion in by_scene.items()]
+    return counts["confusion"], [Scene(name, confusion, None) for name, confusion in by_scene.items()], picture
