@@ -376,7 +376,7 @@ def build_segment(config: ConfigDict, card: DatasetCard) -> Segment:
         drop_path=0.0 if freezing.backbone_is_fixed else model.drop_path,
         dtype=model.dtype, remat=model.remat, head=model.head, head_channels=model.head_channels,
         aux_channels=model.aux_channels, aux=config.loss.aux_weight > 0 and model.head != "linear",
-        dropout=model.dropout,
+        dropout=model.dropout, project=model.project,
     )  # fmt: skip
     seen = {key: config.eval[key] for key in ("mode", "crop", "stride", "blend", "flip", "scales")}
     inference = Inference(**seen, multiple=config.augment.eval_multiple)

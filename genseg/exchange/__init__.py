@@ -148,6 +148,8 @@ def export(params: tree.Tree, stats: tree.Tree, backbone: str, form: str) -> dic
         raise UserError("timm has no UperNet; export a segmenter as huggingface, original or mmseg")
     if "linears" in params["head"]:
         raise UserError("other codebases have no name for a linear head; export it with --format stablehlo or onnx")
+    if "projection" in params:
+        raise UserError("other codebases have no name for a projection; export it with --format stablehlo or onnx")
     leaves = dict(tree.items({"params": params, "stats": stats}))
     tensors: dict[str, np.ndarray] = {}
     for entry in names.table(form, shape, pointwise=form == "timm" and backbone in POINTWISE):

@@ -75,8 +75,9 @@ def _weights(weights: checkpoints.Weights, args: argparse.Namespace, output: Pat
 def run_of(weights: checkpoints.Weights) -> Callable:
     """`programs.program` of a segmenter's checkpoint."""
     params, card = weights.params, weights.card
+    inputs = params["backbone"]["stem"]["conv"]["kernel"].shape[2]
     net = nets.segmenter(
-        weights.config["model"]["backbone"], channels=params["backbone"]["stem"]["conv"]["kernel"].shape[2],
+        weights.config["model"]["backbone"], channels=card.channels, project=inputs if "projection" in params else 0,
         classes=len(card.classes), drop_path=0.0, head="linear" if "linears" in params["head"] else "upernet",
         head_channels=params["head"]["bottleneck"]["norm"]["scale"].shape[0] if "bottleneck" in params["head"] else 1,
         aux_channels=params["aux_head"]["conv"]["norm"]["scale"].shape[0] if "aux_head" in params else 1,

@@ -12,6 +12,7 @@ from genseg.nets.classifier import Classifier
 from genseg.nets.convnext import ConvNeXt
 from genseg.nets.functional import Net, bind
 from genseg.nets.initializers import fan_in_init
+from genseg.nets.projection import Projection
 from genseg.nets.swin import Swin
 from genseg.nets.upernet import Segmenter
 
@@ -96,12 +97,14 @@ def segmenter(
     aux_channels: int = 256,
     aux: bool = True,
     dropout: float = 0.1,
+    project: int = 0,
 ) -> Net:
     """Image [b h w channels] -> {"logits": float32 [b h/4 w/4 classes]}; in training with `aux` also
     {"aux": float32 [b h/16 w/16 classes]}.
 
     Parameters: {"backbone": as in `classifier`, "norms": one LayerNorm an output, "head": as named, "aux_head": FCN};
-    statistics: those of the heads' BatchNorms.
+    with
+    `project` also "projection"; statistics: those of the heads' BatchNorms.
 
     Args:
       backbone, channels, classes, drop_path, dtype, remat: as in `classifier`.
@@ -110,6 +113,7 @@ def segmenter(
       aux_channels: width of the auxiliary head (published: 256).
       aux: build the auxiliary head.
       dropout: rate of the channel dropout before the logits, in [0, 1).
+      project: input channels of the backbone, behind a learned 1 x 1 convolution of the bands; 0 = none: `channels`.
 
     Raises:
       UserError: the backbone is not known.
@@ -118,7 +122,7 @@ def segmenter(
 
     def build(rngs: nnx.Rngs) -> Segmenter:
         module = build_backbone(
-            channels=channels,
+            channels=project or channels,
             drop_path=drop_path,
             dtype=compute,
             remat=remat,
@@ -128,6 +132,7 @@ def segmenter(
         return Segmenter(
             module,
             classes,
+            projection=Projection(channels, project, rngs=rngs) if project else None,
             head=head,
             head_channels=head_channels,
             aux_channels=aux_channels,

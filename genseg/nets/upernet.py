@@ -14,6 +14,7 @@ from flax import nnx
 
 from genseg.nets import drop, layers, norms, resizing
 from genseg.nets.linear_head import LinearHead
+from genseg.nets.projection import Projection
 
 POOL_SCALES = (1, 2, 3, 6)
 AUX_STAGE = 2  # the auxiliary head reads the map of stride 16
@@ -103,7 +104,11 @@ class Segmenter(nnx.Module):
         dtype: jnp.dtype,
         rngs: nnx.Rngs,
         head: str = "upernet",
+        projection: Projection | None = None,
     ):
+        if projection is not None:
+            self.projection = projection
+        self.projects = projection is not None
         self.backbone = backbone
         self.norms = nnx.List(
             [norms.layer_norm(features, backbone.epsilon, dtype=dtype, rngs=rngs) for features in backbone.dims]
@@ -120,6 +125,8 @@ class Segmenter(nnx.Module):
     def __call__(self, image: jax.Array, *, train: bool, key: jax.Array | None) -> dict[str, jax.Array]:
         key = drop.require_key(train, key, self.dropout, self.backbone.drop_path)
         backbone_key, head_key, aux_key = (None, None, None) if key is None else jax.random.split(key, 3)
+        if self.projects:
+            image = self.projection(image)
         maps = self.backbone(image, train=train, key=backbone_key)
         maps = [norm(x) for norm, x in zip(self.norms, maps, strict=True)]
         out = {"logits": self.head(maps, train=train, key=head_key)}

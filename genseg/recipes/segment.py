@@ -60,6 +60,10 @@ class Model(shared.Model):
         0, "steps after which the last part that is still frozen is trained too, and so on to the stem; 0 = never",
         at_least(0), before=0,
     )  # fmt: skip
+    project: int = key(
+        0, "a learned 1 x 1 convolution of the bands to this many channels before the backbone, such as 3; 0 = none",
+        at_least(0), before=0,
+    )  # fmt: skip
     head_channels: int = key(
         512, "width of the UperNet head (published: 512, most of the time of a small backbone)", at_least(1)
     )
