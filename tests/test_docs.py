@@ -18,9 +18,14 @@ START = re.compile(r"(?:\S*python3? -m (genseg[\w.]*)|genseg) (.*)")
 
 
 def code_lines(text):
-    """Lines of code blocks, those that end in a backslash joined with the next."""
-    blocks = re.findall(r"^(?:```\w*\n(.*?)^```|((?:    .*\n)+))", text, re.DOTALL | re.MULTILINE)
-    joined = re.sub(r"\\\n\s*", "", "\n".join(fenced or indented for fenced, indented in blocks))
+    """Lines of code blocks, fenced or indented by four; those that end in a backslash joined with the next."""
+    code, fenced = [], False
+    for line in text.splitlines():
+        if line.lstrip().startswith("```"):
+            fenced = not fenced
+        elif fenced or line.startswith("    "):
+            code.append(line)
+    joined = re.sub(r"\\\n\s*", "", "\n".join(code))
     return [line.strip() for line in joined.splitlines()]
 
 
@@ -34,7 +39,7 @@ def said(line):
         return match[1], words
     if words[0].startswith("--"):
         return "genseg.commands", words
-    command = commands.COMMANDS[words[0]]
+    command = commands.COMMANDS.get(words[0], commands.Command(f"genseg.{words[0]}", "unknown"))
     return command.module, words[1:]
 
 
