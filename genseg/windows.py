@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jax
 import numpy as np
-from jax.sharding import Mesh
 
-from genseg import partition
 from genseg.data.records import patches
 from genseg.errors import UserError
+
+if TYPE_CHECKING:  # the geometry of windows, which command lines read, needs no JAX
+    import jax
+    from jax.sharding import Mesh
 
 MODES = ("whole", "slide")
 BLENDS = ("uniform", "hann")
@@ -144,6 +145,10 @@ def make_scorer(scores: Callable[..., jax.Array], local: Mesh) -> Callable[[Any,
 
     scores: (params, stats, image) -> scores, such as `Segment.scores`. params, stats: whole on `local`.
     """
+    import jax
+
+    from genseg import partition
+
     step = jax.jit(scores, out_shardings=partition.batch_sharding(local))
 
     def scorer(params: Any, stats: Any, pixels: np.ndarray) -> jax.Array:

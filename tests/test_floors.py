@@ -113,6 +113,16 @@ def test_training_needs_none_of_the_heavy_packages():
     subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
 
 
+@pytest.mark.parametrize("module", ["commands", "main", "predict", "data.prepare", "data.show"])
+def test_help_waits_for_nothing_that_takes_seconds(module):
+    command = [sys.executable, "-X", "importtime", "-m", f"genseg.{module}", "--help"]
+    ran = subprocess.run(command, check=True, cwd=ROOT, capture_output=True, text=True)
+    imported = {line.rsplit("|", 1)[-1].strip() for line in ran.stderr.splitlines() if line.startswith("import time")}
+    assert "argparse" in imported or "absl.flags" in imported or module == "commands"
+    assert not {"jax", "grain", "flax", "orbax.checkpoint", "rasterio", "matplotlib"} & imported
+    assert f"genseg.{module}".split(".")[-1] in ran.stdout or "usage" in ran.stdout
+
+
 def test_no_default_at_the_place_of_use():
     for path in modules():
         assert "config.get(" not in path.read_text(), path

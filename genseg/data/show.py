@@ -5,6 +5,8 @@
 A wrong band order, a mask that does not line up or a swapped palette is seen at once, before a week of training.
 """
 
+from __future__ import annotations
+
 if __name__ == "__main__":  # the rest takes seconds to import
     from genseg import cli
 
@@ -12,6 +14,7 @@ if __name__ == "__main__":  # the rest takes seconds to import
 
 import argparse
 import sys
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -21,9 +24,11 @@ from PIL.PngImagePlugin import PngInfo
 from genseg import cli, outputs
 from genseg.data import prepare
 from genseg.data.augment.transforms import resize, visible_bands
-from genseg.data.batches import pipeline
 from genseg.data.card import DatasetCard
 from genseg.errors import UserError
+
+if TYPE_CHECKING:
+    from genseg.data.batches import pipeline
 
 CELL = 192  # pixels a side of one picture
 _GAP, _LINE = 6, 16
@@ -160,6 +165,8 @@ def main(argv: list[str] | None = None) -> int:
         if others.count < 1:
             raise UserError(f"--count is {others.count}: show at least one record.")
         folder = prepare.ensure_prepared(data, outputs.given(others.data_dir, "--data_dir"), threads=others.threads)
+        from genseg.data.batches import pipeline  # takes seconds
+
         split = pipeline.open_split(folder, others.show_split)
         target.parent.mkdir(parents=True, exist_ok=True)
         made_by = PngInfo()

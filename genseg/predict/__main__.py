@@ -1,13 +1,25 @@
-"""`python -m genseg.predict`: see `genseg.predict.command`."""
+"""`python -m genseg.predict`: see `genseg.predict.arguments`."""
 
-from genseg import cli
+from __future__ import annotations
 
 if __name__ == "__main__":  # the rest takes seconds to import
+    from genseg import cli
+
     cli.answer_from_the_start()
 
 import sys
+from collections.abc import Sequence
 
-from genseg.predict.command import main
+from genseg.predict.arguments import parse
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status of `genseg.predict.command.run`."""
+    arguments = parse(argv)
+    from genseg.predict import command  # imported late: --help and a mistyped option are answered at once
+
+    return command.run(arguments)
+
 
 if __name__ == "__main__":
     sys.exit(main())
