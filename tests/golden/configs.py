@@ -25,6 +25,7 @@ VARIANTS = {
         "", "convnext_small", "convnext_base", "convnext_large", "swin_tiny", "swin_small", "swin_base",
         "objective=rgb,channels=3", "channels=(3,4,5)", "swin_tiny,channels=5",
     ],
+    "convert": ["", "swin_tiny,channels=(3,4,5)"],
     "small_pretrain": ["", "objective=rgb,channels=3", "channels=(3,4,5)"],
     "demo_pretrain": ["", "objective=rgb,channels=3", "channels=5"],
     "segment_isaid": ["", *UPERNET, "protocol=rsp", "swin_tiny,protocol=rsp"],
