@@ -3,6 +3,7 @@
 from genseg.data.sets.demo import DemoClassification, DemoSegmentation
 from genseg.data.sets.imagenet import ImageNet2012
 from genseg.data.sets.isaid import ISAID
+from genseg.data.sets.loveda import LoveDA
 from genseg.data.sets.mfnet import MFNet
 from genseg.data.sets.own import FolderClassification, FolderSegmentation
 from genseg.data.sets.potsdam import Potsdam
@@ -15,6 +16,7 @@ DATASETS = {
     "folder_segmentation": FolderSegmentation,
     "imagenet2012": ImageNet2012,
     "isaid": ISAID,
+    "loveda": LoveDA,
     "mfnet": MFNet,
     "potsdam": Potsdam,
     "pst900": PST900,

@@ -29,6 +29,7 @@ VARIANTS = {
     "small_pretrain": ["", "objective=rgb,channels=3", "channels=(3,4,5)"],
     "demo_pretrain": ["", "objective=rgb,channels=3", "channels=5"],
     "segment_isaid": ["", *UPERNET, "protocol=rsp", "swin_tiny,protocol=rsp"],
+    "segment_loveda": ["", "domain=urban"],
     "segment_mfnet": ["", *UPERNET, "protocol=foreground", "protocol=crm"],
     "segment_pst900": ["", *UPERNET],
     "segment_potsdam": ["", *UPERNET, "protocol=geoseg", "protocol=mmseg", "protocol=aerialformer"],
