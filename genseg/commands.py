@@ -24,6 +24,8 @@ COMMANDS = {
     "dry-run": Command(
         "genseg.main", "compile the step and say what it costs, without training or chips", ("--mode=dry_run",)
     ),
+    "band-use": Command("genseg.main", "score a checkpoint without each of its bands", ("--mode=band_use",)),
+    "seen": Command("genseg.main", "draw what the network is given in training", ("--mode=seen",)),
     "predict": Command("genseg.predict", "class maps of rasters of any size"),
     "prepare": Command("genseg.data.prepare", "raw files to a prepared data set, once"),
     "show": Command("genseg.data.show", "a contact sheet of a data set: bands, masks, class shares"),
