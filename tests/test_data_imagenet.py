@@ -1,5 +1,6 @@
 """ImageNet through TFDS: checks before the work, reading, the smaller copy and, with TensorFlow, TFDS's own builder."""
 
+import dataclasses
 import importlib.util
 import io
 import json
@@ -230,10 +231,18 @@ def test_a_failed_build_leaves_nothing(archives, tmp_path, monkeypatch):
     assert _nothing_left(tmp_path / "data")
 
 
-@pytest.mark.parametrize("options", [{"short_side": -1}, {"short_side": 320, "quality": 0}, {"quality": 101}])
-def test_bad_options_are_refused(options, tmp_path):
-    with pytest.raises(UserError, match=r"short_side is .* and quality"):
-        ImageNet2012(**options).prepare(tmp_path)
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"short_side": -1}, "config.data.short_side"),
+        ({"short_side": 320, "quality": 0}, "config.data.quality"),
+        ({"quality": 101}, "config.data.quality"),
+    ],
+)
+def test_bad_options_are_refused(options, says):
+    complete = dataclasses.asdict(ImageNet2012()) | options
+    with pytest.raises(UserError, match=says):
+        prepare.from_config({"name": "imagenet2012", **complete})
 
 
 # ---- an existing TFDS copy -------------------------------------------------------------------------------------------

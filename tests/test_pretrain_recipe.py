@@ -255,7 +255,7 @@ def test_two_steps_evaluation_and_resume(folder, tmp_path, arguments):
         assert np.abs(raw).max() > 1e-3
         each = [result["scores"][f"top1_permuted_n{n}"] for n in (3, 4, 5)]
         assert result["scores"]["top1_permuted"] == pytest.approx(np.mean(each))
-    line = lines.score_line(result["scores"])  # one mean stands for several counts
+    line = score_line(result["scores"])  # one mean stands for several counts
     assert "top1_permuted " in line and "_n3" not in line
     assert train.train(c, str(tmp_path))["scores"] == result["scores"]  # found finished, evaluated again
 
