@@ -26,6 +26,7 @@ from genseg.data.sets.imagenet import COUNTS, ImageNet2012
 from genseg.errors import UserError
 from genseg.nets.functional import Net
 from genseg.plan import make_plan
+from genseg.report.lines import score_line
 
 CONVNEXT = ("convnext_tiny", "convnext_small", "convnext_base")
 SWIN = ("swin_tiny", "swin_small", "swin_base")
