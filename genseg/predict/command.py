@@ -109,6 +109,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     def command() -> None:
         out = outputs.given(arguments.out, "--out")
+        outputs.given(arguments.checkpoint, "--checkpoint")
         scenes = scenes_of(arguments.files, arguments.lists)
         products = Products(
             **{
@@ -151,7 +152,5 @@ def _claim(scenes: Sequence[Scene], out: Path, products: Products) -> None:
     read = [path for scene in scenes for path, _ in scene.files]
     for scene in scenes:
         where = paths(scene, out, products)
-        marked = [
-            where[name] for name in ("record", "quicklook", "probabilities", "entropy", "margin") if name in where
-        ]
-        outputs.claim(marked, read)
+        unmarked = {"areas", "polygons"}  # their formats have no place for a mark near their beginning
+        outputs.claim([path for name, path in where.items() if name not in unmarked], read)

@@ -34,6 +34,7 @@ def write(
 
 def draw(image: np.ndarray, ids: np.ndarray, card: DatasetCard, *, metres: float | None, title: str) -> np.ndarray:
     """uint8 [h, w, 3]: title, image and map side by side, scale bar below the map, legend below in as many columns as fit."""
+    title = title.encode("utf-8", "replace").decode()
     zoom = max(1, 320 // max(ids.shape))  # small tiles are shown larger
     panels = [_stretched(image, card), drawing.paint(ids, card)]
     panels = [np.kron(panel, np.ones((zoom, zoom, 1), np.uint8)) for panel in panels]

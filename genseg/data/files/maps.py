@@ -42,7 +42,7 @@ class Place:
                 with rasterio.open(path) as file:
                     transform = None if file.transform.is_identity else file.transform
                     return cls(transform, file.crs, tuple(d or "" for d in file.descriptions))
-            except rasterio.errors.RasterioError:
+            except (rasterio.errors.RasterioError, UnicodeEncodeError):  # GDAL takes names that are text
                 return cls(None, None, ())
 
     def hectares(self, height: int) -> np.ndarray | None:
