@@ -45,7 +45,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     how = parser.add_argument_group("how")
     how.add_argument("--overwrite", action="store_true", help="make finished scenes again")
     how.add_argument("--resume", action="store_true", help="leave finished scenes alone: the default, said aloud")
-    how.add_argument("--dry_run", action="store_true", help="say windows, memory and time, and write nothing")
+    how.add_argument(
+        "--dry_run", "--dry-run", action="store_true", help="say windows, memory and time, and write nothing"
+    )
     parser.add_argument("files", nargs="*", metavar="SCENE", help="files, folders, patterns; FILE+FILE stacks bands")
     return parser.parse_args(argv)
 
