@@ -158,5 +158,5 @@ def test_damage_is_named(kind, damage):
 
 
 def test_unreadable_file_is_a_sentence(tmp_path: Path):
-    with pytest.raises(UserError, match="No such file"):
+    with pytest.raises(UserError, match="give one that exists"):
         codec.read(tmp_path / "none.png")

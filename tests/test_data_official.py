@@ -12,15 +12,16 @@ import tifffile
 import tiny
 from PIL import Image
 
-from genseg import design, nets, predict
+from genseg import design, nets
 from genseg.data import prepare
 from genseg.data.batches import pipeline
 from genseg.data.card import DatasetCard
-from genseg.data.files import codec
+from genseg.data.files import codec, rasters
 from genseg.data.files.masks import colours_to_ids
 from genseg.data.records import patches, storage
 from genseg.data.sets import isaid, mfnet, potsdam, pst900, published_names
 from genseg.errors import UserError
+from genseg.predict import network
 from tests.data import made
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -441,14 +442,14 @@ def test_pst900_holes_and_raw(tmp_path, few_frames):
     assert (example["image"][:5, :, 3] == round(split.card.bands[3].mean)).all()
     assert split.card.bands[3].low > 0 and split.card.name == "pst900_raw"
     assert np.array_equal(example["label"], mask)  # what lies under a hole is still scored, and has a class in maps
-    raw = predict.Raster(
+    raw = rasters.Raster(
         [
             Path(root, "train", "rgb", f"{published_names.PST900['train'][0]}.png"),
             Path(root, "train", "thermal_raw", f"{published_names.PST900['train'][0]}.png"),
         ]
     )
-    seen = predict.Measured(raw, split.card)
-    assert seen.measured(0, 18) is None and np.array_equal(seen[0:18, 0:32], example["image"])
+    seen = network.Measured(raw, split.card)
+    assert np.array_equal(seen[0:18, 0:32], example["image"]) and seen.measured(0, 18) is None
 
 
 def test_pst900_mistakes(tmp_path, few_frames):

@@ -30,6 +30,11 @@ class Band:
     nodata: float | None = None
     hole: bool = False
 
+    @property
+    def constant(self) -> bool:
+        """Whether training never saw this band change."""
+        return self.low == self.high and self.std <= 1e-6 * max(1.0, abs(self.mean))
+
 
 @dataclasses.dataclass(frozen=True)
 class DatasetCard:
@@ -96,8 +101,10 @@ class DatasetCard:
 
     @property
     def std(self) -> np.ndarray:
-        """float32 [c], stored units; never below 1e-6, so that a constant band does not divide by zero."""
-        return np.maximum(np.array([b.std for b in self.bands], np.float32), np.float32(1e-6))
+        """float32 [c], stored units; never below 1e-6. A band that is constant in training says nothing: it gets 1e20, so
+        that whatever it holds later is 0 after normalisation, and not a change amplified a million times."""
+        std = np.maximum(np.array([b.std for b in self.bands], np.float32), np.float32(1e-6))
+        return np.where([b.constant for b in self.bands], np.float32(1e20), std)
 
     @property
     def fill(self) -> np.ndarray:

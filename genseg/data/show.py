@@ -96,9 +96,11 @@ def sheet(split: pipeline.Split, count: int) -> Image.Image:
             example = split.decode(int(i))
             counts = np.bincount(example["label"].ravel(), minlength=256)
             shares += counts
-            present = [f"{card.classes[k]} {counts[k] / counts.sum():.1%}" for k in np.flatnonzero(counts[:255])]
-            if counts[255]:
-                present.append(f"ignored {counts[255] / counts.sum():.1%}")
+            present = [
+                f"{card.classes[k]} {counts[k] / counts.sum():.1%}" for k in np.flatnonzero(counts[: len(card.classes)])
+            ]
+            if ignored := counts[len(card.classes) :].sum():
+                present.append(f"ignored {ignored / counts.sum():.1%}")
             rows.append((f"{example['name']}   {', '.join(present)}", pictures(example, card)))
     return _draw(card, split.name, rows, shares, font)
 

@@ -16,7 +16,7 @@ from genseg import checkpoints, memory, partition, tasks, windows
 from genseg.data.batches import pipeline
 from genseg.data.card import DatasetCard
 from genseg.data.files.rasters import Raster
-from genseg.data.sets import own
+from genseg.data.files.validity import measured_pixels
 from genseg.errors import UserError
 
 
@@ -43,6 +43,8 @@ class Measured:
                 f"the training images."
             )
         self._raster, self._order, self.every = raster, order, 0
+        origin = [file for file, count in enumerate(raster.counts) for _ in range(count)]
+        self._files = [origin[i] for i in order]
         self.shape = (*raster.shape[:2], len(order))
         bands = zip(card.bands, (raster.nodata[i] for i in order), strict=True)
         self.card = dataclasses.replace(
@@ -64,7 +66,7 @@ class Measured:
             stored = self.stored((place[0], slice(None))).view()
             stored.flags.writeable = False  # the raster hands it out again
             self._note(stored, rows)
-            self._rows, self._strip = rows, pipeline.filled(stored, self.card)
+            self._rows, self._strip = rows, pipeline.filled(stored, self.card, self._files)
         return self._strip[:, place[1]]
 
     def _note(self, stored: np.ndarray, rows: range) -> None:
@@ -72,7 +74,7 @@ class Measured:
         if not len(new):
             return
         first = rows.stop - len(new)
-        measured = own.measured_pixels(new, self.card)
+        measured = measured_pixels(new, self.card, self._files)
         self._masks.append((len(new), None if measured is None else measured.all(axis=2)))
         if self.every:
             self._thumbnail.append(new[-first % self.every :: self.every, :: self.every].copy())
@@ -106,7 +108,7 @@ class Measured:
         height, found = self.shape[0], []
         starts = sorted({int(r) for r in np.linspace(0, max(height - rows, 0), strips)})
         seen = np.concatenate([self.stored((slice(r, r + rows), slice(None))) for r in starts])
-        measured = own.measured_pixels(seen, self.card)
+        measured = measured_pixels(seen, self.card, self._files)
         for i, band in enumerate(self.card.bands):
             values = seen[..., i] if measured is None else seen[..., i][measured[..., i]]
             width = band.high - band.low

@@ -24,6 +24,7 @@ from genseg.data.augment.transforms import Transform
 from genseg.data.batches.sampling import EVERY_RECORD, Sampling
 from genseg.data.card import DatasetCard
 from genseg.data.files import codec
+from genseg.data.files.validity import absent
 from genseg.data.records import storage
 from genseg.errors import UserError
 
@@ -68,28 +69,23 @@ class Split:
         else:
             image = codec.decode_image(record.image, record.file_name)
             label = codec.decode_mask(record.label, f"mask of {record.file_name}")
-            image = filled(image, self.card)
+            image = codec.grey_as_colour(record.image, image, self.card.channels)
         if image.shape[2] != self.card.channels:
             raise UserError(
                 f"{record.file_name} has {image.shape[2]} bands, the card of {self.card.name} {self.card.channels}: "
                 "prepare the data again."
             )
+        if self.card.task == "segmentation":
+            image = filled(image, self.card)
         return {"image": image, "label": label, "name": record.file_name, "index": index}
 
 
-def filled(image: np.ndarray, card: DatasetCard) -> np.ndarray:
-    """Pixels without a measurement take the band's mean, which normalisation turns into 0. `image` stays as it is."""
-    own = False
-    for band, spec in enumerate(card.bands):
-        if spec.nodata is not None or image.dtype == np.float32:
-            values = image[..., band]
-            missing = ~np.isfinite(values) if image.dtype == np.float32 else np.zeros(values.shape, bool)
-            if spec.nodata is not None:
-                missing |= values == spec.nodata
-            if missing.any():
-                image, own = image if own else image.copy(), True
-                image[..., band][missing] = card.fill[band]
-    return image
+def filled(image: np.ndarray, card: DatasetCard, files: Sequence[int] = ()) -> np.ndarray:
+    """Values without a measurement take the band's mean, which normalisation turns into 0. `image` stays as it is.
+
+    files: of each band, which file it comes from; see `validity.absent`."""
+    lacking = absent(image, card, files)
+    return image if lacking is None else np.where(lacking, card.fill.astype(image.dtype), image)
 
 
 def open_split(folder: Path | str, split: str) -> Split:

@@ -26,6 +26,7 @@ NODATA_TAG = 42113  # GDAL's
 
 Image.MAX_IMAGE_PIXELS = None  # `declared_bytes` refuses what is too large, whatever the decoder
 
+Image.MAX_IMAGE_PIXELS = None  # masks of scenes are larger than what Pillow takes for an attack
 cv2.setNumThreads(0)  # images are decoded and resized in several threads already
 
 
@@ -38,10 +39,14 @@ def _corrupt(name: str, reason: object) -> CorruptFile:
 
 
 def decode_image(data: bytes, name: str) -> np.ndarray:
-    """Decodes to [h w c] with the stored dtype; palettes become RGB, channel order is the file's.
+    """Decodes to [h w c] with the stored dtype; palettes become RGB, a grey JPEG has one band, channel order is the file's.
 
     Raises: CorruptFile, naming `name`, if the bytes are damaged, cut short or of none of the four formats.
     """
+    return _plain(_decoded(data, name))
+
+
+def _decoded(data: bytes, name: str) -> np.ndarray:
     try:
         _refuse_too_large(data)
         if data[:2] == _JPEG:
@@ -58,9 +63,14 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
             pixels = pixels[..., None]
         if pixels.ndim != 3 or 0 in pixels.shape:
             raise ValueError(f"its shape is {pixels.shape}, not height x width x bands")
-        return _plain(pixels)
+        return pixels
     except Exception as error:  # every codec has its own exception classes, and damaged bytes can raise any of them
         raise _corrupt(name, str(error).strip().split("\n")[0][:120] or type(error).__name__) from None
+
+
+def grey_as_colour(data: bytes, pixels: np.ndarray, bands: int) -> np.ndarray:
+    """A grey JPEG [h w 1] among colour images, which have 3 bands, repeats its one band; all else stays as it is."""
+    return np.repeat(pixels, 3, axis=2) if bands == 3 and pixels.shape[2] == 1 and data[:2] == _JPEG else pixels
 
 
 def decode_rgb(data: bytes, name: str) -> np.ndarray:
@@ -90,7 +100,9 @@ def decode_mask(data: bytes, name: str) -> np.ndarray:
     except Exception as error:
         raise _corrupt(name, str(error).strip().split("\n")[0][:120] or type(error).__name__) from None
     if pixels is None:
-        pixels = decode_image(data, name)
+        pixels = _decoded(data, name)
+        if pixels.dtype.kind not in "ui" or pixels.dtype.itemsize < 4:  # float32 would round ids beyond 2^24
+            pixels = _plain(pixels)
     return pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
 
 
@@ -197,7 +209,8 @@ def _plain(pixels: np.ndarray) -> np.ndarray:
 
 def _decode_jpeg(data: bytes) -> np.ndarray:
     try:
-        return simplejpeg.decode_jpeg(data, "RGB")  # grey is repeated by the decoder
+        grey = simplejpeg.decode_jpeg_header(data)[2] == "Gray"
+        return simplejpeg.decode_jpeg(data, "GRAY" if grey else "RGB")
     except ValueError:
         # CMYK, and files with harmless warnings: Pillow reads them, and still refuses truncated ones.
         with Image.open(io.BytesIO(data)) as image:

@@ -21,7 +21,7 @@ def check_labels(mask: np.ndarray, card: DatasetCard, name: str) -> None:
     allowed = np.isin(values, [*range(len(card.classes)), card.ignore_label])
     if not allowed.all():
         raise UserError(
-            f"The mask {name} holds the label {values[~allowed][0]:g}, which is neither one of the {len(card.classes)} "
+            f"The mask {name} holds the label {_number(values[~allowed][0])}, which is neither one of the {len(card.classes)} "
             f"classes nor the ignore label {card.ignore_label}: correct the mask or the classes."
         )
 
@@ -166,8 +166,13 @@ def _renumber(
     wrong = (table[found] != values) & ~ignored
     if wrong.any():
         raise UserError(
-            f"The mask {name} holds the label {values[wrong][0]:g}, which is neither one of the {len(ids)} classes nor "
+            f"The mask {name} holds the label {_number(values[wrong][0])}, which is neither one of the {len(ids)} classes nor "
             f"the ignore label {ignore_label}: correct the mask or the classes."
         )
     classes = np.append(np.arange(len(ids), dtype=np.uint8), np.uint8(ignore_label))
     return np.where(ignored, np.uint8(ignore_label), classes[found])[place].reshape(mask.shape)
+
+
+def _number(value: np.generic) -> str:
+    """As it is in the file: `g` would shorten large ids."""
+    return str(int(value)) if float(value).is_integer() else f"{value:g}"

@@ -284,14 +284,22 @@ def _write_records(
                 "the files are not the official ones."
             )
     writer.close_all()
-    notes = card.notes + _skipped_note(skipped) + plan.look()
-    return dataclasses.replace(card, splits=counts, bands=_bands(card, total), notes=notes), places
+    bands = _bands(card, total)
+    notes = card.notes + _skipped_note(skipped) + _constant_note(bands) + plan.look()
+    return dataclasses.replace(card, splits=counts, bands=bands, notes=notes), places
 
 
 def _skipped_note(skipped: list[str]) -> tuple[str, ...]:
     if not skipped:
         return ()
     return (f"{len(skipped)} undecodable file(s) were left out; the first: {skipped[0]}",)
+
+
+def _constant_note(bands: tuple) -> tuple[str, ...]:
+    still = [f"{b.name} ({b.low:g})" for b in bands if b.constant]
+    if not still:
+        return ()
+    return (f"Constant in training, and 0 to the network whatever they hold later: {', '.join(still)}.",)
 
 
 def _bands(card: DatasetCard, total: Moments | None) -> tuple:

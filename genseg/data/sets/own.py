@@ -17,11 +17,13 @@ from genseg import outputs
 from genseg.data.card import Band, DatasetCard
 from genseg.data.files import codec
 from genseg.data.files.masks import ClassTable, colours_to_ids, read_class_table, renumber
+from genseg.data.files.validity import measured_pixels
 from genseg.data.palette import distinct_colours
 from genseg.data.records import patches
 from genseg.data.records.storage import Moments, Plan, Record, fingerprint
 from genseg.data.sets.found import existing_folder, leftover, refuse_shared, say_passed_over
 from genseg.data.sets.ground import bounds_of, leaks, refuse_elsewhere, split_by_blocks, touching
+from genseg.data.sets.labels_seen import LabelsSeen
 from genseg.errors import UserError
 from genseg.keys import DIFFERENT, FILLED, Rule, at_least, each, key, within
 
@@ -164,6 +166,8 @@ class FolderSegmentation:
         first = items[self.splits[0]][0]
         heads = [codec.read(path) for path in first.images]
         sample = [codec.decode_image(data, str(path)) for data, path in zip(heads, first.images, strict=True)]
+        if len(sample) == 1:
+            sample = [codec.grey_as_colour(heads[0], sample[0], len(self.bands))]
         channels = sum(s.shape[2] for s in sample)
         if channels != len(self.bands):
             raise _wrong_bands(first, channels, self.bands)
@@ -186,10 +190,11 @@ class FolderSegmentation:
             synthetic=False,
             dtype=dtype if dtype in ("uint8", "uint16", "int16") else "float32",
         )
+        seen = LabelsSeen()
         used = [(f"{s} {p.name}", p.stat().st_size) for s, pairs in items.items() for x in pairs for p in x.files]
         return Plan(
-            card, items, lambda split, pair: self._load(card, table, split, pair),
-            fingerprint(self, listed=[(repr(table), 0), *used]), self.splits[0], look=lambda: _leaks(items),
+            card, items, lambda split, pair: self._load(card, table, seen, split, pair),
+            fingerprint(self, version=2, listed=[(repr(table), 0), *used]), self.splits[0], look=lambda: _leaks(items) + seen.notes(card),
         )  # fmt: skip
 
     def _table(self, root: Path) -> ClassTable:
@@ -250,9 +255,13 @@ class FolderSegmentation:
                 raise UserError(f"Every {train} tile touches another split: use larger blocks or apart=False.")
         return {s: [pairs[n] for n in names] for s, names in dealt.items()}
 
-    def _load(self, card: DatasetCard, table: ClassTable, split: str, pair: "Pair") -> tuple[list[Record], Moments]:
+    def _load(
+        self, card: DatasetCard, table: ClassTable, seen: LabelsSeen, split: str, pair: "Pair"
+    ) -> tuple[list[Record], Moments]:
         data = [codec.read(path) for path in pair.images]
         parts = [codec.decode_image(d, str(p)) for d, p in zip(data, pair.images, strict=True)]
+        if len(parts) == 1:
+            parts = [codec.grey_as_colour(data[0], parts[0], card.channels)]
         sizes = {p.shape[:2] for p in parts}
         if len(sizes) > 1:
             raise UserError(
@@ -294,12 +303,19 @@ class FolderSegmentation:
             unlabelled = dict.fromkeys(table.ignored_colours, self.ignore_label)
             ids = colours_to_ids(mask, {c: i for i, c in enumerate(table.palette)} | unlabelled, name)
         else:
-            ids = renumber(
-                mask, table.ids, self.ignore_label, codec.nodata_of(stored_mask, name), name, table.ignored_ids
-            )
-        measured = measured_pixels(image, card)
+            unmarked = codec.nodata_of(stored_mask, name)
+            if unmarked in table.ids:
+                raise UserError(
+                    f"The mask {name} states the nodata value {unmarked:g}, which is the id of the class "
+                    f"{table.names[table.ids.index(unmarked)]!r}: take the statement away (gdal_edit.py -unsetnodata) or "
+                    "give the class another id."
+                )
+            ids = renumber(mask, table.ids, self.ignore_label, unmarked, name, table.ignored_ids)
+        files = [i for i, part in enumerate(parts) for _ in range(part.shape[2])]
+        measured = measured_pixels(image, card, files)
         if measured is not None:
             ids = np.where(measured.all(axis=2), ids, np.uint8(self.ignore_label))
+        seen.add(split, ids)
         moments = Moments.of(image, measured)
         if self.patch:
             return list(patches.cut(image, ids, self.patch, self.stride, card, pair.id, f"{split}/")), moments
@@ -414,14 +430,3 @@ def _wrong_bands(pair: Pair, found: int, bands: tuple[str, ...]) -> UserError:
     return UserError(
         f"{files} has {found} band(s), but bands names {len(bands)} ({', '.join(bands)}): correct one of them."
     )
-
-
-def measured_pixels(image: np.ndarray, card: DatasetCard) -> np.ndarray | None:
-    """bool [h w c]: where a band holds a value and not nodata or NaN, holes apart; None if all of them do."""
-    measured = np.ones(image.shape, bool)
-    for band, spec in enumerate(card.bands):
-        if spec.nodata is not None and not spec.hole:
-            measured[..., band] &= image[..., band] != spec.nodata
-    if image.dtype == np.float32:
-        measured &= np.isfinite(image)
-    return None if measured.all() else measured

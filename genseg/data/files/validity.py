@@ -1,0 +1,58 @@
+"""When a pixel holds a measurement: the one definition, for records, statistics, masks and maps alike.
+
+A value is no measurement
+  * if it is NaN or infinite;
+  * if its file states a nodata value that could also be measured (0, or any of an unsigned type): where all bands of the
+    file hold it, as in GDAL's dataset mask. A dark red of 0 beside a green of 103 is a measurement although nodata is 0;
+  * if its file states another nodata value (-9999, -3.4e38): where the band holds it, whatever the other bands hold;
+  * in a band marked as a hole (`Band.hole`): where that band holds its nodata value, whatever the others hold.
+
+A pixel counts if it lacks no value; holes alone do not take it out. So of several files of one scene each can take it out.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from genseg.data.card import DatasetCard
+
+
+def absent(image: np.ndarray, card: DatasetCard, files: Sequence[int] = (), *, holes: bool = True) -> np.ndarray | None:
+    """bool [h w c]: values of an image [h w c] that are no measurement; None if all are.
+
+    Args:
+      files: of each band, which file it comes from; () = neighbouring bands of one nodata value are of one file.
+      holes: whether bands marked as holes are looked at too.
+    """
+    found = ~np.isfinite(image) if image.dtype.kind == "f" else None
+    for bands in _groups(card, files, image.dtype):
+        first = card.bands[bands[0]]
+        if first.hole and not holes:
+            continue
+        hit = image[..., bands[0]] == first.nodata
+        for band in bands[1:]:
+            if hit.any():
+                hit &= image[..., band] == card.bands[band].nodata
+        if hit.any():
+            found = np.zeros(image.shape, bool) if found is None else found
+            found[..., bands] |= hit[..., None]
+    return found if found is not None and found.any() else None
+
+
+def _groups(card: DatasetCard, files: Sequence[int], dtype: np.dtype) -> list[list[int]]:
+    """Places of the bands that state nodata, together where only all of them can lack their values."""
+    groups: dict[object, list[int]] = {}
+    run = 0
+    for band, spec in enumerate(card.bands):
+        if band and spec.nodata != card.bands[band - 1].nodata:
+            run += 1
+        if spec.nodata is not None:
+            alone = spec.hole or (dtype.kind != "u" and spec.nodata != 0)
+            groups.setdefault(("alone", band) if alone else (files[band] if files else run), []).append(band)
+    return list(groups.values())
+
+
+def measured_pixels(image: np.ndarray, card: DatasetCard, files: Sequence[int] = ()) -> np.ndarray | None:
+    """bool [h w c]: where a band holds a measurement, holes apart; None if all of them do. `files` as in `absent`."""
+    lacking = absent(image, card, files, holes=False)
+    return None if lacking is None else ~lacking
