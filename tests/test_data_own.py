@@ -17,7 +17,8 @@ from genseg.data.files import masks
 from genseg.data.records import moments, storage
 from genseg.data.sets import ground
 from genseg.data.sets.ground import Bounds
-from genseg.data.sets.own import FolderClassification, FolderSegmentation
+from genseg.data.sets.own import FolderSegmentation
+from genseg.data.sets.photographs import FolderClassification
 from genseg.errors import UserError
 from tests.data import made
 from tests.test_data_official import SHARED, needs_shared, stitched

@@ -18,7 +18,8 @@ from genseg.data.batches import pipeline
 from genseg.data.card import DatasetCard
 from genseg.data.files import codec
 from genseg.data.records import storage
-from genseg.data.sets.own import FolderClassification, FolderSegmentation
+from genseg.data.sets.own import FolderSegmentation
+from genseg.data.sets.photographs import FolderClassification
 from genseg.errors import UserError
 from tests.data import made
 

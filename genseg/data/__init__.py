@@ -5,7 +5,8 @@ from genseg.data.sets.imagenet import ImageNet2012
 from genseg.data.sets.isaid import ISAID
 from genseg.data.sets.loveda import LoveDA
 from genseg.data.sets.mfnet import MFNet
-from genseg.data.sets.own import FolderClassification, FolderSegmentation
+from genseg.data.sets.own import FolderSegmentation
+from genseg.data.sets.photographs import FolderClassification
 from genseg.data.sets.potsdam import Potsdam
 from genseg.data.sets.pst900 import PST900
 

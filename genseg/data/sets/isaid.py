@@ -23,7 +23,7 @@ from genseg.data.files.masks import colours_to_ids
 from genseg.data.records import patches
 from genseg.data.records.storage import Moments, Plan, Record, fingerprint
 from genseg.data.sets import published_names
-from genseg.data.sets.own import existing_folder
+from genseg.data.sets.found import existing_folder
 from genseg.errors import UserError
 from genseg.keys import at_least, key, one_of
 

@@ -19,7 +19,7 @@ from genseg.data.card import Band, DatasetCard
 from genseg.data.files import downloads
 from genseg.data.records.storage import Plan
 from genseg.data.sets import rgb_thermal
-from genseg.data.sets.own import existing_folder
+from genseg.data.sets.found import existing_folder
 from genseg.errors import UserError
 from genseg.keys import key, one_of
 

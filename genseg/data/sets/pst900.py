@@ -16,7 +16,7 @@ from genseg.data.card import Band, DatasetCard
 from genseg.data.files import downloads
 from genseg.data.records.storage import Plan
 from genseg.data.sets import published_names, rgb_thermal
-from genseg.data.sets.own import existing_folder
+from genseg.data.sets.found import existing_folder
 from genseg.errors import UserError
 from genseg.keys import key, one_of
 
