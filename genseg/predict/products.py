@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import glob
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -80,6 +81,9 @@ class SceneWriter:
         self._pixels = np.zeros(256, np.int64)
         self._measured = np.zeros(256)
         self._small: list[np.ndarray] = []
+        for path in self.paths.values():  # of a process that was killed: this scene is ours alone
+            for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+                leftover.unlink(missing_ok=True)
         self._stack = contextlib.ExitStack()
         self._stack.enter_context(self._open())
 
