@@ -9,7 +9,7 @@ from PIL import Image
 from genseg.data import show
 from genseg.data.batches import pipeline
 from genseg.data.card import Band, DatasetCard
-from genseg.data.files import codec, masks, validity
+from genseg.data.files import codec, masks, rasters, validity
 from genseg.data.records import storage
 from genseg.data.sets.own import FolderSegmentation
 from genseg.errors import UserError
@@ -181,3 +181,11 @@ def test_ids_beyond_24_bits_are_named_as_they_are():
     with pytest.raises(UserError, match="holds the label 3301009007, which"):
         masks.renumber(found, (0, 1), 255, None, "x")
     np.testing.assert_array_equal(masks.renumber(found, (0, 3_301_009_007), 255, None, "x"), [[0, 1]])
+
+
+def test_a_raster_is_what_its_bytes_say(tmp_path):
+    image = np.random.default_rng(0).integers(0, 200, (16, 20, 3), dtype=np.uint8)
+    (tmp_path / "a.gtiff").write_bytes(codec.encode_tiff(image))
+    (tmp_path / "b.tif").write_bytes(codec.encode_png(image))
+    for name in ("a.gtiff", "b.tif"):
+        np.testing.assert_array_equal(rasters.Raster([tmp_path / name])[0:16, 0:20], image)

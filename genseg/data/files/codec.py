@@ -161,6 +161,15 @@ def page_nodata(page: tifffile.TiffPage, name: str) -> float | None:
     return None if np.isnan(value) else value
 
 
+def is_tiff(path: Path) -> bool:
+    """By the file's first bytes, whatever its name. False if it cannot be opened."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(4) in _TIFF
+    except OSError:
+        return False
+
+
 def encode_png(pixels: np.ndarray) -> bytes:
     """Lossless PNG of uint8 or uint16 [h w] or [h w c], 1 <= c <= 4, any c as raw channels."""
     if pixels.ndim == 3 and pixels.shape[2] == 1:

@@ -34,7 +34,7 @@ class Raster:
 
         Raises: UserError if a file cannot be read, lacks a band, or the files differ in size."""
         self.paths = tuple(Path(p) for p in paths)
-        self._parts = [_Tiff(p) if p.suffix.lower() in (".tif", ".tiff") else _Decoded(p) for p in self.paths]
+        self._parts = [_Tiff(p) if codec.is_tiff(p) else _Decoded(p) for p in self.paths]
         chosen = zip(self.paths, self._parts, bands or [()] * len(self.paths), strict=True)
         self._bands = [_places(path, part.shape[2], wanted) for path, part, wanted in chosen]
         sizes = {part.shape[:2] for part in self._parts}
