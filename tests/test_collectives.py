@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 import tiny
 
-from genseg import design, evaluate, mixing, nets, partition, train, watch
+from genseg import border_scores, design, evaluate, mixing, nets, partition, train, watch
 from genseg.dry_run import hlo
 from genseg.report import lines, step_metrics
 
@@ -61,8 +61,10 @@ def kept_in_parts(run):
 
 
 def check_records(run, compiled):
-    """Segmentation is counted by record: of those, class by class, and their numbers; labels are 40 times as large."""
-    counts = {4 * ROWS, 4 * ROWS * len(run.data.card.classes) ** 2}
+    """Segmentation is counted by record: of those, class by class, borders, and their numbers; labels are larger still."""
+    classes = len(run.data.card.classes)
+    borders = len(border_scores.COUNTS) * len(border_scores.DISTANCES) * classes
+    counts = {4 * ROWS, 4 * ROWS * classes**2, 4 * ROWS * borders}
     found = hlo.collectives(compiled.as_text())
     assert {c.size for c in found} & counts and {c.kind for c in found} == {"all-gather"}
     assert {c.size for c in found} <= counts | kept_in_parts(run)

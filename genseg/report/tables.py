@@ -47,13 +47,13 @@ def _border_means(scores: BorderScores) -> np.ndarray:
 
 
 def part_rows(
-    parts: Mapping[str, tuple[SegmentationScores, np.ndarray]], borders: Mapping[str, BorderScores]
+    parts: Mapping[str, tuple[SegmentationScores, np.ndarray]], borders: Mapping[str, BorderScores] | None
 ) -> list[list[str]]:
     """Rows (header first) of a table of parts of a split (groups, scenes): name -> (scores, confusion counts), and
-    name -> border scores."""
-    rows = [["part", "pixels", "mIoU", "mF1", "mAcc", "OA", *BORDER_COLUMNS]]
+    name -> border scores; None where borders were not counted, which have no columns then."""
+    rows = [["part", "pixels", "mIoU", "mF1", "mAcc", "OA", *(BORDER_COLUMNS if borders else ())]]
     for name, (scores, confusion) in parts.items():
-        values = (scores.miou, scores.mf1, scores.macc, scores.oa, *_border_means(borders[name]))
+        values = (scores.miou, scores.mf1, scores.macc, scores.oa, *(_border_means(borders[name]) if borders else ()))
         rows.append([name, str(confusion.sum()), *map(percent, values)])
     return rows
 

@@ -57,14 +57,16 @@ def write(
         lines.append(f"{label:<10} {tables.percent(scores[name])}{behind}")
     if any(found.values()):
         lines.append(f"           [95 % interval: {DRAWS} resamples of the {len(scenes)} scenes]")
-    borders = None
+    borders = of_scenes = None
     if all(scene.borders is not None for scene in scenes):
         counts = np.sum([scene.borders for scene in scenes], axis=0)
         borders = border_scores.named_scores(border_scores.border_scores(counts, card.scored, card.absent))
+        of_scenes = {s.name: border_scores.border_scores(s.borders, card.scored, card.absent) for s in scenes}
         lines += [f"{name:<17} {tables.percent(value)}" for name, value in borders.items()]
     rows = tables.class_rows(card, detail, confusion)
     parts = tables.part_rows(
-        {s.name: (metrics.segmentation_scores(s.confusion, card.scored, card.absent), s.confusion) for s in scenes}
+        {s.name: (metrics.segmentation_scores(s.confusion, card.scored, card.absent), s.confusion) for s in scenes},
+        of_scenes,
     )
     matrix = tables.confusion_rows(confusion, card.classes)
     for name, table in (("classes", rows), ("scenes", parts), ("confusion", matrix)):
