@@ -18,6 +18,7 @@ from genseg import checkpoints, inputs, memory, optim, partition, recipes, tasks
 from genseg import state as states
 from genseg.config import section, to_json
 from genseg.data.batches.class_pixels import class_pixels
+from genseg.data.batches.sampling import shared_out
 from genseg.data.card import DatasetCard
 from genseg.errors import UserError
 from genseg.losses.class_weights import class_weights
@@ -70,7 +71,8 @@ class Setup(Design):
 def make_design(config: ConfigDict, card: DatasetCard, mesh: Mesh) -> Design:
     """Builds task, optimizer and step. Raises UserError for whatever does not fit together."""
     task = tasks.build(config, card)
-    the_plan = make_plan(config, card.splits[config.data.train_split], mesh.size)
+    examples = shared_out(card.splits[config.data.train_split], config.data.train_share)
+    the_plan = make_plan(config, examples, mesh.size)
     settings = optim.scaled(section(optim.OptimSettings, config.optim, "optim"), config.train.batch_size)
     schedule = optim.learning_rate(settings, the_plan.steps, the_plan.warmup_steps)
     abstract_params, _ = jax.eval_shape(task.net.init, jax.random.key(0))

@@ -19,7 +19,7 @@ from genseg.data import DATASETS, prepare
 from genseg.data.augment import randaugment, transforms
 from genseg.data.batches import pipeline
 from genseg.data.batches.class_pixels import class_pixels
-from genseg.data.batches.sampling import EVERY_RECORD, Sampling, class_balanced
+from genseg.data.batches.sampling import EVERY_RECORD, Sampling, Shared, class_balanced
 from genseg.data.card import DatasetCard
 from genseg.data.compare_cards import card_for_network
 from genseg.errors import UserError
@@ -117,6 +117,10 @@ def open_inputs(config: ConfigDict, network: DatasetCard | None = None) -> Input
     train_split = pipeline.open_split(folder, config.data.train_split)
     eval_split = pipeline.open_split(folder, config.data.eval_split)
     card = train_split.card
+    if config.data.train_share < 1:
+        kept = Shared(train_split.source, config.data.train_share)
+        logger.info("train: %d of %d records (config.data.train_share)", len(kept), len(train_split))
+        train_split = dataclasses.replace(train_split, source=kept, places=())
     if network is not None:
         card = card_for_network(network, card)
         train_split, eval_split = (dataclasses.replace(split, card=card) for split in (train_split, eval_split))

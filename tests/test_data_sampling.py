@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from genseg.data.augment import transforms
-from genseg.data.batches.sampling import EVERY_RECORD, class_balanced
+from genseg.data.batches.sampling import EVERY_RECORD, Shared, class_balanced, shared_out
 
 PIXELS = np.array([[90, 10, 0, 0], [100, 0, 0, 0], [100, 0, 0, 0], [0, 50, 0, 0], [0, 0, 0, 0], [80, 0, 20, 0]])
 
@@ -44,3 +44,12 @@ def test_class_crops_hold_the_class_and_reach_every_class_evenly():
     assert seen[1] / 300 == pytest.approx(1 / 3, abs=0.1) and seen[2] / 300 == pytest.approx(1 / 3, abs=0.1)
     ignored = np.full((8, 8), 255, np.uint8)
     assert transforms.class_crop(ignored[..., None], ignored, np.random.default_rng(0), 16, 4, 255)[1].shape == (8, 4)
+
+
+def test_a_smaller_share_of_the_records_is_part_of_a_larger_one():
+    records = [bytes([i]) for i in range(67)]
+    kept = {share: list(Shared(records, share)) for share in (0.01, 0.05, 0.25, 1.0)}
+    assert [len(part) for part in kept.values()] == [1, 3, 17, 67]
+    assert set(kept[0.01]) < set(kept[0.05]) < set(kept[0.25]) < set(kept[1.0]) == set(records)
+    assert kept[1.0] == records and kept[0.25] == sorted(kept[0.25]) == list(Shared(records, 0.25))
+    assert [shared_out(67, share) for share in (0.001, 0.05, 0.5)] == [1, 3, 34]

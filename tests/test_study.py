@@ -37,6 +37,7 @@ PLAIN = {
     "seeds": (0, 1),
     "primary": {"score": "miou", "better": "csp", "than": "rgb"},
 }
+CONVERTED = {"config": "csp.py", "set": {"init.stem": "repeat"}, "seeds": (0, 1), "after": "rgb"}
 SOURCES = {"photos": "/photos", "tiles": "/tiles"}
 # Stands for genseg.main: notes each start of a run, takes a moment, fails where the test says, writes counts and a result.
 PROGRAM = """
@@ -103,6 +104,9 @@ def test_cells_pair_arms_by_seed_and_the_primary_comparison_comes_first():
         ({"seeds": ()}, "seeds"),
         ({"colour": 1}, "colour"),
         ({"targets": {}}, "targets"),
+        ({"pretrain": PLAIN["pretrain"] | {"later": CONVERTED | {"after": "mae"}}}, "'mae', which is no other entry"),
+        ({"pretrain": PLAIN["pretrain"] | {"later": CONVERTED | {"seeds": (5,)}}}, "no seed 5"),
+        ({"pretrain": {"csp": CONVERTED, "rgb": CONVERTED | {"after": "csp"}}}, "itself goes on"),
     ],
 )
 def test_a_study_that_does_not_fit_together_is_refused_in_a_sentence(change, said):
@@ -133,6 +137,20 @@ def tiny_cwd(folder):
     import contextlib
 
     return contextlib.chdir(folder)
+
+
+def test_a_start_goes_on_from_another_of_the_same_seed_and_comes_behind_it():
+    plain = PLAIN | {
+        "pretrain": {"later": CONVERTED, **PLAIN["pretrain"]},
+        "arms": PLAIN["arms"] | {"later": {"start": "later", "set": {}}},
+        "primary": {"score": "miou", "better": "later", "than": "csp"},
+    }
+    folders = [cell.folder for cell in design.cells(design.read(plain))]
+    cells = {cell.folder: cell for cell in design.cells(design.read(plain))}
+    for seed in (0, 1):
+        assert cells[f"pretrain/later-s{seed}"].needs == f"pretrain/rgb-s{seed}"
+        assert folders.index(f"pretrain/rgb-s{seed}") < folders.index(f"pretrain/later-s{seed}") < 6
+    assert cells["finetune/tiles/later-s3"].needs == "pretrain/later-s1"
 
 
 # Statistics
@@ -247,13 +265,17 @@ def test_runs_come_in_order_side_by_side_and_are_reported(tmp_path, program, mon
     text = path.read_text()
     assert "15 done, 1 missing" in text and "csp is ahead: the interval excludes 0" in text
     assert all(cell.command(out, SOURCES, "") in text for cell in one.cells)
-    rows = list(csv.DictReader((out / "comparisons.csv").open()))
+    rows = list(csv.DictReader((out / "reports/made/comparisons.csv").open()))
     (primary,) = [row for row in rows if row["role"] == "primary"]
     assert (primary["difference"], primary["pairs"], primary["pre-trained"]) == ("csp - rgb", "4", "2")
     assert float(primary["low"]) > 0 and float(primary["p"]) == 0.125
     assert next(row["mean"] for row in rows if row["score"] == "bf1_d3") == "+4.00"
-    assert {row["class"] for row in csv.DictReader((out / "classes.csv").open())} == {"field", "house"}
-    assert {p.name for p in (out / "pictures").iterdir()} == {"differences.png", "scores.png", "curves.png"}
+    assert {row["class"] for row in csv.DictReader((out / "reports/made/classes.csv").open())} == {"field", "house"}
+    assert {p.name for p in (out / "reports/made/pictures").iterdir()} == {
+        "differences.png",
+        "scores.png",
+        "curves.png",
+    }
 
 
 def test_a_run_that_fails_is_shown_and_left_until_retry(tmp_path, program, monkeypatch):
@@ -308,6 +330,18 @@ def test_two_processes_share_the_runs_and_a_killed_one_is_taken_up(tmp_path, pro
     for cell in cells:
         begun = len((out / cell.folder / "starts").read_text().split())
         assert begun == (2 if out / cell.folder / "starts" in starts else 1), cell.folder
+
+
+def test_studies_share_runs_of_equal_settings_and_refuse_others_of_the_same_name(tmp_path, program):
+    out = tmp_path / "out"
+    runner(out, program).run()
+    begun = {path: path.read_text() for path in out.glob("*/**/starts")}
+    both = design.cells(design.read(PLAIN | {"name": "other"}))
+    running.Runner(out, both, SOURCES, "", side_by_side=2, program=program).run()
+    assert {path: path.read_text() for path in begun} == begun and len(begun) == 16
+    changed = PLAIN | {"targets": {"tiles": PLAIN["targets"]["tiles"] | {"set": {"augment.size": (9, 8)}}}}
+    with pytest.raises(UserError, match="finetune/tiles/.*another name, or another --out"):
+        running.Runner(out, design.cells(design.read(changed)), SOURCES, "", side_by_side=2, program=program)
 
 
 def test_counts_that_do_not_give_the_score_are_refused(tmp_path, program):

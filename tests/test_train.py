@@ -201,6 +201,18 @@ def test_plan_arithmetic(data_dir):
         plan.make_plan(config, 100, 8)
 
 
+def test_a_share_of_the_training_records_is_what_is_read_and_counted(data_dir):
+    config = tiny.segment(data_dir)
+    config.train.steps, config.train.epochs, config.data.train_share = 0, 4.0, 0.5
+    whole, part = (design.setup(c, "") for c in (tiny.segment(data_dir).lock(), config.lock()))
+    assert (len(whole.data.train_split), len(part.data.train_split)) == (16, 8)
+    assert part.plan.steps_per_epoch == 1 and part.plan.steps == 4 and len(part.data.eval_split) == 10
+    drawn = [part.data.train_split.decode(i)["name"] for i in range(8)]
+    names = [whole.data.train_split.decode(i)["name"] for i in range(16)]
+    assert set(drawn) < set(names) and len(set(drawn)) == 8
+    assert part.data.first_batch(part.mesh)["image"].shape[0] == 8
+
+
 def test_non_finite_loss_stops_names_the_step_and_keeps_the_last_checkpoint(data_dir, tmp_path):
     config = tiny.pretrain(data_dir)
     config.train.steps, config.checkpoint.every = 6, 2

@@ -41,13 +41,14 @@ def read_line(batch: dict[str, np.ndarray]) -> str:
 def describe(design: Design, shapes: dict[str, jax.ShapeDtypeStruct]) -> list[str]:
     """What needs no compiler: config, schedule, batch, parameters, optimizer groups."""
     config, plan = design.config, design.plan
+    share = f", of which {config.data.train_share:g} are trained on" if config.data.train_share < 1 else ""
     arrays = ", ".join(f"{name} {x.dtype}{list(x.shape)}" for name, x in shapes.items())
     return [
         f"config:\n{listing(config)}",
         f"plan: {plan}\n"
         f"learning rate: {design.rates}\n"
         f"samples: {config.data.train_split} holds {design.card.splits[config.data.train_split]:,} images of "
-        f"{design.card.name}; an epoch is {plan.steps_per_epoch:.2f} batches, the run {plan.steps * plan.batch_size:,} "
+        f"{design.card.name}{share}; an epoch is {plan.steps_per_epoch:.2f} batches, the run {plan.steps * plan.batch_size:,} "
         f"images\n"
         f"evaluations: {every(config.eval.every, plan.steps)} on {config.data.eval_split}, "
         f"{design.card.splits[config.data.eval_split]:,} images; checkpoints: with evaluations"

@@ -14,6 +14,10 @@ class Data:
     name: str = key(..., "data set: a key of genseg.data.DATASETS", FILLED)
     data_dir: str = key("", "prepared records; '' = the user's cache folder")
     train_split: str = key("train", "split to train on", FILLED)
+    train_share: float = key(
+        1.0, "share of its records that are trained on, the same for every seed; a smaller share is part of a larger one",
+        within(0, 1, above=True), before=1.0,
+    )  # fmt: skip
     eval_split: str = key("val", "split to score", FILLED)
     skip_corrupt: int = key(0, "records that may fail to decode before a process stops the run", at_least(0))
     threads: int = key(0, "decoding threads of each worker; 0 = one a core, or one a worker", at_least(0))

@@ -1,7 +1,8 @@
 """Runs a study and reports it: `python -m genseg.study STUDY.py --out=DIR [--source NAME=FOLDER ...]`.
 
 The command may be started in several processes on one folder, ended and started again at any time. Everything that is
-there is reported, what failed or is missing too: DIR/report.md with pictures, cells.csv, comparisons.csv, classes.csv.
+there is reported, what failed or is missing too: DIR/reports/NAME/report.md with pictures, cells.csv, comparisons.csv,
+classes.csv. Studies that name a start or an arm alike, with the same settings, share its runs.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ def sources_of(words: list[str]) -> dict[str, str]:
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m genseg.study", description=__doc__.splitlines()[0])
     parser.add_argument("study", help="a file such as studies/csp_small.py")
-    parser.add_argument("--out", required=True, help="folder of all runs and of the report; shared by all processes")
+    parser.add_argument(
+        "--out", required=True, help="folder of all runs and of the reports; shared by processes and studies"
+    )
     parser.add_argument(
         "--source", action="append", default=[], metavar="NAME=FOLDER", help="where a study's data lies"
     )

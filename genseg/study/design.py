@@ -22,11 +22,15 @@ SCORES = ("miou", "mf1", "oa")
 
 @dataclasses.dataclass(frozen=True)
 class Start:
-    """A pre-training. config: as behind --config=; set: config keys beside it; seeds: a run for each."""
+    """A pre-training. config: as behind --config=; set: config keys beside it; seeds: a run for each.
+
+    after: the name of a Start whose network of the same seed this one goes on from; None for scratch.
+    """
 
     config: str
     set: Mapping[str, Any]
     seeds: tuple[int, ...]
+    after: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,6 +146,8 @@ def read(plain: Mapping[str, Any]) -> Study:
             raise UserError(f"STUDY['{name}'] is empty or no mapping; give at least one of its entries a name")
         top[name] = {key: kind(**_fields(kind, value, f"STUDY['{name}']['{key}']")) for key, value in top[name].items()}
     study = Study(**top | {"primary": Primary(**_fields(Primary, top["primary"], "STUDY['primary']"))})
+    for key, start in study.pretrain.items():
+        _check_after(study, key, start)
     for key, arm in study.arms.items():
         if arm.start is not None and arm.start not in study.pretrain:
             raise UserError(f"STUDY['arms']['{key}'] starts from '{arm.start}', which STUDY['pretrain'] lacks; add it")
@@ -155,11 +161,26 @@ def read(plain: Mapping[str, Any]) -> Study:
     return study
 
 
+def _check_after(study: Study, key: str, start: Start) -> None:
+    if start.after is None:
+        return
+    where = f"STUDY['pretrain']['{key}'] goes on from '{start.after}'"
+    before = study.pretrain.get(start.after)
+    if before is None or start.after == key:
+        raise UserError(f"{where}, which is no other entry of STUDY['pretrain']; name one")
+    if before.after is not None:
+        raise UserError(f"{where}, which itself goes on from '{before.after}'; name one that starts from scratch")
+    if missing := sorted(set(start.seeds) - set(before.seeds)):
+        raise UserError(f"{where}, which has no seed {missing[0]}; give it the same seeds")
+
+
 def _fields(kind: type, value: Any, where: str) -> dict[str, Any]:
-    wanted = {field.name for field in dataclasses.fields(kind)}
+    known = {field.name: field for field in dataclasses.fields(kind)}
+    wanted = set(known)
     if not isinstance(value, Mapping):
         raise UserError(f"{where} is no mapping; give it the keys {', '.join(sorted(wanted))}")
-    if wrong := sorted(wanted ^ set(value)):
+    optional = {name for name, field in known.items() if field.default is not dataclasses.MISSING}
+    if wrong := sorted((wanted - set(value) - optional) | (set(value) - wanted)):
         raise UserError(f"{where} lacks or does not know {', '.join(wrong)}; its keys are {', '.join(sorted(wanted))}")
     return dict(value)
 
@@ -169,8 +190,9 @@ def cells(study: Study) -> list[Cell]:
     found = []
     for name, start in study.pretrain.items():
         for seed in start.seeds:
-            folder = f"pretrain/{name}-s{seed}"
-            found.append(Cell(folder, start.config, study.pretrain_source, tuple(start.set.items()), seed))
+            needs = f"pretrain/{start.after}-s{seed}" if start.after else None
+            folder, keys = f"pretrain/{name}-s{seed}", tuple(start.set.items())
+            found.append(Cell(folder, start.config, study.pretrain_source, keys, seed, needs))
     for target_name, target in study.targets.items():
         for arm_name, arm in study.arms.items():
             for pair in range(study.pairs):
@@ -188,11 +210,12 @@ def cells(study: Study) -> list[Cell]:
                 )  # fmt: skip
     primary = {study.primary.better, study.primary.than}
     first = {cell.needs for cell in found if cell.arm in primary}
+    first |= {cell.needs for cell in found if cell.folder in first}
     ours = [cell.arm in primary or cell.folder in first for cell in found]
 
     def place(item: tuple[Cell, bool]) -> tuple:
         cell, needed = item
         turn = study.pretraining_of(cell.pair) + cell.pair % len(study.seeds) * study.pairs if cell.target else 0
-        return not needed, bool(cell.target), turn if cell.target else cell.seed
+        return not needed, bool(cell.target), turn if cell.target else cell.seed, cell.needs is not None
 
     return [cell for cell, _ in sorted(zip(found, ours, strict=True), key=place)]

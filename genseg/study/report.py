@@ -1,4 +1,4 @@
-"""DIR/report.md, its tables as CSV and its pictures: every cell, and every comparison that the finished ones allow."""
+"""DIR/reports/NAME/report.md, its tables as CSV and its pictures: every cell, and every comparison that the finished ones allow."""
 
 from __future__ import annotations
 
@@ -83,7 +83,10 @@ def _border_differences(out: Path, found: Sequence[tuple[Cell, Cell]]) -> dict[s
 
 
 def write(study: Study, cells: Sequence[Cell], out: Path, sources: Mapping[str, str], data_dir: str) -> Path:
-    """Writes everything and returns the path of report.md."""
+    """Writes everything to OUT/reports/NAME and returns the path of report.md: studies may share a folder of runs."""
+    running.check_same_cells(out, cells)
+    to = out / "reports" / study.name
+    (to / "pictures").mkdir(parents=True, exist_ok=True)
     compared = []
     for target in study.targets:
         for b, a in itertools.combinations(study.arms, 2):
@@ -92,10 +95,9 @@ def write(study: Study, cells: Sequence[Cell], out: Path, sources: Mapping[str, 
             if (found := compare(study, cells, out, target, *pair)) is not None:
                 compared.append(found)
     compared.sort(key=lambda c: not c.primary)
-    writing.write_atomically(out / "cells.csv", _csv(cell_rows(study, cells, out)))
-    writing.write_atomically(out / "comparisons.csv", _csv(comparison_rows(study, compared)))
-    writing.write_atomically(out / "classes.csv", _csv(class_rows(compared)))
-    (out / "pictures").mkdir(exist_ok=True)
+    writing.write_atomically(to / "cells.csv", _csv(cell_rows(study, cells, out)))
+    writing.write_atomically(to / "comparisons.csv", _csv(comparison_rows(study, compared)))
+    writing.write_atomically(to / "classes.csv", _csv(class_rows(compared)))
     drawn = {
         "differences": pictures.differences(study, compared),
         "scores": pictures.scores(study, cells, out),
@@ -103,8 +105,8 @@ def write(study: Study, cells: Sequence[Cell], out: Path, sources: Mapping[str, 
     }
     for name, picture in drawn.items():
         if picture is not None:
-            drawing.save_picture(out / "pictures" / f"{name}.png", picture)
-    path = out / "report.md"
+            drawing.save_picture(to / "pictures" / f"{name}.png", picture)
+    path = to / "report.md"
     text = markdown(study, cells, compared, out, [n for n, p in drawn.items() if p is not None], sources, data_dir)
     writing.write_atomically(path, text)
     return path

@@ -58,6 +58,24 @@ def claim(out: Path, cell: Cell) -> Iterator[int | None]:
         yield file.fileno()
 
 
+def _made_of(cell: Cell) -> str:
+    """What decides a cell's result, as text."""
+    return json.dumps(
+        [cell.config, {key: str(value) for key, value in cell.set}, cell.seed, cell.needs], sort_keys=True
+    )
+
+
+def check_same_cells(out: Path, cells: Sequence[Cell]) -> None:
+    """Raises UserError naming a cell whose folder holds a run of other settings, such as another study's on this folder."""
+    for cell in cells:
+        path = out / f"{cell.folder}.cell"
+        if path.exists() and path.read_text() != _made_of(cell):
+            raise UserError(
+                f"{out / cell.folder} holds a run of {path.read_text()}, and this study wants {_made_of(cell)} there; "
+                "give its start or arm another name, or another --out"
+            )
+
+
 def state(out: Path, cell: Cell) -> str:
     """ "done", "running" (here or elsewhere), "failed" or "missing"."""
     if result(out, cell) is not None:
@@ -108,6 +126,7 @@ class Runner:
         self.out, self.cells, self.sources, self.data_dir = out, list(cells), sources, data_dir
         self.side_by_side, self.program, self._told, self._children = side_by_side, program, threading.Event(), {}
         self._lock, self._tried = threading.Lock(), set()
+        check_same_cells(out, cells)
         if retry:
             for cell in cells:
                 (out / f"{cell.folder}.failed").unlink(missing_ok=True)
@@ -172,6 +191,7 @@ class Runner:
             environment |= ONE_THREAD
         logger.info("starts %s: %s", cell.folder, cell.command(self.out, self.sources, self.data_dir))
         command = [*self.program, *cell.arguments(self.out, self.sources, self.data_dir)]
+        writing.write_atomically(self.out / f"{cell.folder}.cell", _made_of(cell))
         log = self.out / f"{cell.folder}.log"
         with log.open("a") as output:
             with self._lock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import grain
@@ -10,6 +11,32 @@ import numpy as np
 
 # Rows after which training ends: far beyond any run, and small enough for grain to count in batches of one.
 ENDLESS = 2**50
+_SHARE_SEED = 4604  # a share of the records is a property of the data, not of a run
+
+
+def shared_out(records: int, share: float) -> int:
+    """How many of the records `share` of them is: rounded, and at least one."""
+    return max(1, round(share * records))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Shared(Sequence):
+    """`share` of a source's records, drawn at random but always the same ones: a smaller share is part of a larger one."""
+
+    source: Sequence[bytes]
+    share: float
+
+    @functools.cached_property
+    def kept(self) -> np.ndarray:
+        """int64, ascending: places of the records in `source`."""
+        order = np.random.default_rng(_SHARE_SEED).permutation(len(self.source))
+        return np.sort(order[: shared_out(len(self.source), self.share)])
+
+    def __len__(self) -> int:
+        return len(self.kept)
+
+    def __getitem__(self, index: int) -> bytes:
+        return self.source[int(self.kept[index])]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
