@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,9 @@ from genseg import outputs, partition, processes
 from genseg.config import section
 from genseg.data import DATASETS, prepare
 from genseg.data.augment import randaugment, transforms
-from genseg.data.batches import pipeline
+from genseg.data.batches import joined, pipeline
 from genseg.data.batches.class_pixels import class_pixels
-from genseg.data.batches.sampling import EVERY_RECORD, Sampling, Shared, class_balanced
+from genseg.data.batches.sampling import EVERY_RECORD, Sampling, class_balanced
 from genseg.data.card import DatasetCard
 from genseg.data.compare_cards import card_for_network
 from genseg.errors import UserError
@@ -33,8 +33,8 @@ class Inputs:
     """Card, splits and transforms. Batches are this process's rows of global batches (see `genseg.data.batches.pipeline`)."""
 
     card: DatasetCard
-    train_split: pipeline.Split
-    eval_split: pipeline.Split
+    train_split: pipeline.Split | joined.JoinedSplit
+    eval_split: pipeline.Split | joined.JoinedSplit
     train_transform: transforms.Transform
     eval_transform: transforms.Transform
     config: ConfigDict
@@ -85,8 +85,45 @@ def card_without_data(config: ConfigDict) -> DatasetCard:
     kind = DATASETS.get(config.data.name)
     if hasattr(kind, "published_card"):
         return kind.published_card()
-    folder = prepare.ensure_prepared(config.data, config.data.data_dir or cache_dir(), threads=config.data.threads)
-    return DatasetCard.read(folder)
+    cards = {name: DatasetCard.read(folder) for name, folder in _prepared(config).items()}
+    return _card_of_all(config, cards)
+
+
+def _also(config: ConfigDict) -> Mapping[str, Any]:
+    return config.data.also if config.task == "segment" else {}
+
+
+def _prepared(config: ConfigDict) -> dict[str, Path]:
+    """Folder of each prepared data set, by its name within the run, the first that of config.data itself."""
+    data_dir = config.data.data_dir or cache_dir()
+    found = {config.data.name: prepare.ensure_prepared(config.data, data_dir, threads=config.data.threads)}
+    for name, own in _also(config).items():
+        where = f"config.data.also['{name}']"
+        if name in found:
+            raise UserError(f"{where} has the name of the first data set; give it another")
+        data = prepare.completed(own, where) | {"skip_corrupt": config.data.skip_corrupt}
+        folder = prepare.ensure_prepared(data, data_dir, threads=config.data.threads)
+        if folder in found.values():
+            raise UserError(f"{where} is the same data as another of this run; name it once")
+        found[name] = folder
+    return found
+
+
+def _card_of_all(config: ConfigDict, cards: Mapping[str, DatasetCard]) -> DatasetCard:
+    if len(cards) == 1:
+        return next(iter(cards.values()))
+    return joined.joined_card(cards, joined.shares_of(cards, config.data.train_split, config.data.also_weights))
+
+
+def _split_of_all(folders: Mapping[str, Path], split: str, card: DatasetCard) -> pipeline.Split | joined.JoinedSplit:
+    """The split of every data set that has it. Raises: UserError if the first has not."""
+    first, *others = folders
+    if not others:
+        return pipeline.open_split(folders[first], split)
+    having = [first, *(name for name in others if split in DatasetCard.read(folders[name]).splits)]
+    if lacking := [name for name in others if name not in having]:
+        logger.info("%s: %s has no such split", split, ", ".join(lacking))
+    return joined.JoinedSplit(card, split, {name: pipeline.open_split(folders[name], split) for name in having})
 
 
 def batch_shapes(config: ConfigDict, card: DatasetCard) -> dict[str, jax.ShapeDtypeStruct]:
@@ -111,19 +148,16 @@ def open_inputs(config: ConfigDict, network: DatasetCard | None = None) -> Input
 
     Raises UserError for anything wrong with the files or the config.
     """
-    folder = processes.main_first(
-        lambda: prepare.ensure_prepared(config.data, config.data.data_dir or cache_dir(), threads=config.data.threads)
-    )
-    train_split = pipeline.open_split(folder, config.data.train_split)
-    eval_split = pipeline.open_split(folder, config.data.eval_split)
-    card = train_split.card
+    folders = processes.main_first(lambda: _prepared(config))
+    card = _card_of_all(config, {name: DatasetCard.read(folder) for name, folder in folders.items()})
+    train_split = _split_of_all(folders, config.data.train_split, card)
+    eval_split = _split_of_all(folders, config.data.eval_split, card)
     if config.data.train_share < 1:
-        kept = Shared(train_split.source, config.data.train_share)
-        logger.info("train: %d of %d records (config.data.train_share)", len(kept), len(train_split))
-        train_split = dataclasses.replace(train_split, source=kept, places=())
+        whole, train_split = train_split, train_split.shared(config.data.train_share)
+        logger.info("train: %d of %d records (config.data.train_share)", len(train_split), len(whole))
     if network is not None:
         card = card_for_network(network, card)
-        train_split, eval_split = (dataclasses.replace(split, card=card) for split in (train_split, eval_split))
+        train_split, eval_split = train_split.with_card(card), eval_split.with_card(card)
     if card.task == "classification":
         a = section(pretrain.Augment, config.augment, "augment")
         randomly = section(randaugment.RandAugment, a.rand_augment, "augment.rand_augment")
@@ -156,8 +190,14 @@ def open_inputs(config: ConfigDict, network: DatasetCard | None = None) -> Input
 
 
 def _sampling(config: ConfigDict, split: pipeline.Split) -> Sampling:
+    weights = config.data.also_weights if config.task == "segment" else {}
     if config.task != "segment" or config.augment.sampling == "even":
-        return EVERY_RECORD
+        return split.sampling(weights) if weights and isinstance(split, joined.JoinedSplit) else EVERY_RECORD
+    if weights:
+        raise UserError(
+            f"config.data.also_weights and config.augment.sampling '{config.augment.sampling}' both say how often a record "
+            "is drawn; set also_weights to {} or sampling to 'even'"
+        )
     pixels = class_pixels(split, config.data.threads)
     if not pixels.any():
         raise UserError(f"no pixel of the split '{split.name}' has a class: config.augment.sampling must be 'even'")

@@ -63,6 +63,7 @@ FILLED = Rule("that is not empty", lambda value: len(value) > 0)
 RISING = Rule("the smaller first", lambda pair: pair[0] <= pair[1])
 DIFFERENT = Rule("all different", lambda value: not isinstance(value, list | tuple) or len(set(value)) == len(value))
 EVEN = Rule("that is even", lambda value: value % 2 == 0)
+POSITIVE_EACH = Rule("of numbers above 0", lambda values: all(value > 0 for value in values.values()))
 ONES_UP = Rule("of at least 1, or -1", lambda value: value >= 1 or value == -1)
 
 
@@ -173,6 +174,8 @@ def _spread(kinds: tuple, value: Any) -> tuple:
 
 
 def _has_type(value: Any, hint: Any) -> bool:
+    if hint is Any:
+        return True
     if isinstance(hint, types.UnionType):
         return any(_has_type(value, part) for part in typing.get_args(hint))
     origin, kinds = typing.get_origin(hint) or hint, typing.get_args(hint)

@@ -55,6 +55,19 @@ def from_config(data: Any) -> Any:
     return kind(**values)
 
 
+def completed(given: Any, where: str) -> dict[str, Any]:
+    """The entries of one data set with the defaults of those that are not given. where: what to call them in errors.
+
+    Raises: UserError without a known name, or for an entry that the data set does not have.
+    """
+    if "name" not in given or given["name"] not in DATASETS:
+        raise UserError(f"{where} names no data set: its 'name' is one of {', '.join(sorted(DATASETS))}.")
+    known = keys.of(DATASETS[given["name"]])
+    if surplus := sorted(set(given) - set(known) - {"name"}):
+        raise UserError(f"{where} has {surplus[0]!r}, which {given['name']} does not know: {', '.join(known)}.")
+    return {name: definition.default for name, definition in known.items()} | dict(given)
+
+
 def _frozen(value: Any) -> Any:
     """Lists to tuples and ConfigDicts to dicts, so that options compare and print alike wherever they come from."""
     if isinstance(value, list | tuple):

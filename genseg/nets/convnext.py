@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from genseg.errors import UserError
 from genseg.nets import depthwise, drop, initializers, layers, norms, products
 
 EPSILON = 1e-6
@@ -104,7 +105,7 @@ class Stage(nnx.Module):
 class ConvNeXt(nnx.Module):
     """The backbone: image [b h w channels] -> four maps [b h//4 w//4 dims[0]] ... [b h//32 w//32 dims[3]], of `dtype`.
 
-    h and w must be at least 32. Where they are no multiples of 32 the last rows and columns are not seen by the deeper
+    h and w must be at least 32, or UserError is raised. Where they are no multiples of 32 the last rows and columns are not seen by the deeper
     maps (at most 31 pixels), as in the published code; nothing else depends on the size.
 
     Args:
@@ -157,6 +158,12 @@ class ConvNeXt(nnx.Module):
         self.stages = nnx.List(stages)
 
     def __call__(self, image: jax.Array, *, train: bool, key: jax.Array | None) -> list[jax.Array]:
+        if min(image.shape[1:3]) < 32:
+            raise UserError(
+                f"an image of {image.shape[1]} x {image.shape[2]} pixels leaves nothing at ConvNeXt's stride of 32; give crops, "
+                "windows and padded images of at least 32 x 32 (config.augment.size, eval_size, eval_multiple, "
+                "config.eval.crop)"
+            )
         key = drop.require_key(train, key, self.drop_path)
         keys = [None if key is None else jax.random.fold_in(key, i) for i in range(sum(self.depths))]
         x, maps = self.stem(image), []

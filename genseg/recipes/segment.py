@@ -8,9 +8,23 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from genseg.keys import DIFFERENT, FILLED, RISING, above, at_least, each, key, one_of, within
+from genseg.keys import DIFFERENT, FILLED, POSITIVE_EACH, RISING, above, at_least, each, key, one_of, within
 from genseg.recipes import losses, shared
 from genseg.recipes.resolve import resolve
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data(shared.Data):
+    """config.data: one data set, or several together."""
+
+    also: dict[str, dict[str, Any]] = key(
+        {}, "further data sets of the same bands and classes, by a name of yours, each with its own 'name' and keys as here, "
+        "trained on and scored together with the first; {} = none", before={},
+    )  # fmt: skip
+    also_weights: dict[str, float] = key(
+        {}, "how often a training row is from each, by name (of the first: config.data.name), in any unit; {} = every record "
+        "once an epoch", POSITIVE_EACH, before={},
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +131,7 @@ class Config(shared.Config):
     """A segmentation config."""
 
     task: str = key("segment", "which of the two tasks", one_of("segment"))
+    data: Data
     augment: Augment
     csp: Csp
     model: Model

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from genseg import nets, tree
+from genseg.errors import UserError
 from genseg.nets import flops
 from genseg.nets.convnext import ConvNeXt
 from genseg.nets.functional import bind
@@ -104,14 +105,14 @@ def test_evaluation_is_fixed_and_leaves_statistics(tiny):
 
 def test_training_with_random_layers_needs_a_key(tiny):
     net = segmenter()
-    params, stats = jax.eval_shape(net.init, jax.random.key(0))
+    params, _ = jax.eval_shape(net.init, jax.random.key(0))
     with pytest.raises(ValueError, match="needs a random key"):
         jax.eval_shape(partial(net.apply, train=True), params, stats, jnp.ones((1, 32, 32, 4)))
 
 
 def test_no_auxiliary_head(tiny):
     net = segmenter(aux=False, dropout=0.0, drop_path=0.0)
-    params, stats = jax.eval_shape(net.init, jax.random.key(0))
+    params, _ = jax.eval_shape(net.init, jax.random.key(0))
     out, _ = jax.eval_shape(partial(net.apply, train=True), params, stats, jnp.ones((1, 32, 32, 4)))
     assert "aux_head" not in params and set(out) == {"logits"}
 
@@ -144,7 +145,7 @@ def test_gradients_of_parameters_never_are_bfloat16(tiny):
     """Or devices would add up rounded parts of them. What has the batch's rows has a size that the prime divides;
     parameters have no such size, and none of theirs is widened: parameters are float32 to begin with."""
     prime, net = 11, segmenter(dtype="bfloat16")
-    params, stats = jax.eval_shape(net.init, jax.random.key(0))
+    params, _ = jax.eval_shape(net.init, jax.random.key(0))
     assert all(leaf.size % prime for leaf in jax.tree.leaves(params))
 
     def loss(params, stats, image, key):
@@ -233,6 +234,13 @@ def test_initialisation_as_published():
                 assert abs(leaf.mean()) < 5 * std / leaf.size**0.5, path
         for path, leaf in tree.items(stats):
             assert (np.asarray(leaf) == (path.endswith("var"))).all()
+
+
+def test_images_below_convnexts_stride_are_refused():
+    net = nets.classifier("convnext_micro", channels=3, classes=2, drop_path=0.0)
+    params, _ = jax.eval_shape(net.init, jax.random.key(0))
+    with pytest.raises(UserError, match="an image of 31 x 64 pixels leaves nothing"):
+        jax.eval_shape(lambda p: net.apply(p, {}, jnp.zeros((1, 31, 64, 3)), train=False), params)
 
 
 def test_head_init_scale():

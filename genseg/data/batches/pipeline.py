@@ -21,7 +21,7 @@ import tensorflow_datasets as tfds
 from absl import flags
 
 from genseg.data.augment.transforms import Transform
-from genseg.data.batches.sampling import EVERY_RECORD, Sampling
+from genseg.data.batches.sampling import EVERY_RECORD, Sampling, Shared
 from genseg.data.card import DatasetCard
 from genseg.data.files import codec
 from genseg.data.files.validity import absent
@@ -47,6 +47,13 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.source)
+
+    def with_card(self, card: DatasetCard) -> "Split":
+        return dataclasses.replace(self, card=card)
+
+    def shared(self, share: float) -> "Split":
+        """`share` of the records, without their places: for training; see `sampling.Shared`."""
+        return dataclasses.replace(self, source=Shared(self.source, share), places=())
 
     def record(self, index: int) -> storage.Record:
         """The stored bytes and where they come from."""
