@@ -105,14 +105,14 @@ def test_evaluation_is_fixed_and_leaves_statistics(tiny):
 
 def test_training_with_random_layers_needs_a_key(tiny):
     net = segmenter()
-    params, _ = jax.eval_shape(net.init, jax.random.key(0))
+    params, stats = jax.eval_shape(net.init, jax.random.key(0))
     with pytest.raises(ValueError, match="needs a random key"):
         jax.eval_shape(partial(net.apply, train=True), params, stats, jnp.ones((1, 32, 32, 4)))
 
 
 def test_no_auxiliary_head(tiny):
     net = segmenter(aux=False, dropout=0.0, drop_path=0.0)
-    params, _ = jax.eval_shape(net.init, jax.random.key(0))
+    params, stats = jax.eval_shape(net.init, jax.random.key(0))
     out, _ = jax.eval_shape(partial(net.apply, train=True), params, stats, jnp.ones((1, 32, 32, 4)))
     assert "aux_head" not in params and set(out) == {"logits"}
 
@@ -145,7 +145,7 @@ def test_gradients_of_parameters_never_are_bfloat16(tiny):
     """Or devices would add up rounded parts of them. What has the batch's rows has a size that the prime divides;
     parameters have no such size, and none of theirs is widened: parameters are float32 to begin with."""
     prime, net = 11, segmenter(dtype="bfloat16")
-    params, _ = jax.eval_shape(net.init, jax.random.key(0))
+    params, stats = jax.eval_shape(net.init, jax.random.key(0))
     assert all(leaf.size % prime for leaf in jax.tree.leaves(params))
 
     def loss(params, stats, image, key):
