@@ -1,6 +1,7 @@
 # Each target sets up what it needs, from a fresh clone: a virtual environment in .venv from constraints.txt.
 PYTHON ?= python3
 VENV ?= .venv
+PEERS ?= .venv-bench
 BIN = $(VENV)/bin
 OUT ?= demo
 IMAGE ?=
@@ -45,9 +46,15 @@ parity: $(VENV)/.parity  ## the networks and exports beside torch, transformers,
 	$(BIN)/python tests/parity/live.py
 	$(BIN)/python tests/parity/outside.py $(if $(IMAGE),--image=$(IMAGE))
 
-bench: $(VENV)/.parity  ## input path and training step beside Pillow's and timm's, on this machine (installs torch)
-	$(BIN)/python benchmarks/input_pipeline.py
-	$(BIN)/python benchmarks/train_step.py
+$(PEERS)/.ready: benchmarks/peers.txt constraints.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/peers.txt
+	-$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check nvidia-dali-cuda120==2.4.0
+	@touch $@
+
+bench: $(PEERS)/.ready  ## genseg beside its peers on this CPU, turn by turn; one row: ROW=jpeg (installs torch, timm, DALI ...)
+	$(PEERS)/bin/python benchmarks/run.py $(ROW)
 
 lint: $(VENV)/.dev  ## style and format
 	$(BIN)/python -m ruff check .
@@ -57,4 +64,4 @@ docs: $(VENV)/.dev  ## the site of docs/ in site/; refuses warnings and dead lin
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --site-dir site
 
 clean:  ## removes the environment and the demo's output
-	rm -rf $(VENV) $(OUT) site
+	rm -rf $(VENV) $(PEERS) $(OUT) site

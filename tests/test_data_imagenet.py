@@ -4,9 +4,7 @@ import dataclasses
 import importlib.util
 import io
 import json
-import runpy
 import shutil
-import sys
 import tarfile
 from pathlib import Path
 
@@ -443,16 +441,6 @@ def test_batches_of_the_published_transform(tfds_copy, tmp_path):
     got = transform(record, np.random.default_rng(5))
     np.testing.assert_array_equal(got["image"], expected)
     assert got["label"] == record["label"]
-
-
-def test_the_benchmark_of_the_input_path_runs(monkeypatch, capsys):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)  # the peers, if they are installed
-    monkeypatch.setattr(sys, "argv", ["input_pipeline.py", "--limit", "2", "--repetitions", "1"])
-    with pytest.raises(SystemExit) as end:
-        runpy.run_path(str(Path(__file__).parents[1] / "benchmarks" / "input_pipeline.py"), run_name="__main__")
-    assert end.value.code == 0
-    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("genseg")]
-    assert len(rows) == 5 and sum("RandAugment" in row for row in rows) == 2
 
 
 # ---- TFDS's own builder ----------------------------------------------------------------------------------------------

@@ -179,7 +179,10 @@ def test_the_config_reaches_the_network_and_the_task(backbone, folder, monkeypat
     assert (task.counts, task.objective, task.fill, task.per) == ((4,), "csp", "random", "image")
     record = data.eval_split.decode(0)
     want = torchvision_eval(Image.fromarray(record["image"]), 224, 0.875)  # FB datasets.py; MS data/build.py
-    np.testing.assert_array_equal(data.eval_transform(record, None)["image"], want)
+    seen = data.eval_transform(record, None)["image"]
+    np.testing.assert_allclose(
+        seen.astype(int), want, atol=4
+    )  # resized by another order of axes: genseg.data.augment.bicubic
 
 
 @pytest.mark.parametrize(("channels", "stem"), [("3", 3), ("4", 4), ("5", 5), ("(3,4,5)", 5)])

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
-from PIL import Image
 
+from genseg.data.augment import bicubic
 from genseg.data.card import DatasetCard
 from genseg.errors import UserError
 
@@ -26,14 +26,14 @@ def resize(image: np.ndarray, height: int, width: int, interpolation: str = "are
     interpolation, one of INTERPOLATIONS:
       area: OpenCV's area average where it shrinks, its bicubic where it enlarges: the fast one.
       bilinear: area average where it shrinks, bilinear where it enlarges.
-      bicubic: Pillow's, whose kernel widens as the image shrinks: what torchvision and timm mean by bicubic, bit for
-        bit for uint8. Published top-1 scores are measured with it.
+      bicubic: Pillow's, whose kernel widens as the image shrinks: what torchvision and timm mean by bicubic. Published
+        top-1 scores are measured with it. See `genseg.data.augment.bicubic` for how near to Pillow's pixels.
     Values stay inside the dtype's range, floats inside the image's own range.
     """
     if image.shape[:2] == (height, width):
         return image
     if interpolation == "bicubic":
-        return _pillow_bicubic(image, height, width)
+        return _inside(bicubic.resize(image, height, width), image)
     shrinks = height < image.shape[0] or width < image.shape[1]
     grows = height > image.shape[0] or width > image.shape[1]
     if shrinks and grows:  # averaging enlarges by repetition: shrink one axis, then enlarge the other
@@ -47,21 +47,6 @@ def resize(image: np.ndarray, height: int, width: int, interpolation: str = "are
     kind = {"area": cv2.INTER_CUBIC, "bilinear": cv2.INTER_LINEAR}[interpolation]
     out = cv2.resize(image, (width, height), interpolation=kind).reshape(height, width, -1)
     return _inside(out, image) if interpolation == "area" else out
-
-
-def _pillow_bicubic(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Three uint8 bands at once; others band by band, 16 bits through float."""
-
-    def plane(band: np.ndarray) -> np.ndarray:
-        return np.asarray(Image.fromarray(band).resize((width, height), Image.Resampling.BICUBIC))
-
-    if image.dtype == np.uint8:
-        return plane(image) if image.shape[2] == 3 else np.dstack([plane(image[..., i]) for i in range(image.shape[2])])
-    out = np.dstack([plane(image[..., i].astype(np.float32)) for i in range(image.shape[2])])
-    if image.dtype != np.float32:
-        limits = np.iinfo(image.dtype)
-        return np.clip(np.rint(out), limits.min, limits.max).astype(image.dtype)
-    return _inside(out, image)
 
 
 def _inside(out: np.ndarray, image: np.ndarray) -> np.ndarray:
