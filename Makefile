@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 OUT ?= demo
 IMAGE ?=
 
-.PHONY: help demo test test-slow test-prepare parity bench lint docs clean
+.PHONY: help demo test test-slow test-prepare parity bench bench-gpu lint docs clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/ -/'
@@ -55,6 +55,13 @@ $(PEERS)/.ready: benchmarks/peers.txt constraints.txt
 
 bench: $(PEERS)/.ready  ## genseg beside its peers on this CPU, turn by turn; one row: ROW=jpeg (installs torch, timm, DALI ...)
 	$(PEERS)/bin/python benchmarks/run.py $(ROW)
+
+$(VENV)/.cuda: $(VENV)/.base
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .[cuda]
+	@touch $@
+
+bench-gpu: $(VENV)/.cuda $(PEERS)/.ready  ## images/s and share of a GPU's peak beside timm eager and torch.compile, bfloat16; ARGS=
+	$(BIN)/python benchmarks/gpu.py --peers $(PEERS)/bin/python $(ARGS)
 
 lint: $(VENV)/.dev  ## style and format
 	$(BIN)/python -m ruff check .

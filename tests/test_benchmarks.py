@@ -2,22 +2,10 @@
 
 import importlib.util
 import runpy
-import subprocess
 import sys
 
 import pytest
 import tiny
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("backbone", ["convnext_tiny", "swin_tiny"])
-def test_training_step(backbone):
-    script = tiny.ROOT / "benchmarks" / "train_step.py"
-    arguments = ["--backbone", backbone, "--size", "32", "--batch", "2", "--repetitions", "1"]
-    printed = subprocess.run(
-        [sys.executable, script, *arguments], cwd=tiny.ROOT, check=True, text=True, stdout=subprocess.PIPE
-    ).stdout.splitlines()
-    assert printed[0].startswith(f"{backbone}, 4 x 32 x 32, batch 2") and printed[2].split()[0] == "genseg"
 
 
 def benchmark(monkeypatch, capsys, *arguments: str) -> str:
@@ -39,3 +27,13 @@ def test_a_row_is_checked_timed_and_put_in_its_place_on_the_page(monkeypatch, ca
     printed = benchmark(monkeypatch, capsys, "jpeg", "--page", str(page))
     assert "| JPEG to 224 crop | genseg |" in printed and "differs from Pillow's" in printed
     assert page.read_text() == f"# Title\n\n{printed.rstrip()}\n\n## start\n\nkept\n"
+
+
+@pytest.mark.slow
+def test_networks_are_timed_without_their_peers_too(monkeypatch, capsys):
+    monkeypatch.syspath_prepend(tiny.ROOT / "benchmarks")
+    job = importlib.import_module("job").Job
+    jobs = (job("convnext_tiny", 32, 2, "float32", False), job("swin_tiny", 32, 2, "float32", True))
+    monkeypatch.setattr(importlib.import_module("rows.networks"), "JOBS", jobs)
+    printed = benchmark(monkeypatch, capsys, "networks", "--no-page")
+    assert all(f"| {j.name} | genseg |" in printed for j in jobs)

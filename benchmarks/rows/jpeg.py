@@ -196,7 +196,7 @@ def cases() -> Iterator[measure.Case]:
         reach="1.8 of Pillow, 1.2 of DALI", **common,
     )  # fmt: skip
     yield measure.Case(
-        "the same, RandAugment", more, same=lambda: "operations are Pillow's bit for bit (tests/test_data_randaugment.py)",
+        "the same, RandAugment", more, same=lambda: "operations are Pillow's, shears and shifts within 1 (tests/test_data_randaugment.py)",
         reach="1.6", **common,
     )  # fmt: skip
     folder.cleanup()
