@@ -16,6 +16,7 @@ import tifffile
 from PIL import Image
 
 from genseg import outputs
+from genseg.data.files import orientation
 from genseg.errors import UserError
 
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -23,8 +24,6 @@ _JPEG = b"\xff\xd8"
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _NPY = b"\x93NUMPY"
 NODATA_TAG = 42113  # GDAL's
-
-Image.MAX_IMAGE_PIXELS = None  # `declared_bytes` refuses what is too large, whatever the decoder
 
 Image.MAX_IMAGE_PIXELS = None  # masks of scenes are larger than what Pillow takes for an attack
 cv2.setNumThreads(0)  # images are decoded and resized in several threads already
@@ -40,10 +39,16 @@ def _corrupt(name: str, reason: object) -> CorruptFile:
 
 def decode_image(data: bytes, name: str) -> np.ndarray:
     """Decodes to [h w c] with the stored dtype; palettes become RGB, a grey JPEG has one band, channel order is the file's.
+    Turned as an EXIF orientation says.
 
     Raises: CorruptFile, naming `name`, if the bytes are damaged, cut short or of none of the four formats.
     """
-    return _plain(_decoded(data, name))
+    return _plain(_upright(_decoded(data, name), data))
+
+
+def _upright(pixels: np.ndarray, data: bytes) -> np.ndarray:
+    noted = orientation.orientation(data)
+    return pixels if noted == 1 else np.ascontiguousarray(orientation.upright(pixels, noted))
 
 
 def _decoded(data: bytes, name: str) -> np.ndarray:
@@ -74,11 +79,11 @@ def grey_as_colour(data: bytes, pixels: np.ndarray, bands: int) -> np.ndarray:
 
 
 def decode_rgb(data: bytes, name: str) -> np.ndarray:
-    """Decodes a photograph to uint8 [h w 3]: grey is repeated, alpha dropped, CMYK converted.
+    """Decodes a photograph to uint8 [h w 3]: grey is repeated, alpha dropped, CMYK converted, no EXIF orientation applied.
 
     Raises: CorruptFile if it cannot be decoded; UserError if it has another band count or is not 8-bit.
     """
-    pixels = decode_image(data, name)
+    pixels = _plain(_decoded(data, name))
     if pixels.dtype == np.uint16 and data[:8] == _PNG:
         pixels = (pixels >> 8).astype(np.uint8)
     if pixels.dtype != np.uint8 or pixels.shape[2] not in (1, 2, 3, 4):
@@ -103,6 +108,7 @@ def decode_mask(data: bytes, name: str) -> np.ndarray:
         pixels = _decoded(data, name)
         if pixels.dtype.kind not in "ui" or pixels.dtype.itemsize < 4:  # float32 would round ids beyond 2^24
             pixels = _plain(pixels)
+    pixels = _upright(pixels, data)
     return pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
 
 
