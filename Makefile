@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 OUT ?= demo
 IMAGE ?=
 
-.PHONY: help demo test test-slow test-prepare parity bench bench-gpu lint docs clean
+.PHONY: help demo test test-slow test-prepare parity bench bench-gpu lint types package notebooks docs clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/ -/'
@@ -66,6 +66,15 @@ bench-gpu: $(VENV)/.cuda $(PEERS)/.ready  ## images/s and share of a GPU's peak 
 lint: $(VENV)/.dev  ## style and format
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
+
+types: $(VENV)/.dev  ## types of public functions, by mypy
+	$(BIN)/python -m mypy
+
+package: $(VENV)/.dev  ## wheel and source archive built, installed and run from another folder
+	$(BIN)/python -m pytest -q -m slow tests/test_package.py
+
+notebooks: $(VENV)/.dev  ## runs the notebooks from top to bottom and writes their executed copies for the site
+	$(BIN)/python notebooks/execute.py
 
 docs: $(VENV)/.dev  ## the site of docs/ in site/; refuses warnings and dead links
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --site-dir site

@@ -1,8 +1,16 @@
-"""For MkDocs: the config reference, made from the keys' own definitions, and links that leave docs/."""
+"""For MkDocs: the config reference, made from the keys' own definitions; the functions of notebooks, from their docstrings;
+executed notebooks as pages; and links that leave docs/."""
 
+import base64
+import html
+import inspect
+import json
 import re
+from pathlib import Path
 
 MARK = "<!-- keys -->"
+FUNCTIONS = "<!-- functions -->"
+NOTEBOOKS = Path(__file__).parent / "notebooks"
 
 
 def reference() -> str:
@@ -47,9 +55,66 @@ def data_reference() -> str:
     return "\n".join(lines)
 
 
+def function_reference() -> str:
+    """Markdown: signature and docstring of each function that `import genseg` gives, and of the rest of genseg.api."""
+    import genseg
+    from genseg import api
+
+    lines = []
+    for name in [*genseg._FUNCTIONS, "prepare"]:
+        function = getattr(api, name)
+        spelt = f"genseg.{name}" if name in genseg._FUNCTIONS else f"genseg.api.{name}"
+        arguments = [str(parameter).replace("'", "") for parameter in inspect.signature(function).parameters.values()]
+        body = "\n".join(f"    {argument}," for argument in arguments)
+        gives = str(inspect.signature(function).return_annotation).replace("'", "")
+        lines += [f"## {spelt}", "", "```python", f"{spelt}(", body, f") -> {gives}", "```", ""]
+        lines += ["```text", inspect.getdoc(function), "```", ""]
+    return "\n".join(lines)
+
+
+def notebook_page(path: Path) -> tuple[str, dict[str, bytes]]:
+    """(Markdown of an executed notebook, its pictures by name): code, what it printed, and the log folded away."""
+    cells, pictures = json.loads(path.read_text())["cells"], {}
+    lines = [f"*An executed notebook: [{path.name}]({path.name}) opens in Jupyter and Colab.*", ""]
+    for number, cell in enumerate(cells):
+        text = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            text = re.sub(r"\((\d\d_\w+)\.ipynb\)", r"(\1.md)", text)
+            head, _, rest = text.partition("\n")
+            lines += [f"{head}\n\n{lines.pop(0)}\n{rest}" if number == 0 else text, ""]
+            continue
+        lines += ["```python", text, "```", ""]
+        for output in cell.get("outputs", []):
+            if "text" in output:
+                shown = html.escape("".join(output["text"]).rstrip())
+                block = f'<pre class="output"><code>{shown}</code></pre>'
+                log = output.get("name") == "stderr"
+                lines += [f"<details><summary>the log</summary>{block}</details>" if log else block, ""]
+            elif png := output.get("data", {}).get("image/png"):
+                name = f"{path.stem}-{len(pictures)}.png"
+                pictures[name] = base64.b64decode("".join(png))
+                lines += [f"![Output of the cell above]({name})", ""]
+    return "\n".join(lines), pictures
+
+
+def on_files(files, config):
+    """Adds a page and its pictures for each executed notebook."""
+    from mkdocs.structure.files import File
+
+    for path in sorted(NOTEBOOKS.glob("*.ipynb")):
+        text, pictures = notebook_page(path)
+        files.append(File.generated(config, f"notebooks/{path.stem}.md", content=text))
+        for name, content in pictures.items():
+            files.append(File.generated(config, f"notebooks/{name}", content=content))
+    return files
+
+
 def on_page_markdown(markdown: str, **_) -> str:
-    """A link to a file of the repository outside docs/ becomes its path: the site does not hold it."""
+    """What code writes is put in its place; a link to a file outside docs/ becomes its path: the site does not hold it."""
     markdown = re.sub(
         r"\[([^\]]+)\]\(\.\./([^)]+)\)", lambda m: m[1] if m[2] in m[1] else f"{m[1]} (`{m[2]}`)", markdown
     )
+    markdown = re.sub(r"\((notebooks/\w+)\.ipynb\)", r"(\1.md)", markdown)  # the page, not the file to download
+    if FUNCTIONS in markdown:
+        markdown = markdown.replace(FUNCTIONS, function_reference())
     return markdown.replace(MARK, f"{reference()}\n{data_reference()}") if MARK in markdown else markdown

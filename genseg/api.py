@@ -95,7 +95,7 @@ def draw_maps(
         else:
             arguments += [flag, str(value)]
     try:
-        status = predict.main([*arguments, "--", *map(os.fspath, files)])
+        status = predict.main([*arguments, "--", *(os.fspath(file) for file in files)])
     except SystemExit as error:
         raise UserError(
             f"genseg predict does not know one of the options {', '.join(options)}: see its --help"

@@ -10,8 +10,8 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable
-from typing import NoReturn
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
 
 from absl import logging as absl_logging
 
@@ -70,7 +70,7 @@ class Ending:
 
 
 @contextlib.contextmanager
-def ending(known: Callable[[Exception], Exception | None] = lambda error: None):
+def ending(known: Callable[[Exception], UserError | TryAgain | None] = lambda error: None) -> Iterator[Ending]:
     """Around a command: its mistakes end in one sentence and a status in the `Ending` that it gives.
 
     known: turns further exceptions into UserError or TryAgain, or returns None.
@@ -139,7 +139,7 @@ def mistake_of(error: BaseException) -> UserError | TryAgain | None:
     if isinstance(error, OSError):
         names = [os.fsdecode(n) if isinstance(n, bytes) else str(n) for n in (error.filename, error.filename2) if n]
         reason = error.strerror or str(error) or type(error).__name__
-        mend = MENDS.get(error.errno, "mend that and start the same command again")
+        mend = MENDS.get(error.errno or 0, "mend that and start the same command again")
         return UserError(f"{' and '.join(names) or 'a file or the network'}: {reason}; {mend}")
     if isinstance(error, UnicodeDecodeError):
         return UserError(f"a file is not text in UTF-8 ({error}); save it as UTF-8")
@@ -184,7 +184,7 @@ def answer_from_the_start() -> None:
     signal.signal(signal.SIGTERM, end_at_once)
 
 
-def end_at_once(number, frame) -> NoReturn:
+def end_at_once(number: int, frame: Any) -> NoReturn:
     """Of SIGTERM before a command has begun, and of a second one."""
     os.write(2, b"stopped: told to end (SIGTERM); the same command goes on or starts again\n")
     os._exit(TryAgain.status)

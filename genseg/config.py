@@ -62,6 +62,7 @@ def load_file(text: str) -> ConfigDict:
     if path.suffix != ".py" or path.stat().st_size > _LONGEST_FILE:
         raise UserError(f"the config file {name} does not load: it is no Python file; name one of those in configs/")
     spec = importlib.util.spec_from_file_location("genseg_config_file", path)
+    assert spec and spec.loader, "a name that ends in .py has a loader"
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
@@ -135,7 +136,7 @@ def section(cls: type[Settings], config: ConfigDict, name: str) -> Settings:
 
     Raises UserError naming the fields that are missing or unknown; nothing is filled in silently.
     """
-    wanted, given = {f.name for f in dataclasses.fields(cls)}, set(config)
+    wanted, given = {f.name for f in dataclasses.fields(cls)}, set(config)  # type: ignore[arg-type]
     if missing := sorted(wanted - given):
         raise UserError(f"config.{name} lacks {', '.join(missing)}; a config is complete: add them (see configs/)")
     if unknown := sorted(given - wanted):

@@ -72,7 +72,7 @@ SPAN = Rule("such as 10:20, or ''", lambda text: not text or _is_span(text))
 
 def _is_span(text: str) -> bool:
     found = re.fullmatch(r"(\d+):(\d+)", text)
-    return bool(found) and 1 <= int(found[1]) <= int(found[2])
+    return found is not None and 1 <= int(found[1]) <= int(found[2])
 
 
 def _compiles(pattern: str) -> bool:
@@ -129,10 +129,11 @@ def key(default: Any, comment: str, *rules: Rule, before: Any = _NOT_SAID) -> An
 
 def of(section: type) -> dict[str, Key]:
     """ "KEY" or "SUBSECTION.KEY" -> its definition, in the order of the class."""
-    hints, found = typing.get_type_hints(section), {}
+    hints = typing.get_type_hints(section)
+    found: dict[str, Key] = {}
     for field in dataclasses.fields(section):
         hint = hints[field.name]
-        if dataclasses.is_dataclass(hint):
+        if isinstance(hint, type) and dataclasses.is_dataclass(hint):
             found |= {f"{field.name}.{name}": definition for name, definition in of(hint).items()}
             continue
         default = field.default

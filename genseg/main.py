@@ -138,7 +138,7 @@ def _unknown_key(reason: str, argv: list[str]) -> str:
 def run(argv: list[str] | None = None) -> None:
     """Entry point; ends the process with the status of `cli.run`."""
 
-    def known(error: Exception) -> Exception | None:
+    def known(error: Exception) -> UserError | None:
         from genseg import processes
 
         if processes.several():

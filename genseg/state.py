@@ -38,7 +38,7 @@ def init(net: Net, key: jax.Array, optimizer: optax.GradientTransformation, *, e
 
 
 @jax.named_scope("ema")
-def update_ema(ema: Any, params: Any, stats: Any, step: jax.Array, *, decay: float, warmup: bool) -> Any:
+def update_ema(ema: Any, params: Any, stats: Any, step: jax.Array, *, decay: float | jax.Array, warmup: bool) -> Any:
     """ema <- d ema + (1 - d) current, for parameters and BatchNorm statistics alike.
 
     d = decay, or with `warmup` min(decay, (1 + step) / (10 + step)): a function of the step alone, so that nothing is

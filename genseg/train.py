@@ -89,9 +89,12 @@ def _train(config: ConfigDict, workdir: str) -> dict[str, Any]:
             writing.write_json(run.workdir / "config.json", to_json(config))
         writers = writing.Writers(workdir, step=int(state.step), active=partition.is_main_process())
         traced = trace.Trace(config.profile.steps, run.workdir)
+        logger.info("%s", beginning(run, int(state.step)))
+        bar = lines.bar(int(state.step), run.plan.steps, shown=partition.is_main_process())
         with contextlib.closing(writers), contextlib.closing(traced):
             try:
-                scores, step = loop(run, state, position, saved, writers, traced, told_to_end)
+                with bar as moved:
+                    scores, step = loop(run, state, position, saved, writers, traced, told_to_end, moved)
             except KeyboardInterrupt:
                 saved.wait()
                 kept = f"the last checkpoint is of step {saved.latest()}, the same command goes on there"
@@ -118,18 +121,36 @@ def _train(config: ConfigDict, workdir: str) -> dict[str, Any]:
     if partition.is_main_process():
         writing.write_json(run.workdir / "result.json", result)
     saved.keep_files(run.workdir)
-    logger.info("done in %s: %s", lines.duration(result["seconds"]), lines.score_line(scores))
+    logger.info("%s", lines.ending(scores, result, workdir))
     return result
+
+
+def beginning(run: Setup, first: int) -> str:
+    """What, on what, from which weights, scored how."""
+    config, card = run.config, run.data.card
+    net = f"{config.model.backbone}, {tree.count(run.abstract.params) / 1e6:.1f} M parameters"
+    head = f" with {config.model.head}" if config.task == "segment" else ""
+    start = config.init.checkpoint or f"scratch, seed {config.seed}"
+    seen = f", {run.task.inference.describe()}" if isinstance(run.task, tasks.Segment) else ""
+    return lines.beginning(
+        f"{config.task}: {net}{head}",
+        f"{card.name}{' (SYNTHETIC)' if card.synthetic else ''}, {card.splits[config.data.train_split]:,} images of "
+        f"{config.data.train_split}, {card.channels} bands",
+        f"step {first} of this workdir" if first else start,
+        f"{config.data.eval_split}, {card.splits[config.data.eval_split]:,} images{seen}; {card.protocol}",
+        str(run.plan),
+        f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+    )
 
 
 def loop(
     run: Setup, state: states.TrainState, position: int, saved: checkpoints.Checkpoints, writers: writing.Writers,
-    traced: trace.Trace, told_to_end: Callable[[], bool],
+    traced: trace.Trace, told_to_end: Callable[[], bool], moved: Callable[[], Any],
 ) -> tuple[dict[str, float], int]:  # fmt: skip
     """From `state` to the end of the plan, or until `stalled`; the final scores and the step. `state` is consumed.
 
     told_to_end: asked once a step and once a batch of evaluation, equally often in all processes. When it says yes, the
-    state is saved and TryAgain raised.
+    state is saved and TryAgain raised. moved: called after each step.
     """
     config, first, steps = run.config, int(state.step), run.plan.steps
     evaluator = Evaluator(run, writers, told_to_end)
@@ -160,6 +181,7 @@ def loop(
         traced.before(step)
         state, metrics = run.train_step(state, metrics, batch)
         traced.after(step, metrics)
+        moved()
         # At most two steps wait for the device: a queue of many would outlast the grace period of a preempted machine.
         under_way.append(metrics.first_non_finite.step)
         if len(under_way) > 2:

@@ -70,8 +70,9 @@ class Inference:
     def window(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) of the windows over a scene of this size."""
         if self.mode == "slide":
-            return tuple(self.crop)
-        return tuple(-(-side // self.multiple) * self.multiple for side in (height, width))
+            return self.crop[0], self.crop[1]
+        rows, columns = (-(-side // self.multiple) * self.multiple for side in (height, width))
+        return rows, columns
 
     def places(self, height: int, width: int) -> list[tuple[int, int]]:
         """(row, column) of every window over a scene, row by row."""

@@ -1,8 +1,11 @@
 """How command lines end, in real processes."""
 
 import logging
+import os
+import pty
 import subprocess
 import sys
+import termios
 
 import pytest
 import test_checkpoints
@@ -11,6 +14,7 @@ import tiny
 from genseg import checkpoints, cli
 from genseg.data.sets.demo import DemoClassification
 from genseg.errors import TryAgain, UserError
+from genseg.report import lines
 
 
 def test_status_and_sentence(capsys):
@@ -56,3 +60,57 @@ def test_other_unraisable_errors_are_shown(capsys):
     cli.start_log(logging.INFO)
     Loud()
     assert "something else" in capsys.readouterr().err
+
+
+def on_a_terminal(*arguments):
+    """What a process shows on a terminal of its own, and its exit status."""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 100))
+    started = subprocess.Popen(
+        [sys.executable, *arguments], cwd=tiny.ROOT, stderr=theirs, stdin=theirs, stdout=subprocess.DEVNULL
+    )
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            part = os.read(ours, 1 << 16)
+        except OSError:  # Linux's way of saying that nobody writes any more
+            break
+        if not part:
+            break
+        shown += part
+    os.close(ours)
+    return shown.decode(), started.wait()
+
+
+BAR = """
+import logging
+from genseg import cli
+from genseg.report import lines
+cli.start_log()
+with lines.bar(3, 10) as moved:
+    for _ in range(7):
+        moved()
+        logging.getLogger("genseg").info("a line")
+"""
+
+
+def test_a_bar_on_a_terminal_and_lines_where_there_is_none():
+    shown, status = on_a_terminal("-c", BAR)
+    assert status == 0 and "3/10" in shown and shown.count("a line") == 7, shown
+    done = subprocess.run([sys.executable, "-c", BAR], cwd=tiny.ROOT, capture_output=True, text=True, check=True)
+    assert "/10" not in done.stderr and len(done.stderr.splitlines()) == 7
+
+
+def test_the_summaries_of_a_run_say_what_was_done_and_where_it_lies():
+    text = lines.beginning("segment: net", "tiles", "scratch", "val", "3 steps", "1 x cpu")
+    assert all(part in text for part in ("segment: net", "on       tiles", "from     scratch", "3 steps"))
+    result = {
+        "task": "segment", "synthetic": True, "step": 9, "best_step": 6, "data": "d", "split": "val", "protocol": "p",
+        "seconds": 61.0,
+    }  # fmt: skip
+    text = lines.ending({"miou": 0.5}, result, "runs/a")
+    assert "miou 50.00 (SYNTHETIC data)" in text and "best of step 6" in text and "done in 1m01s" in text
+    assert "genseg predict --checkpoint=runs/a" in text and "genseg predict" not in lines.ending(
+        {}, result | {"task": "pretrain"}, "runs/a"
+    )

@@ -1,11 +1,13 @@
 """Pages: every command names a module, flags, a config file and keys that there are; the site builds without a warning."""
 
+import ast
 import importlib
 import os
 import re
 import shlex
 import subprocess
 import sys
+import tomllib
 
 import pytest
 import tiny
@@ -43,6 +45,15 @@ def said(line):
     return command.module, words[1:]
 
 
+def own_config(folder):
+    """The config file that docs/own-rasters.md tells its reader to write."""
+    text = re.search(r"```python\n# mine.py\n(.*?)```", (tiny.ROOT / "docs" / "own-rasters.md").read_text(), re.DOTALL)[
+        1
+    ]
+    (folder / "mine.py").write_text(text)
+    return folder / "mine.py"
+
+
 FOUND = [
     pytest.param(*command, line, id=f"{page.name}: {line[:60]}")
     for page in PAGES
@@ -57,7 +68,7 @@ def test_commands_are_found():
 
 
 @pytest.mark.parametrize(("module", "words", "line"), FOUND)
-def test_command(module, words, line):
+def test_command(module, words, line, tmp_path):
     place = commands._place(module)
     assert place, f"no module {module}"
     if module != "genseg.main":
@@ -79,7 +90,7 @@ def test_command(module, words, line):
     assert all(flag in flags or flag.startswith("config.") for flag in given), given
     if given.get("config", "CONFIG") == "CONFIG":  # $CONFIG, or whichever the reader has
         return
-    config = load_file(given["config"])
+    config = load_file(str(own_config(tmp_path)) if given["config"] == "mine.py" else given["config"])
     for flag in given:
         if flag.startswith("config."):
             refuse_unknown_key(config, flag.removeprefix("config."))
@@ -90,6 +101,39 @@ def test_the_reference_has_every_key():
     done = subprocess.run([sys.executable, "-c", script], cwd=tiny.ROOT, capture_output=True, text=True, check=True)
     for key in ("optim.learning_rate", "csp.channels", "eval.stride", "data.image_pattern", "loss.smoothing"):
         assert f"`{key}`" in done.stdout
+
+
+def test_the_table_of_dependencies_is_what_processes_import():
+    """Every dependency and extra is named, and "at start" is what `genseg train --help` has to wait for."""
+    project = tomllib.loads((tiny.ROOT / "pyproject.toml").read_text())["project"]
+    page = (tiny.ROOT / "docs" / "dependencies.md").read_text()
+    rows = dict(re.findall(r"^\| ([\w-]+) \| .* \| ([^|]+) \|$", page, re.MULTILINE))
+    named = {re.split(r"[<>=;]", line)[0].strip() for line in project["dependencies"]}
+    assert named == set(rows) - {"package", "extra", "---"}
+    assert set(project["optional-dependencies"]) == set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE))
+    modules = {"opencv-python-headless": "cv2", "pillow": "PIL", "pyyaml": "yaml", "tensorboardX": "tensorboardX"}
+    script = "import sys, genseg; assert len([m for m in sys.modules if m.startswith('genseg')]) == 1\nimport genseg.main; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], cwd=tiny.ROOT, capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    for name, when in rows.items():
+        module = modules.get(name, name.replace("-checkpoint", "").replace("-", "_"))
+        assert name not in named or (module in loaded) == (when == "at start"), name
+
+
+def test_errors_on_the_page_are_those_of_the_code():
+    """The texts in the first column, but for what "..." stands for, are in genseg's strings."""
+    texts = []
+    for path in (tiny.ROOT / "genseg").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.JoinedStr):
+                texts.append("".join(v.value if isinstance(v, ast.Constant) else "\0" for v in node.values))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                texts.append(node.value)
+    rows = re.findall(r"^\| `([^`]+)`", (tiny.ROOT / "docs" / "errors.md").read_text(), re.MULTILINE)
+    assert len(rows) > 10
+    for row in rows:
+        parts = [part.strip() for part in row.replace(".data.split_lists.train", "...").split("...")]
+        assert all(any(part in text for text in texts) for part in parts), row
 
 
 @pytest.mark.slow

@@ -17,7 +17,8 @@ from genseg import border_scores, metrics, nets, predict, train
 from genseg.data import prepare
 from genseg.data.batches import pipeline
 from genseg.data.card import Band, DatasetCard
-from genseg.score import command, counting, report
+from genseg.score import __main__ as command
+from genseg.score import counting, report
 
 
 @pytest.fixture(scope="module")

@@ -69,7 +69,7 @@ def read_json(step_dir: epath.Path, item: str) -> dict[str, Any]:
     return values
 
 
-def saved_tree(step_dir) -> dict[str, Any]:
+def saved_tree(step_dir: epath.Path) -> dict[str, Any]:
     """Shapes and dtypes of a saved state as nested dicts; empty branches are {}."""
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
         index = checkpointer.metadata(str(step_dir / "state")).item_metadata

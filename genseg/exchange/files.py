@@ -147,7 +147,7 @@ _LONGEST_PICKLE = 64 << 20  # bytes: names and shapes of a hundred thousand tens
 def _refuse_wild(pickled: bytes) -> None:
     """Raises UnpicklingError for a number, text or place in the memo that takes more memory than the pickle has bytes."""
     for code, argument, _ in pickletools.genops(pickled):
-        if "PUT" in code.name and int(argument) > len(pickled):
+        if "PUT" in code.name and int(argument or 0) > len(pickled):
             raise pickle.UnpicklingError(f"{code.name} of {argument}")
 
 

@@ -19,8 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from genseg import tree
-
-FORMATS = ("timm", "huggingface", "original", "mmseg")
+from genseg.exchange.formats import FORMATS as FORMATS
 
 # What other libraries store and no output depends on: buffers that follow from the architecture alone, and the last norm
 # of transformers' Swin backbone, which is built but not called.

@@ -14,8 +14,6 @@ from genseg import outputs as rules
 from genseg.errors import UserError
 from genseg.exchange import deepness, model_card, names, programs, stac
 
-PROGRAMS = ("stablehlo", "onnx")
-TOOLS = ("deepness",)
 FILES = ("model.safetensors", "README.md", "stac_item.json", "config.json", "preprocessor_config.json")
 """What a folder of exported weights holds."""
 

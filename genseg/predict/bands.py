@@ -101,14 +101,14 @@ def chosen(
         if all(text in named for text in wanted):
             return [named[text] for text in wanted]
         try:
-            places = _by_sensor(wanted, named, [sensor] if sensor else list(SENSORS))
+            by_sensor = _by_sensor(wanted, named, [sensor] if sensor else list(SENSORS))
         except ValueError:
             raise UserError(
                 f"{name} numbers its bands {', '.join(descriptions)}, which sensors name differently: add --sensor, one of "
                 f"{', '.join(SENSORS)}, or --bands."
             ) from None
-        if places is not None:
-            return places
+        if by_sensor is not None:
+            return by_sensor
     if count == card.channels:
         return list(range(1, count + 1))
     said = f" ({', '.join(descriptions)})" if any(descriptions) else ""

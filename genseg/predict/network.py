@@ -51,7 +51,9 @@ class Measured:
             card, bands=tuple(b if v is None else dataclasses.replace(b, nodata=v) for b, v in bands)
         )
         self._rows, self._strip = range(0), np.empty(0)
-        self._seen, self._masks, self._thumbnail = 0, collections.deque(), []
+        self._seen = 0
+        self._masks: collections.deque[tuple[int, Any]] = collections.deque()  # rows, [rows w]
+        self._thumbnail: list[np.ndarray] = []
 
     def stored(self, place: tuple[slice, slice]) -> np.ndarray:
         """[h w c] of the card's type, nothing filled."""

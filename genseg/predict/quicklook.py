@@ -63,7 +63,11 @@ def draw(image: np.ndarray, ids: np.ndarray, card: DatasetCard, *, metres: float
 
 
 def _scale_bar(
-    pen: ImageDraw.ImageDraw, font: ImageFont.ImageFont, width: int, metres: float, at: tuple[int, int]
+    pen: ImageDraw.ImageDraw,
+    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+    width: int,
+    metres: float,
+    at: tuple[int, int],
 ) -> None:
     """1, 2 or 5 times a power of ten metres, at most a third of the panel."""
     most = metres * width / 3

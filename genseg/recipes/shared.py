@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from genseg.keys import FILLED, ONES_UP, PATTERN, SPAN, above, at_least, each, key, one_of, within
 
+STEM_RULES = ("exact", "universal", "repeat", "mean", "zero", "random")
+"""genseg/nets/stem.py has what each does."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
@@ -65,7 +68,7 @@ class Init:
     head: bool = key(False, "take its classifier too, to go on with the same classes", before=False)
     stem: str = key(
         "exact", "how a stem of other channels is made to fit; exact: it must fit as it is (genseg/nets/stem.py)",
-        one_of("exact", "universal", "repeat", "mean", "zero", "random"),
+        one_of(*STEM_RULES),
     )  # fmt: skip
 
 

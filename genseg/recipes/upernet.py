@@ -20,7 +20,7 @@ SWIN = {
     "layer_decay": 1.0,
 }
 # drop path and, for the layer-wise decay, the number of layers
-BACKBONES = {
+BACKBONES: dict[str, tuple[dict[str, Any], float, int]] = {
     "convnext_tiny": (CONVNEXT, 0.4, 6),
     "convnext_small": (CONVNEXT, 0.3, 12),
     "convnext_base": (CONVNEXT, 0.4, 12),

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +53,50 @@ class Progress:
         }
         self._mark, self._waited = (now, step), 0.0
         return lap
+
+
+@contextlib.contextmanager
+def bar(first: int, steps: int, *, shown: bool = True) -> Iterator[Callable[[], Any]]:
+    """A bar of the run's steps below the log where standard error is a terminal, nothing elsewhere: lines stand for
+    themselves there. Gives what is called after each step. shown: False in all processes of a job but one."""
+    with contextlib.ExitStack() as stack:
+        drawn = stack.enter_context(
+            tqdm(
+                total=steps, initial=first, unit="step", leave=False, dynamic_ncols=True, disable=None if shown else True
+            )
+        )  # fmt: skip
+        if not drawn.disable:
+            stack.enter_context(logging_redirect_tqdm(loggers=[logging.getLogger("genseg")]))
+        yield drawn.update
+
+
+def beginning(what: str, data: str, start: str, scored: str, length: str, devices: str) -> str:
+    """What a run is about to do, as lines of a log."""
+    rows = {
+        "what": what,
+        "on": data,
+        "from": start,
+        "scored": scored,
+        "length": length,
+        "devices": devices,
+    }
+    return "\n".join(["this run", *(f"  {name:<9}{text}" for name, text in rows.items())])
+
+
+def ending(scores: Mapping[str, float], result: Mapping[str, Any], workdir: Any) -> str:
+    """What a run has given, where it lies and how to go on, as lines of a log."""
+    synthetic = " (SYNTHETIC data)" if result["synthetic"] else ""
+    best = result["best_step"]
+    kept = f"step {result['step']}" + (f", best of step {best}" if best not in (None, result["step"]) else "")
+    rows = {
+        "scores": f"{score_line(scores)}{synthetic}",
+        "scored": f"{result['data']} {result['split']}: {result['protocol']}",
+        "kept": f"{workdir}: checkpoints ({kept}), result.json, metrics.jsonl, pictures/",
+        "look": f"genseg report {workdir}",
+    }
+    if result["task"] == "segment":
+        rows["maps"] = f"genseg predict --checkpoint={workdir} --out=maps scene.tif"
+    return "\n".join([f"done in {duration(result['seconds'])}", *(f"  {name:<9}{text}" for name, text in rows.items())])
 
 
 def duration(seconds: float) -> str:

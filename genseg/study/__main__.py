@@ -19,7 +19,6 @@ from pathlib import Path
 
 from genseg import cli
 from genseg.errors import UserError
-from genseg.study import design, report, running
 
 
 def sources_of(words: list[str]) -> dict[str, str]:
@@ -56,6 +55,8 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
 
     def command() -> None:
+        from genseg.study import design, report, running  # imported late: --help is answered at once
+
         if arguments.side_by_side < 1:
             raise UserError(f"--side-by-side is {arguments.side_by_side}; give at least 1")
         study, out, sources = design.load(arguments.study), Path(arguments.out), sources_of(arguments.source)

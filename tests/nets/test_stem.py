@@ -6,6 +6,7 @@ import pytest
 
 from genseg.errors import UserError
 from genseg.nets.stem import RULES, inflate_stem
+from genseg.recipes import shared
 
 KERNEL = np.random.default_rng(0).normal(size=(4, 4, 3, 5)).astype("f4")
 
@@ -49,7 +50,7 @@ def test_exact_and_unknown_rules():
         inflate_stem(KERNEL, 4, "exact")
     with pytest.raises(UserError, match="'avarage' is not known; choose one of exact, universal, repeat"):
         inflate_stem(KERNEL, 4, "avarage")
-    assert RULES == ("exact", "universal", "repeat", "mean", "zero", "random")
+    assert RULES == shared.STEM_RULES
 
 
 def test_universal_slices_and_scales_as_training_did_and_repeats_beyond():
