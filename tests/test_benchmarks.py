@@ -33,7 +33,7 @@ def test_a_row_is_checked_timed_and_put_in_its_place_on_the_page(monkeypatch, ca
 def test_networks_are_timed_without_their_peers_too(monkeypatch, capsys):
     monkeypatch.syspath_prepend(tiny.ROOT / "benchmarks")
     job = importlib.import_module("job").Job
-    jobs = (job("convnext_tiny", 32, 2, "float32", False), job("swin_tiny", 32, 2, "float32", True))
+    jobs = (job("convnext_tiny", 32, 8, "float32", False), job("swin_tiny", 32, 8, "float32", True))
     monkeypatch.setattr(importlib.import_module("rows.networks"), "JOBS", jobs)
     printed = benchmark(monkeypatch, capsys, "networks", "--no-page")
     assert all(f"| {j.name} | genseg |" in printed for j in jobs)

@@ -95,4 +95,5 @@ def _load(split: str, item: tuple) -> tuple[list[Record], Moments]:
     if numbers.shape != SIZE:
         raise UserError(f"The mask {mask} is {numbers.shape}: {SIZE} is expected, one number a pixel.")
     ids = renumber(numbers, tuple(range(1, 8)), 255, None, str(mask), ignored_ids=(0,))
-    return [Record(data, codec.encode_png(ids), name, name, 0, 0, *SIZE)], Moments.of(pixels)
+    stored = codec.repacked(data, pixels)
+    return [Record(stored, codec.encode_png(ids), name, name, 0, 0, *SIZE)], Moments.of(pixels)

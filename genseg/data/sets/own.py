@@ -241,7 +241,7 @@ class FolderSegmentation:
         moments = Moments.of(image, measured)
         if self.patch:
             return list(patches.cut(image, ids, self.patch, self.stride, card, pair.id, f"{split}/")), moments
-        stored = data[0] if len(parts) == 1 else codec.encode_image(image)
+        stored = codec.repacked(data[0], image) if len(parts) == 1 else codec.encode_image(image)
         record = Record(stored, codec.encode_png(ids), f"{split}/{pair.images[0].name}", pair.id, 0, 0, *ids.shape)
         return [record], moments
 

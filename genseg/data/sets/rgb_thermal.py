@@ -68,6 +68,12 @@ def _load_rgbt(card: DatasetCard, size: tuple[int, int], split: str, item: tuple
         measured = np.ones(pixels.shape, bool)
         measured[..., 3] = pixels[..., 3] != hole
     record = Record(
-        stored, codec.encode_png(ids.astype(np.uint8)), f"{split}/{Path(name).stem}", name, 0, 0, *ids.shape
+        codec.repacked(stored, pixels),
+        codec.encode_png(ids.astype(np.uint8)),
+        f"{split}/{Path(name).stem}",
+        name,
+        0,
+        0,
+        *ids.shape,
     )
     return [record], Moments.of(pixels, measured)
