@@ -1,4 +1,4 @@
-"""The two exceptions that are part of the interface."""
+"""The exceptions that are part of the interface."""
 
 
 class UserError(ValueError):
@@ -9,6 +9,10 @@ class UserError(ValueError):
     """
 
     status = 2
+
+
+class CorruptFile(UserError):
+    """The bytes of one named image cannot be decoded."""
 
 
 class TryAgain(Exception):

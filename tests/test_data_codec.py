@@ -9,7 +9,7 @@ import simplejpeg
 import tifffile
 from PIL import Image
 
-from genseg.data.files import codec
+from genseg.data.files import codec, gdal
 from genseg.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -77,19 +77,22 @@ def test_gdal_overview_pages_are_left_out():
     assert np.array_equal(codec.decode_image(buffer.getvalue(), "x"), pixels)
 
 
-def test_nodata_tag():
-    buffer = io.BytesIO()
-    tifffile.imwrite(buffer, np.zeros((4, 4), np.float32), extratags=[(42113, "s", 0, "-99999", True)])
-    assert codec.nodata_of(buffer.getvalue(), "x") == -99999
-    assert codec.nodata_of(codec.encode_tiff(np.zeros((4, 4, 1), np.uint8)), "x") is None
-    for text in ("nan", "n/a"):
-        buffer = io.BytesIO()
-        tifffile.imwrite(buffer, np.zeros((4, 4), np.float32), extratags=[(42113, "s", 0, text, True)])
-        if text == "nan":  # NaN is never a measurement, and equals nothing
-            assert codec.nodata_of(buffer.getvalue(), "x") is None
-        else:
-            with pytest.raises(UserError, match=r"x\.tif states the nodata value 'n/a', which is no number"):
-                codec.nodata_of(buffer.getvalue(), "x.tif")
+def test_nodata_tag(tmp_path):
+    def stated(text, **options):
+        tifffile.imwrite(
+            tmp_path / "x.tif", np.zeros((4, 4), np.float32), extratags=[(42113, "s", 0, text, True)], **options
+        )
+        return gdal.File(tmp_path / "x.tif").nodata
+
+    assert stated("-99999") == (-99999,)
+    assert stated("nan") == (None,)  # NaN is never a measurement, and equals nothing
+    (tmp_path / "x.tif").write_bytes(codec.encode_tiff(np.zeros((4, 4, 1), np.uint8)))
+    assert gdal.File(tmp_path / "x.tif").nodata == (None,)
+    # GDAL takes what is no number for 0.
+    for options in ({}, {"bigtiff": True}, {"byteorder": ">"}):
+        for text in ("n/a", "none at all"):
+            with pytest.raises(UserError, match=rf"x\.tif states the nodata value '{text}', which is no number"):
+                stated(text, **options)
 
 
 def test_npy_and_other_dtypes():

@@ -140,7 +140,7 @@ def test_several_files_a_scene(tiles, tmp_path):
     image = made.scene(0, 1, "uint16", (24, 24), 3)[0]
     made.save_png(tiles / "train" / "thermal" / "t0.png", image)
     tifffile.imwrite(tiles / "val" / "thermal" / "t1.png", np.zeros((9, 9), np.uint16))
-    with pytest.raises(UserError, match="'1' differ in size"):
+    with pytest.raises(UserError, match=r"tile_1\.tif \+ .*t1\.png differ in size \(\(9, 9\) and \(24, 24\) pixels\)"):
         storage.write(FolderSegmentation(str(tiles), **options).plan(), tmp_path / "again", progress=False)
 
 

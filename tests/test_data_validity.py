@@ -117,7 +117,7 @@ def test_a_mask_whose_nodata_is_a_class_is_refused(tmp_path):
     full = np.arange(256, dtype=np.uint8).reshape(16, 16) % 2
     root = pairs(tmp_path / "raw", picture, lambda split: full)
     for split in ("train", "val"):
-        tifffile.imwrite(root / split / "masks" / "a.tif", full, extratags=[(codec.NODATA_TAG, "s", 0, "0", True)])
+        tifffile.imwrite(root / split / "masks" / "a.tif", full, extratags=[(42113, "s", 0, "0", True)])
     with pytest.raises(UserError, match=r"a\.tif states the nodata value 0, which is the id of the class 'background'"):
         prepare(root, tmp_path, mask_pattern="{split}/masks/{id}.tif")
 

@@ -79,7 +79,13 @@ def _by_sensor(wanted: Sequence[str], named: dict[str, int], sensors: Sequence[s
 
 
 def chosen(
-    descriptions: Sequence[str], card: DatasetCard, name: str, *, given: dict[str, int] | None, sensor: str | None
+    descriptions: Sequence[str],
+    card: DatasetCard,
+    name: str,
+    *,
+    given: dict[str, int] | None,
+    sensor: str | None,
+    alpha: Sequence[bool] = (),
 ) -> list[int]:
     """Places from 1 among all bands of a scene, in the card's order.
 
@@ -87,6 +93,7 @@ def chosen(
       descriptions: of all bands of the scene's files, "" where there is none.
       name: of the scene, for messages.
       given: from `mapping`. sensor: of SENSORS, whose band numbers the files have; None: found by their names.
+      alpha: of each band whether it is opacity; such bands are left out where the others are as many as the network's.
     Raises: UserError if a band cannot be found, or count and names leave it open.
     """
     count, wanted = len(descriptions), [plain(band.name) for band in card.bands]
@@ -111,6 +118,9 @@ def chosen(
             return by_sensor
     if count == card.channels:
         return list(range(1, count + 1))
+    coloured = [i + 1 for i, opacity in enumerate(alpha) if not opacity]
+    if len(coloured) == card.channels:
+        return coloured
     said = f" ({', '.join(descriptions)})" if any(descriptions) else ""
     raise UserError(
         f"{name} has {count} band(s){said}, but the network takes {card.channels} "

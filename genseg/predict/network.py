@@ -67,17 +67,25 @@ class Measured:
         if rows != self._rows:
             stored = self.stored((place[0], slice(None))).view()
             stored.flags.writeable = False  # the raster hands it out again
-            self._note(stored, rows)
-            self._rows, self._strip = rows, pipeline.filled(stored, self.card, self._files)
+            valid = self._raster.valid(rows.start, rows.stop, self._order)
+            self._note(stored, rows, valid)
+            strip = pipeline.filled(stored, self.card, self._files)
+            if valid is not None:
+                strip = np.where(valid[..., None], strip, self.card.fill.astype(strip.dtype))
+            self._rows, self._strip = rows, strip
         return self._strip[:, place[1]]
 
-    def _note(self, stored: np.ndarray, rows: range) -> None:
-        new = stored[max(self._seen - rows.start, 0) :]
+    def _note(self, stored: np.ndarray, rows: range, valid: np.ndarray | None) -> None:
+        old = max(self._seen - rows.start, 0)
+        new = stored[old:]
         if not len(new):
             return
         first = rows.stop - len(new)
         measured = measured_pixels(new, self.card, self._files)
-        self._masks.append((len(new), None if measured is None else measured.all(axis=2)))
+        found = None if measured is None else measured.all(axis=2)
+        if valid is not None:
+            found = valid[old:] if found is None else found & valid[old:]
+        self._masks.append((len(new), found))
         if self.every:
             self._thumbnail.append(new[-first % self.every :: self.every, :: self.every].copy())
         self._seen = rows.stop
@@ -111,6 +119,11 @@ class Measured:
         starts = sorted({int(r) for r in np.linspace(0, max(height - rows, 0), strips)})
         seen = np.concatenate([self.stored((slice(r, r + rows), slice(None))) for r in starts])
         measured = measured_pixels(seen, self.card, self._files)
+        valid = [self._raster.valid(r, min(r + rows, height), self._order) for r in starts]
+        if any(part is not None for part in valid):
+            whole = [np.ones((min(rows, height - r), seen.shape[1]), bool) for r in starts]
+            kept = np.concatenate([w if v is None else v for v, w in zip(valid, whole, strict=True)])[..., None]
+            measured = np.broadcast_to(kept, seen.shape) if measured is None else measured & kept
         for i, band in enumerate(self.card.bands):
             values = seen[..., i] if measured is None else seen[..., i][measured[..., i]]
             width = band.high - band.low

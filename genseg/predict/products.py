@@ -53,7 +53,7 @@ def paths(scene: Scene, out: Path, products: Products) -> dict[str, Path]:
     def named(ending: str) -> Path:
         return base.with_name(base.name + ending)
 
-    found = {"classes": named("_classes.tif" if scene.tiff else "_classes.png")}
+    found = {"classes": named("_classes.tif" if scene.placed else "_classes.png")}
     for name in ("probabilities", "entropy", "margin"):
         if getattr(products, name):
             found[name] = named(f"_{name}.tif")
@@ -93,7 +93,7 @@ class SceneWriter:
         card, tags = self._card, {"CLASSES": ", ".join(f"{i} {name}" for i, name in enumerate(self._card.classes))}
         self._sinks: dict[str, maps.Writer] = {}
         with contextlib.ExitStack() as stack:
-            if self.scene.tiff:
+            if self.scene.placed:
                 self._sinks["classes"] = stack.enter_context(
                     maps.cog(
                         self.paths["classes"], self.shape, self._place, bands=("class",), nodata=self._predictor.nodata,
@@ -165,10 +165,8 @@ class SceneWriter:
         """The rest of the products, after the last row; the record, which says that the scene is done, last."""
         self._stack.close()
         card, classes, where = self._card, qgis.classes_of(self._card), self.paths
-        if not self.scene.tiff:
-            rasters.write_classes(
-                where["classes"], iter(self._rows), self.shape, card, nodata=self._predictor.nodata, tags=[]
-            )
+        if not self.scene.placed:
+            rasters.write_classes(where["classes"], self._rows, card)
         qgis.write_style(where["style"], classes)
         qgis.write_attributes(where["attributes"], classes, self._pixels)
         count = None

@@ -61,26 +61,23 @@ class _Job:
 def open_scene(scene: Scene, predictor: Predictor, request: Request) -> tuple[Measured, maps.Place]:
     """The scene's bands in the card's order. Raises: UserError for whatever is wrong with its files."""
     files, picks = zip(*scene.files, strict=True)
-    places = [maps.Place.of(path) for path in files]
-    if not any(picks):
-        whole = Raster(files)
-        said = [place.descriptions for place in places]
-        counts = whole.counts
-        texts = [
-            t for some, count in zip(said, counts, strict=True) for t in (some if len(some) == count else ("",) * count)
-        ]
-        order = bands.chosen(texts, predictor.card, str(scene), given=request.given, sensor=request.sensor)
-        return Measured(whole, predictor.card, [i - 1 for i in order]), places[0]
-    return Measured(Raster(files, picks), predictor.card), places[0]
+    raster = Raster(files, picks)
+    if any(picks):
+        return Measured(raster, predictor.card), raster.place
+    order = bands.chosen(
+        raster.descriptions, predictor.card, str(scene), given=request.given, sensor=request.sensor, alpha=raster.alpha
+    )
+    return Measured(raster, predictor.card, [i - 1 for i in order]), raster.place
 
 
 def settings_of(scene: Scene, predictor: Predictor, weights: checkpoints.Weights, request: Request) -> dict[str, Any]:
     """What decides a scene's products: a record with the same settings says that they are there."""
     files = []
     for path, picked in scene.files:
-        with contextlib.suppress(OSError):
+        files.append([str(path), list(picked)])
+        with contextlib.suppress(OSError):  # addresses have neither
             found = path.stat()
-            files.append([str(path), list(picked), found.st_size, int(found.st_mtime_ns)])
+            files[-1] += [found.st_size, int(found.st_mtime_ns)]
     settings = {
         "checkpoint": weights.path, "windows": dataclasses.asdict(predictor.inference), "files": files,
         "products": dataclasses.asdict(request.products), "bands": request.given, "sensor": request.sensor,

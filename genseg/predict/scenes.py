@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import glob
 import re
 from collections.abc import Sequence
@@ -10,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from genseg import outputs
+from genseg.data.files import codec, gdal, maps
 from genseg.errors import UserError
 
-SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".npy")
-TIFF = (".tif", ".tiff")
+SUFFIXES = (".tif", ".tiff", ".jp2", ".vrt", ".png", ".jpg", ".jpeg", ".npy")  # named where they turn out damaged
+SIDECARS = (".ovr", ".msk", ".aux", ".xml", ".hdr", ".tfw", ".pgw", ".jgw", ".wld", ".prj", ".rpb")
 
 
 @dataclass(frozen=True)
@@ -27,17 +29,19 @@ class Scene:
     def __str__(self) -> str:
         return " + ".join(str(path) for path, _ in self.files)
 
-    @property
-    def tiff(self) -> bool:
-        return self.files[0][0].suffix.lower() in TIFF
+    @functools.cached_property
+    def placed(self) -> bool:
+        """Whether maps of it are GeoTIFFs: of all but pictures without a place."""
+        first = self.files[0][0]
+        return not codec.plain_picture(first) or maps.Place.of(first).known
 
 
 def scenes_of(texts: Sequence[str], lists: Sequence[str] = ()) -> list[Scene]:
     """Scenes in the order given, each once.
 
     Args:
-      texts: FILE; FILE+FILE (one scene); FILE:4,3,2 (these bands of it); a folder (the rasters below it, one scene each,
-        named with their path below it); a pattern such as "tiles/*.tif".
+      texts: FILE, a path or an address (see `gdal.address`); FILE+FILE (one scene); FILE:4,3,2 (these bands of it); a
+        folder (the rasters below it, one scene each, named with their path below it); a pattern such as "tiles/*.tif".
       lists: files with one scene a line, its files separated by commas, paths relative to the list.
     Raises: UserError for what is not there or holds nothing, and for two scenes of one name.
     """
@@ -45,11 +49,9 @@ def scenes_of(texts: Sequence[str], lists: Sequence[str] = ()) -> list[Scene]:
     for text in texts:
         path = Path(text)
         if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+            inside = sorted(p for p in path.rglob("*") if p.is_file() and _raster(p))
             if not inside:
-                raise UserError(
-                    f"There are no rasters ({', '.join(SUFFIXES)}) in {path}: give a folder that holds some."
-                )
+                raise UserError(f"There are no rasters in {path}: give a folder that holds some.")
             found += [Scene(p.relative_to(path).with_suffix("").as_posix(), ((p, ()),)) for p in inside]
         elif not path.is_file() and glob.has_magic(text):
             matches = sorted(p for p in map(Path, glob.glob(text, recursive=True)) if p.is_file())
@@ -73,6 +75,14 @@ def scenes_of(texts: Sequence[str], lists: Sequence[str] = ()) -> list[Scene]:
     return list(names.values())
 
 
+def _raster(path: Path) -> bool:
+    """Whether a file of a folder is a raster, by its name or its bytes: files beside rasters, such as overviews, are
+    none."""
+    if path.name.startswith(".") or path.suffix.lower() in SIDECARS:
+        return False
+    return path.suffix.lower() in SUFFIXES or codec.plain_picture(path) or gdal.known(path)
+
+
 def _listed(path: Path) -> list[Scene]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
@@ -90,9 +100,10 @@ def _scene(texts: Sequence[str], folder: Path) -> Scene:
 def _file_and_bands(text: str, folder: Path) -> tuple[Path, tuple[int, ...]]:
     """ "scene.tif:4,3,2" -> (scene.tif, (4, 3, 2)), unless a file has that very name."""
     match = re.fullmatch(r"(.+):(\d+(?:,\d+)*)", text)
-    path, bands = (Path(match[1]), tuple(map(int, match[2].split(",")))) if match else (Path(text), ())
+    path, bands = (match[1], tuple(map(int, match[2].split(",")))) if match else (text, ())
     if (folder / text).is_file():
-        path, bands = Path(text), ()
-    if not (folder / path).is_file():
+        path, bands = text, ()
+    path = gdal.address(path)
+    if not gdal.present(folder / path):
         raise UserError(f"There is no file {folder / path}: give rasters that exist.")
     return folder / path, bands

@@ -12,7 +12,7 @@ import numpy as np
 
 from genseg import border_scores, metrics
 from genseg.data.card import DatasetCard
-from genseg.data.files import codec, masks
+from genseg.data.files import masks, rasters
 from genseg.errors import UserError
 
 _STRIP = 256  # rows whose borders are counted at a time
@@ -33,8 +33,7 @@ def read_mask(path: Path, card: DatasetCard, table: masks.ClassTable | None) -> 
     table: what the file's numbers or colours mean; None: numbers are the card's ids and its ignore label, colours its
     palette. Raises: UserError naming the file and the first value that is neither.
     """
-    data, name = codec.read(path), str(path)
-    mask, nodata = codec.decode_mask(data, name), codec.nodata_of(data, name)
+    name, (mask, nodata, valid, _) = str(path), rasters.read_mask(path)
     count = len(card.classes)
     if table is not None and len(table.names) != count:
         raise UserError(
@@ -44,12 +43,14 @@ def read_mask(path: Path, card: DatasetCard, table: masks.ClassTable | None) -> 
         palette = card.palette if table is None else table.palette
         colours = {tuple(colour): i for i, colour in enumerate(palette)}
         colours |= {tuple(c): 255 for c in (() if table is None else table.ignored_colours)}
-        return masks.colours_to_ids(mask, colours, name)
+        found = masks.colours_to_ids(mask, colours, name)
+        return found if valid is None else np.where(valid, found, np.uint8(255))
     ids = tuple(range(count)) if table is None else table.ids
     ignored = () if table is None else table.ignored_ids
     ignore = 255 if card.ignore_label is None else card.ignore_label
     found = masks.renumber(mask, ids, ignore, nodata, name, ignored)
-    return np.where(found == ignore, np.uint8(255), found)
+    counted = found != ignore if valid is None else (found != ignore) & valid
+    return np.where(counted, found, np.uint8(255))
 
 
 def count(name: str, ids: np.ndarray, label: np.ndarray, classes: int, *, borders: bool) -> Scene:

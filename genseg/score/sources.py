@@ -15,7 +15,7 @@ from genseg.data.augment import transforms
 from genseg.data.batches import pipeline
 from genseg.data.card import DatasetCard
 from genseg.data.compare_cards import card_for_network
-from genseg.data.files import codec, maps, masks
+from genseg.data.files import maps, masks, rasters
 from genseg.errors import UserError
 from genseg.predict import run as runs
 from genseg.predict.network import Predictor
@@ -69,7 +69,7 @@ def drawn(
     found = []
     for place, mask in pairs:
         path = place.files[0][0]
-        ids = codec.decode_mask(codec.read(path), str(path))
+        ids = rasters.read_mask(path).ids
         if ids.ndim != 2:
             raise UserError(f"The map {path} holds {ids.shape[2]} bands: give a map of class ids.")
         label = read_mask(mask, card, table)

@@ -1,4 +1,4 @@
-"""Encoded bytes to pixels and back: JPEG, PNG, TIFF and NPY of any band count, recognised by their first bytes.
+"""Encoded bytes to pixels and back: JPEG, PNG, TIFF, NPY and what GDAL reads, recognised by their first bytes.
 
 Pixels are kept as they are stored. A fourth PNG or TIFF channel marked as alpha is returned as a plain fourth band,
 since multi-spectral files keep infrared or thermal values there (MFNet, NAIP): it is neither premultiplied nor dropped.
@@ -16,21 +16,15 @@ import tifffile
 from PIL import Image
 
 from genseg import outputs
-from genseg.data.files import orientation
-from genseg.errors import UserError
+from genseg.data.files import gdal, orientation
+from genseg.errors import CorruptFile, UserError
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8"
-_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _NPY = b"\x93NUMPY"
-NODATA_TAG = 42113  # GDAL's
 
 Image.MAX_IMAGE_PIXELS = None  # masks of scenes are larger than what Pillow takes for an attack
 cv2.setNumThreads(0)  # images are decoded and resized in several threads already
-
-
-class CorruptFile(UserError):
-    """The bytes of one named image cannot be decoded."""
 
 
 def _corrupt(name: str, reason: object) -> CorruptFile:
@@ -41,7 +35,7 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
     """Decodes to [h w c] with the stored dtype; palettes become RGB, a grey JPEG has one band, channel order is the file's.
     Turned as an EXIF orientation says.
 
-    Raises: CorruptFile, naming `name`, if the bytes are damaged, cut short or of none of the four formats.
+    Raises: CorruptFile, naming `name`, if the bytes are damaged, cut short or of no format that is read.
     """
     return _plain(_upright(_decoded(data, name), data))
 
@@ -58,17 +52,21 @@ def _decoded(data: bytes, name: str) -> np.ndarray:
             pixels = _decode_jpeg(data)
         elif data[:8] == _PNG:
             pixels = _decode_png(data, indices=False)
-        elif data[:4] in _TIFF:
+        elif data[:4] in gdal.TIFF:
             pixels = _decode_tiff(data)
         elif data[:6] == _NPY:
             pixels = np.load(io.BytesIO(data), allow_pickle=False)
+        elif not data:
+            raise ValueError("it is empty")
         else:
-            raise ValueError("neither JPEG, PNG, TIFF nor NPY" if data else "it is empty")
+            pixels = gdal.decode(data, name)
         if pixels.ndim == 2:
             pixels = pixels[..., None]
         if pixels.ndim != 3 or 0 in pixels.shape:
             raise ValueError(f"its shape is {pixels.shape}, not height x width x bands")
         return pixels
+    except UserError:
+        raise
     except Exception as error:  # every codec has its own exception classes, and damaged bytes can raise any of them
         raise _corrupt(name, str(error).strip().split("\n")[0][:120] or type(error).__name__) from None
 
@@ -123,7 +121,7 @@ def declared_bytes(data: bytes) -> int:
     if data[:8] == _PNG:
         width, height, depth, colour = struct.unpack(">IIBB", data[16:26])
         return height * width * {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}[colour] * (depth // 8 or 1)
-    if data[:4] in _TIFF:
+    if data[:4] in gdal.TIFF:
         with tifffile.TiffFile(io.BytesIO(data)) as tiff:
             return sum(int(np.prod(s.shape, dtype=np.float64)) * s.dtype.itemsize for s in tiff.series)
     if data[:6] == _NPY:
@@ -144,36 +142,21 @@ def _refuse_too_large(data: bytes) -> None:
         )
 
 
-def nodata_of(data: bytes, name: str) -> float | None:
-    """The nodata value that a GeoTIFF states, or None. Raises: UserError, naming `name`, if it is no number."""
-    if data[:4] not in _TIFF:
-        return None
-    with tifffile.TiffFile(io.BytesIO(data)) as tiff:
-        return page_nodata(tiff.pages[0], name)
+def has_alpha(data: bytes, bands: int) -> bool:
+    """Whether the last of a picture's decoded bands is opacity: PNG with alpha, or with a transparent colour."""
+    return data[:8] == _PNG and bands in (2, 4)
 
 
-def page_nodata(page: tifffile.TiffPage, name: str) -> float | None:
-    """As `nodata_of`. None for NaN too, which is no measurement in any file, and which no comparison finds."""
-    tag = page.tags.get(NODATA_TAG)
-    if tag is None:
-        return None
-    text = str(tag.value).strip("\0 ")
-    try:
-        value = float(text)
-    except ValueError:
-        raise UserError(
-            f"{name} states the nodata value {text!r}, which is no number: correct it (gdal_edit.py -a_nodata)."
-        ) from None
-    return None if np.isnan(value) else value
-
-
-def is_tiff(path: Path) -> bool:
-    """By the file's first bytes, whatever its name. False if it cannot be opened."""
-    try:
-        with open(path, "rb") as file:
-            return file.read(4) in _TIFF
-    except OSError:
+def plain_picture(path: Path) -> bool:
+    """Whether a file is PNG, JPEG or NPY by its first bytes, whatever its name: all else is GDAL's."""
+    if gdal.remote(path):
         return False
+    try:
+        with open(outputs.regular(path, "image"), "rb") as file:
+            head = file.read(8)
+    except OSError as error:
+        raise UserError(f"Cannot read {path}: {error.strerror}.") from None
+    return head[:2] == _JPEG or head == _PNG or head[:6] == _NPY
 
 
 def encode_png(pixels: np.ndarray) -> bytes:

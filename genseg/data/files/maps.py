@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from genseg import outputs
+from genseg.data.files import gdal
 from genseg.errors import UserError
 
 # WGS 84: semi-major axis in metres, flattening.
@@ -25,25 +26,42 @@ _TILE = 512
 @dataclass(frozen=True)
 class Place:
     """Where a raster lies. transform: rasterio's affine from (column, row) to map units, or None; crs: rasterio's, or
-    None; descriptions: of its bands, "" where a band has none."""
+    None; descriptions: of its bands, "" where a band has none; points, rational: rasterio's ground control points and
+    rational polynomials of a raster without a transform, which maps of it keep; size: height and width."""
 
     transform: Any
     crs: Any
     descriptions: tuple[str, ...]
+    points: tuple = ()
+    rational: Any = None
+    size: tuple[int, int] | None = None
+
+    @property
+    def known(self) -> bool:
+        """Whether the file says anything of its place."""
+        return self.transform is not None or bool(self.points) or self.rational is not None
 
     @classmethod
     def of(cls, path: Path) -> Place:
-        """Of a file that GDAL opens; of others, such as NPY, nothing is known."""
+        """Of a file that GDAL opens, or a picture with a world file; of others, such as NPY, nothing is known."""
         import rasterio
 
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-            try:
-                with rasterio.open(path) as file:
-                    transform = None if file.transform.is_identity else file.transform
-                    return cls(transform, file.crs, tuple(d or "" for d in file.descriptions))
-            except (rasterio.errors.RasterioError, UnicodeEncodeError):  # GDAL takes names that are text
-                return cls(None, None, ())
+        if path.suffix.lower() in _PICTURES and not any(side.exists() for side in _sidecars(path)):
+            return cls(None, None, ())
+        try:
+            with gdal.quiet(str(path)), rasterio.open(gdal.shown(path)) as file:
+                return cls.said_by(file)
+        except UserError:
+            return cls(None, None, ())
+
+    @classmethod
+    def said_by(cls, file: Any) -> Place:
+        """By one of rasterio's data sets."""
+        transform = None if file.transform.is_identity else file.transform
+        points, crs = file.gcps if transform is None else ((), None)
+        named = tuple(d or "" for d in file.descriptions)
+        rational = file.rpcs if transform is None else None
+        return cls(transform, file.crs or crs, named, tuple(points), rational, file.shape)
 
     def hectares(self, height: int) -> np.ndarray | None:
         """float64 [height]: what a pixel of each row measures on the ground; None where the file does not say.
@@ -77,6 +95,17 @@ def _zone(latitude: np.ndarray) -> np.ndarray:
     e = math.sqrt(_FLATTENING * (2 - _FLATTENING))
     sine = np.sin(latitude)
     return (_AXIS**2 * (1 - e**2) / 2) * (sine / (1 - (e * sine) ** 2) + np.arctanh(e * sine) / e)
+
+
+_PICTURES = (".png", ".jpg", ".jpeg", ".npy")
+
+
+def _sidecars(path: Path) -> list[Path]:
+    """Where the place of a picture may stand: world files, and GDAL's own."""
+    short = path.suffix[1:2] + path.suffix[-1:] + "w"  # .pgw, .jgw
+    ends = (short, f"{path.suffix[1:]}w", "wld")
+    world = [path.with_suffix(f".{end}") for name in ends for end in (name.lower(), name.upper())]
+    return [*world, path.with_name(f"{path.name}.aux.xml")]
 
 
 class Writer:
@@ -133,6 +162,10 @@ def cog(
         with contextlib.closing(file):  # rasterio's own context belongs to a thread, and rows are written in another
             file.descriptions = tuple(bands)
             file.update_tags(TIFFTAG_SOFTWARE=outputs.MARK, **tags)
+            if place.points:
+                file.gcps = (list(place.points), place.crs)
+            if place.rational is not None:
+                file.rpcs = place.rational
             if steps:
                 file.scales = (1 / steps,) * len(bands)
             if palette:

@@ -1,48 +1,67 @@
-"""Rasters of any size: read a few rows at a time, and class maps written as they come, in their place on the ground."""
+"""Rasters of any size and format, a few rows at a time: the one opener of preparation, prediction and scoring.
+
+A file is what its bytes say, whatever its name. PNG, JPEG and NPY are decoded whole; everything else is GDAL's, and of it
+only the blocks that hold the asked rows are decoded, once.
+"""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-import tifffile
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from genseg import outputs
 from genseg.data.card import DatasetCard
-from genseg.data.files import codec
+from genseg.data.files import codec, gdal, grids
+from genseg.data.files.maps import Place
 from genseg.errors import UserError
-
-# What GeoTIFF says of place and projection: ModelPixelScale, ModelTiepoint, ModelTransformation, GeoKeyDirectory,
-# GeoDoubleParams, GeoAsciiParams (GeoTIFF 1.1, OGC 19-008r4).
-GEOGRAPHIC_TAGS = (33550, 33922, 34264, 34735, 34736, 34737)
-_TILE = 256
 
 
 class Raster:
     """The bands of one file, or of several files of one scene, as an image [h w c] that is read where it is sliced.
 
-    Of TIFFs only the strips and tiles that hold the asked rows are decoded, and the last rows are kept; PNG, JPEG and
-    NPY are decoded whole. `raster[a:b, c:d]` is an array [b - a, d - c, bands] of the files' common type.
+    `raster[a:b, c:d]` is an array [b - a, d - c, bands] of the files' common type; files of a coarser grid are brought to
+    the finest one (see `grids.Finer`). It is read fastest from top to bottom, and is not to be written to.
+
+    shape, dtype; nodata, alpha, descriptions, scales: of each band, see `gdal.File`; place: on the ground, of the finest
+    grid; dtypes, placed: of each file its type, and its path, place and size; resampled: files of a coarser grid.
     """
 
     def __init__(self, paths: Sequence[Path], bands: Sequence[Sequence[int]] = ()):
         """bands: of each file, the ones to take, in that order, counted from 1; () = all, for one file or for all.
 
-        Raises: UserError if a file cannot be read, lacks a band, or the files differ in size."""
+        Raises: UserError if a file cannot be read, lacks a band, or the files lie on different ground or, without a
+        place, differ in size."""
         self.paths = tuple(Path(p) for p in paths)
-        self._parts = [_Tiff(p) if codec.is_tiff(p) else _Decoded(p) for p in self.paths]
-        chosen = zip(self.paths, self._parts, bands or [()] * len(self.paths), strict=True)
+        parts = [_Decoded(p) if codec.plain_picture(p) else _Opened(p) for p in self.paths]
+        chosen = zip(self.paths, parts, bands or [()] * len(self.paths), strict=True)
         self._bands = [_places(path, part.shape[2], wanted) for path, part, wanted in chosen]
-        sizes = {part.shape[:2] for part in self._parts}
-        if len(sizes) > 1:
-            raise UserError(f"{' + '.join(map(str, self.paths))} differ in size: {sorted(sizes)} pixels.")
-        self.shape = (*sizes.pop(), sum(map(len, self._bands)))
-        self.dtype = np.result_type(*(part.dtype for part in self._parts))
-        self.nodata = tuple(part.nodata for part, bands in zip(self._parts, self._bands, strict=True) for _ in bands)
+        places = [part.place for part in parts]
+        sizes = [part.shape[:2] for part in parts]
+        self.placed = tuple(zip(self.paths, places, sizes, strict=True))
+        self.dtypes = tuple(codec.plain_dtype(part.dtype) for part in parts)
+        grids.refuse_elsewhere(self.placed)
+        finest = max(range(len(parts)), key=lambda i: parts[i].shape[0] * parts[i].shape[1])
+        size = parts[finest].shape[:2]
+        for path, place, part in zip(self.paths, places, parts, strict=True):
+            if part.shape[:2] != size and (place.transform is None or places[finest].transform is None):
+                raise UserError(
+                    f"{' + '.join(map(str, self.paths))} differ in size ({' and '.join(map(str, sorted(set(sizes))))} pixels), and "
+                    f"{path} does not say where it lies: give files of one grid."
+                )
+        self.resampled = tuple(path for path, part in zip(self.paths, parts, strict=True) if part.shape[:2] != size)
+        self._parts = [part if part.shape[:2] == size else grids.Finer(part, size) for part in parts]
+        self.place = places[finest]
+        self.shape = (*size, sum(map(len, self._bands)))
+        self.dtype = np.result_type(*self.dtypes)
+        self.nodata, self.alpha, self.descriptions, self.scales = (
+            tuple(getattr(part, what)[band] for part, bands in zip(self._parts, self._bands, strict=True) for band in bands)
+            for what in ("nodata", "alpha", "descriptions", "scales")
+        )  # fmt: skip
         self._rows, self._held = None, np.empty(0)
 
     def __getitem__(self, place: tuple[slice, slice]) -> np.ndarray:
@@ -56,15 +75,49 @@ class Raster:
             self._held.setflags(write=False)  # it is handed out again and again
         return self._held[:, columns.start : columns.stop]
 
+    def valid(self, first: int, end: int, taken: Sequence[int] = ()) -> np.ndarray | None:
+        """bool [end - first, width]: where no mask of a file, and no alpha band that is not among the bands `taken` as data
+        (from 0; () = all but alpha), takes the pixel out; None if nothing does. Nodata values are `validity`'s."""
+        found, before = None, 0
+        taken = list(taken) or [i for i, alpha in enumerate(self.alpha) if not alpha]
+        for part, bands in zip(self._parts, self._bands, strict=True):
+            own = [bands[i - before] for i in taken if before <= i < before + len(bands)]
+            before += len(bands)
+            if own and (seen := part.valid(first, end, own)) is not None:
+                found = seen if found is None else found & seen
+        return found
+
     @property
     def counts(self) -> tuple[int, ...]:
         """Bands taken of each file."""
         return tuple(map(len, self._bands))
 
-    @property
-    def tags(self) -> list[tuple]:
-        """Place and projection of the first file, as tifffile's `extratags`; [] if it says nothing."""
-        return self._parts[0].tags
+
+class Mask(NamedTuple):
+    """ids: [h w] class ids as stored, or colours [h w c]. nodata: the value that the file states. valid: bool [h w] where
+    no mask of the mask takes it out, or None. place: on the ground."""
+
+    ids: np.ndarray
+    nodata: float | None
+    valid: np.ndarray | None
+    place: Place
+
+
+def read_mask(path: Path, *, colours: bool = False) -> Mask:
+    """colours: the file holds colours, so that a palette is looked up. Raises: CorruptFile, UserError."""
+    if codec.plain_picture(path):
+        decode = codec.decode_image if colours else codec.decode_mask
+        return Mask(decode(codec.read(path), str(path)), None, None, Place.of(path))
+    file = _Opened(path)
+    try:
+        gdal.refuse_too_large(file.name, file.shape, file.dtype)
+        ids = file.rows(0, file.shape[0])
+        if ids.dtype.kind not in "ui" or ids.dtype.itemsize < 4:  # float32 would round ids beyond 2^24
+            ids = ids.astype(codec.plain_dtype(ids.dtype), copy=False)
+        valid = file.valid(0, file.shape[0], [*range(file.shape[2])])
+        return Mask(ids[..., 0] if file.shape[2] == 1 and not colours else ids, file.nodata[0], valid, file.place)
+    finally:
+        file.close()
 
 
 def _places(path: Path, count: int, wanted: Sequence[int]) -> list[int]:
@@ -79,130 +132,44 @@ def _picked(pixels: np.ndarray, bands: list[int]) -> np.ndarray:
     return pixels if bands == [*range(pixels.shape[2])] else pixels[..., bands]
 
 
+class _Opened(gdal.File):
+    """A file that GDAL opens, with its place."""
+
+    @property
+    def place(self) -> Place:
+        return Place.said_by(self.first)
+
+
 class _Decoded:
-    nodata, tags = None, ()
+    """A PNG, JPEG or NPY; see `gdal.File`."""
 
     def __init__(self, path: Path):
-        self._pixels = codec.decode_image(codec.read(path), str(path))
+        data = codec.read(path)
+        self._pixels, self.place = codec.decode_image(data, str(path)), Place.of(path)
         self.shape, self.dtype = self._pixels.shape, self._pixels.dtype
+        count = self.shape[2]
+        self.nodata, self.descriptions, self.scales = (None,) * count, ("",) * count, ((1.0, 0.0),) * count
+        self.alpha = (*(False,) * (count - 1), codec.has_alpha(data, count))
 
     def rows(self, first: int, end: int) -> np.ndarray:
         return self._pixels[first:end]
 
-
-class _Tiff:
-    """Strips and tiles of a TIFF, bands in one page (interleaved or apart) or a page a band."""
-
-    def __init__(self, path: Path):
-        outputs.regular(path, "image")
-        try:
-            self._file = tifffile.TiffFile(path)
-            first = self._file.pages[0]
-            self._pages = [first]
-            if len(first.shape) == 2:
-                pages = [page.keyframe if page.is_frame else page for page in self._file.pages]
-                alike = (i for i, page in enumerate(pages) if (page.shape, page.dtype) == (first.shape, first.dtype))
-                self._pages = [self._file.pages.get(i) if i else first for i in alike]
-        except Exception as error:  # damaged bytes can raise any of tifffile's and the codecs' exceptions
-            raise codec.CorruptFile(f"The image {path} cannot be decoded ({error}): repair or remove it.") from None
-        self.nodata = codec.page_nodata(first, str(path))
-        self._path, self._apart = path, first.planarconfig == 2 and len(first.shape) == 3
-        height, width = first.imagelength, first.imagewidth
-        self.shape = (height, width, first.samplesperpixel if len(self._pages) == 1 else len(self._pages))
-        self.dtype = codec.plain_dtype(first.dtype)
-        self.tags = [
-            (code, tag.dtype, tag.count, tag.value, True)
-            for code in GEOGRAPHIC_TAGS
-            if (tag := first.tags.get(code)) is not None
-        ]
-
-    def rows(self, first: int, end: int) -> np.ndarray:
-        """[end - first, width, bands]. Raises: CorruptFile."""
-        # What tiles that were never written hold: the nodata value, NaN included.
-        out = np.full((end - first, *self.shape[1:]), self._pages[0].nodata, self.dtype)
-        for band, page in enumerate(self._pages):
-            target = out if len(self._pages) == 1 else out[..., band : band + 1]
-            try:
-                self._read(page, first, end, target)
-            except Exception as error:
-                raise codec.CorruptFile(
-                    f"The image {self._path} cannot be decoded ({error}): repair or remove it."
-                ) from None
-        return out
-
-    def _read(self, page: tifffile.TiffPage, first: int, end: int, out: np.ndarray) -> None:
-        tall, wide = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, page.imagewidth)
-        down, across = -(-page.imagelength // tall), -(-page.imagewidth // wide)
-        wanted = [
-            (sample * down + row) * across + column
-            for sample in range(page.samplesperpixel if self._apart else 1)
-            for row in range(first // tall, -(-end // tall))
-            for column in range(across)
-        ]
-        offsets, counts = ([values[i] for i in wanted] for values in (page.dataoffsets, page.databytecounts))
-        for data, index in self._file.filehandle.read_segments(offsets, counts, wanted):
-            pixels, (sample, _, top, left, _), (_, h, w, _) = page.decode(data, index, jpegtables=page.jpegtables)
-            if pixels is None:  # a tile that was never written
-                continue
-            above = max(first - top, 0)
-            part = pixels[0, above : min(h, end - top), : min(w, page.imagewidth - left)]
-            place = (slice(top + above - first, top + above - first + len(part)), slice(left, left + part.shape[1]))
-            if self._apart:
-                out[(*place, sample)] = part[..., 0]
-            else:
-                out[place] = part
+    def valid(self, first: int, end: int, taken: Sequence[int]) -> np.ndarray | None:
+        last = self.shape[2] - 1
+        if not self.alpha[last] or last in taken:
+            return None
+        found = self._pixels[first:end, :, last] > 0
+        return None if found.all() else found
 
 
-def write_classes(
-    path: Path, rows: Iterable[np.ndarray], shape: tuple[int, int], card: DatasetCard, *, nodata: int, tags: list[tuple]
-) -> None:
-    """Class ids as an indexed picture: values are ids, viewers show the palette. A TIFF where `path` ends so, or a PNG.
-
-    The TIFF is tiled, deflated, written as the rows come, and keeps `tags` (see `Raster.tags`).
-
-    Args:
-      rows: uint8 [n, width] from top to bottom, together `shape`.
-      nodata: the id of pixels without a class, shown black and, in a TIFF, marked as GDAL's nodata.
-    """
+def write_classes(path: Path, rows: Iterable[np.ndarray], card: DatasetCard) -> None:
+    """Class ids, uint8 [n, width] from top to bottom, as an indexed PNG: values are ids, viewers show the palette. Ids of
+    no class are black."""
     palette = np.zeros((256, 3), np.uint8)
     palette[: len(card.palette)] = card.palette
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        if path.suffix.lower() in (".tif", ".tiff"):
-            marks = [(codec.NODATA_TAG, "s", 0, str(nodata), True)]
-            tifffile.imwrite(
-                temporary, _tiles(rows, shape), shape=shape, dtype=np.uint8, tile=(_TILE, _TILE), compression="deflate",
-                photometric="palette", colormap=palette.T.astype(np.uint16) * 257, extratags=[*tags, *marks],
-                bigtiff=shape[0] * shape[1] > 2**31, metadata=None, software=outputs.MARK,
-            )  # fmt: skip
-        else:
-            picture = Image.fromarray(np.concatenate(list(rows)))
-            picture.putpalette(palette.tobytes())
-            made_by = PngInfo()
-            made_by.add_text("Software", outputs.MARK)  # what `outputs.claim` lets be written over
-            picture.save(temporary, format="PNG", pnginfo=made_by)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _tiles(rows: Iterable[np.ndarray], shape: tuple[int, int]) -> Iterator[np.ndarray]:
-    """Rows of any number to tiles, left to right and top to bottom; the last ones are filled up."""
-    across = -(-shape[1] // _TILE)
-    band = np.zeros((_TILE, across * _TILE), np.uint8)
-    held = 0
-
-    def cut() -> Iterator[np.ndarray]:
-        for column in range(across):
-            yield np.ascontiguousarray(band[:, column * _TILE : (column + 1) * _TILE])
-
-    for piece in rows:
-        while len(piece):
-            count = min(_TILE - held, len(piece))
-            band[held : held + count, : shape[1]] = piece[:count]
-            piece, held = piece[count:], held + count
-            if held == _TILE:
-                yield from cut()
-                held = 0
-    if held:
-        yield from cut()
+    picture = Image.fromarray(np.concatenate(list(rows)))
+    picture.putpalette(palette.tobytes())
+    made_by = PngInfo()
+    made_by.add_text("Software", outputs.MARK)  # what `outputs.claim` lets be written over
+    with outputs.replacing(path) as temporary:
+        picture.save(temporary, format="PNG", pnginfo=made_by)

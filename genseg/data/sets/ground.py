@@ -1,7 +1,7 @@
 """Where tiles lie on the ground: splits by spatial blocks, and warnings where splits touch.
 
 Tiles that touch or overlap show the same fields and roofs; with one in training and the other in test, a score is too
-good. Positions come from the GeoTIFF tags ModelPixelScale, ModelTiepoint and ModelTransformation (OGC 19-008r4).
+good.
 """
 
 import dataclasses
@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import tifffile
 
+from genseg.data.files import gdal, grids, maps
 from genseg.errors import UserError
 
 
@@ -24,36 +24,28 @@ class Bounds:
     north: float
 
 
-def bounds_of(path: Path) -> Bounds | None:
-    """Of a north-up GeoTIFF; None for files without a position, rotated ones included."""
-    if path.suffix.lower() not in (".tif", ".tiff") or not path.is_file():  # a pipe would be waited for
-        return None
-    try:
-        with tifffile.TiffFile(path) as tiff:
-            page = tiff.pages[0]
-            tags = {code: page.tags[code].value for code in (33550, 33922, 34264) if code in page.tags}
-            height, width = page.imagelength, page.imagewidth
-    except Exception:  # damaged bytes can raise anything
-        return None  # an unreadable file is reported with its name when it is loaded
-    if 33550 in tags and 33922 in tags:
-        sx, sy = tags[33550][:2]
-        column, row, _, x, y, _ = tags[33922][:6]
-        west, north = x - column * sx, y + row * sy
-    elif 34264 in tags and tags[34264][1] == 0 == tags[34264][4]:
-        sx, sy, west, north = tags[34264][0], -tags[34264][5], tags[34264][3], tags[34264][7]
-    else:
-        return None
-    return Bounds(west, north - height * sy, west + width * sx, north)
+def bounds_of(paths: Sequence[Path]) -> list[Bounds | None]:
+    """Of each raster: the upright box around it; None for files without a transform or that cannot be read.
 
+    All in the projection of the first file that has one: boxes of others are brought to it, and so grow a little."""
+    found: list[Bounds | None] = []
+    reference = None
+    for path in paths:
+        place = maps.Place.of(path)
+        if place.transform is None:
+            found.append(None)
+            continue
+        height, width = place.size
+        x, y = np.transpose([place.transform @ (c * width, r * height) for c in (0, 1) for r in (0, 1)])
+        box = (x.min(), y.min(), x.max(), y.max())
+        reference = reference or place.crs
+        if place.crs is not None and not grids.same_crs(place.crs, reference):
+            from rasterio.warp import transform_bounds
 
-def refuse_elsewhere(files: tuple[Path, ...], width: int) -> None:
-    """Raises UserError if files of one scene that say where they lie, lie more than half a pixel apart."""
-    placed = [(path, bounds) for path in files if (bounds := bounds_of(path)) is not None]
-    for path, bounds in placed[1:]:
-        first, reference = placed[0]
-        sides = np.subtract(dataclasses.astuple(bounds), dataclasses.astuple(reference))
-        if np.abs(sides).max() > (reference.east - reference.west) / width / 2:
-            raise UserError(f"{path} lies elsewhere on the ground than {first}: warp them to one grid (gdalwarp).")
+            with gdal.quiet(str(path)):
+                box = transform_bounds(place.crs, reference, *box)
+        found.append(Bounds(*map(float, box)))
+    return found
 
 
 def touching(places: Sequence[Bounds], others: Sequence[Bounds]) -> tuple[np.ndarray, np.ndarray]:

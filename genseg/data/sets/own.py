@@ -11,15 +11,17 @@ import numpy as np
 
 from genseg import outputs
 from genseg.data.card import Band, DatasetCard
-from genseg.data.files import codec
+from genseg.data.files import codec, gdal, rasters
+from genseg.data.files.grids import refuse_elsewhere
 from genseg.data.files.masks import ClassTable, colours_to_ids, read_class_table, renumber
 from genseg.data.files.validity import measured_pixels
 from genseg.data.palette import distinct_colours
 from genseg.data.records import patches
 from genseg.data.records.storage import Moments, Plan, Record, fingerprint
 from genseg.data.sets.found import existing_folder, leftover, refuse_shared, say_passed_over
-from genseg.data.sets.ground import bounds_of, leaks, refuse_elsewhere, split_by_blocks, touching
+from genseg.data.sets.ground import bounds_of, leaks, split_by_blocks, touching
 from genseg.data.sets.labels_seen import LabelsSeen
+from genseg.data.sets.scene_files import read_scene
 from genseg.errors import UserError
 from genseg.keys import DIFFERENT, FILLED, Rule, at_least, each, key, within
 
@@ -86,22 +88,14 @@ class FolderSegmentation:
         items = self._items(root)
         refuse_shared({split: [pair.images[0] for pair in pairs] for split, pairs in items.items()})
         first = items[self.splits[0]][0]
-        heads = [codec.read(path) for path in first.images]
-        sample = [codec.decode_image(data, str(path)) for data, path in zip(heads, first.images, strict=True)]
-        if len(sample) == 1:
-            sample = [codec.grey_as_colour(heads[0], sample[0], len(self.bands))]
-        channels = sum(s.shape[2] for s in sample)
-        if channels != len(self.bands):
-            raise _wrong_bands(first, channels, self.bands)
-        stated = [codec.nodata_of(data, str(path)) for data, path in zip(heads, first.images, strict=True)]
-        nodata = [n for n, s in zip(stated, sample, strict=True) for _ in range(s.shape[2])]
-        dtype = str(np.result_type(*sample))
+        sample = read_scene(first.images, self.bands)
+        dtype = str(sample.image.dtype)
         scored = tuple(self.scored) or tuple(range(len(table.names)))
         over = f"patches of {self.patch} at stride {self.stride}" if self.patch else "whole images"
         card = DatasetCard(
             name="folder_segmentation",
             task="segmentation",
-            bands=tuple(Band(n, nodata=v) for n, v in zip(self.bands, nodata, strict=True)),
+            bands=tuple(Band(n, nodata=v) for n, v in zip(self.bands, sample.nodata, strict=True)),
             classes=table.names,
             palette=table.palette or distinct_colours(len(table.names)),
             ignore_label=self.ignore_label,
@@ -113,9 +107,14 @@ class FolderSegmentation:
             dtype=dtype if dtype in ("uint8", "uint16", "int16") else "float32",
         )
         seen = LabelsSeen()
-        used = [(f"{s} {p.name}", p.stat().st_size) for s, pairs in items.items() for x in pairs for p in x.files]
+        used = [
+            (f"{s} {p.name}", 0 if gdal.remote(p) else p.stat().st_size)
+            for s, pairs in items.items()
+            for x in pairs
+            for p in x.files
+        ]
         return Plan(
-            card, items, lambda split, pair: self._load(card, table, seen, split, pair),
+            card, items, lambda split, pair: self._load(card, table, sample.scales, seen, split, pair),
             fingerprint(self, version=2, listed=[(repr(table), 0), *used]), self.splits[0], look=lambda: _leaks(items) + seen.notes(card),
         )  # fmt: skip
 
@@ -162,7 +161,7 @@ class FolderSegmentation:
         if any("{split}" in p for p in (*images, self.mask_pattern)):
             raise UserError("split_blocks deals tiles out to splits itself: leave {split} out of the patterns.")
         pairs = {p.id: p for p in _pairs(root, "all", images, self.mask_pattern, {})}
-        places = {name: bounds_of(pair.images[0]) for name, pair in pairs.items()}
+        places = dict(zip(pairs, bounds_of([pair.images[0] for pair in pairs.values()]), strict=True))
         lost = [n for n, b in places.items() if b is None]
         if lost:
             raise UserError(f"{pairs[lost[0]].images[0]} has no position on the ground: split_blocks needs GeoTIFFs.")
@@ -178,40 +177,35 @@ class FolderSegmentation:
         return {s: [pairs[n] for n in names] for s, names in dealt.items()}
 
     def _load(
-        self, card: DatasetCard, table: ClassTable, seen: LabelsSeen, split: str, pair: "Pair"
+        self, card: DatasetCard, table: ClassTable, scales: tuple, seen: LabelsSeen, split: str, pair: "Pair"
     ) -> tuple[list[Record], Moments]:
-        data = [codec.read(path) for path in pair.images]
-        parts = [codec.decode_image(d, str(p)) for d, p in zip(data, pair.images, strict=True)]
-        if len(parts) == 1:
-            parts = [codec.grey_as_colour(data[0], parts[0], card.channels)]
-        sizes = {p.shape[:2] for p in parts}
-        if len(sizes) > 1:
-            raise UserError(
-                f"The files of scene {pair.id!r} differ in size: {' and '.join(map(str, sorted(sizes)))} pixels."
-            )
-        if sum(p.shape[2] for p in parts) != card.channels:
-            raise _wrong_bands(pair, sum(p.shape[2] for p in parts), tuple(b.name for b in card.bands))
-        for path, part in zip(pair.images, parts, strict=True):
+        scene = read_scene(pair.images, [band.name for band in card.bands])
+        several = len(pair.images) > 1
+        for path, dtype in zip(pair.images, scene.dtypes, strict=True):
             # One file is stored as it is. Bands of several are widened to a common type, never narrowed: 16 bits would
             # wrap around in 8.
-            if part.dtype != card.dtype and (len(parts) == 1 or not np.can_cast(part.dtype, card.dtype)):
+            if dtype != card.dtype and not (several and np.can_cast(dtype, card.dtype)):
                 raise UserError(
-                    f"{path} holds {part.dtype}, but the first scene {card.dtype}: give all files of a kind one type."
+                    f"{path} holds {dtype}, but the first scene {card.dtype}: give all files of a kind one type."
                 )
-        first_band = 0
-        for path, stored, part in zip(pair.images, data, parts, strict=True):
-            assumed, stated = card.bands[first_band].nodata, codec.nodata_of(stored, str(path))
-            first_band += part.shape[2]
-            if stated not in (None, assumed):
+        for file, stated, spec, scale, usual in zip(
+            scene.files, scene.nodata, card.bands, scene.scales, scales, strict=True
+        ):
+            if stated not in (None, spec.nodata):
                 raise UserError(
-                    f"{path} states the nodata value {stated:g}, but the first scene "
-                    f"{'none' if assumed is None else f'{assumed:g}'}: give all files of a kind one (gdal_edit.py "
+                    f"{pair.images[file]} states the nodata value {stated:g}, but the first scene "
+                    f"{'none' if spec.nodata is None else f'{spec.nodata:g}'}: give all files of a kind one (gdal_edit.py "
                     "-a_nodata)."
                 )
-        refuse_elsewhere(pair.files, parts[0].shape[1])
-        image = parts[0] if len(parts) == 1 else np.concatenate([p.astype(card.dtype) for p in parts], axis=2)
-        name, stored_mask = str(pair.mask), codec.read(pair.mask)
-        mask = codec.decode_image(stored_mask, name) if self.mask_colours else codec.decode_mask(stored_mask, name)
+            if scale != usual:
+                raise UserError(
+                    f"{pair.images[file]} states scale and offset {scale} of {spec.name}, but the first scene {usual}: values "
+                    "are read as stored, so bring all files to one (gdal_translate -unscale)."
+                )
+        image = scene.image.astype(card.dtype, copy=False)
+        name = str(pair.mask)
+        mask, unmarked, labelled, ground = rasters.read_mask(pair.mask, colours=self.mask_colours)
+        refuse_elsewhere([*scene.places, (pair.mask, ground, mask.shape[:2])])
         if mask.ndim == 3 and not self.mask_colours:
             raise UserError(
                 f"The mask {name} has {mask.shape[2]} bands: it must hold one class id a pixel, or set mask_colours."
@@ -225,7 +219,6 @@ class FolderSegmentation:
             unlabelled = dict.fromkeys(table.ignored_colours, self.ignore_label)
             ids = colours_to_ids(mask, {c: i for i, c in enumerate(table.palette)} | unlabelled, name)
         else:
-            unmarked = codec.nodata_of(stored_mask, name)
             if unmarked in table.ids:
                 raise UserError(
                     f"The mask {name} states the nodata value {unmarked:g}, which is the id of the class "
@@ -233,16 +226,22 @@ class FolderSegmentation:
                     "give the class another id."
                 )
             ids = renumber(mask, table.ids, self.ignore_label, unmarked, name, table.ignored_ids)
-        files = [i for i, part in enumerate(parts) for _ in range(part.shape[2])]
-        measured = measured_pixels(image, card, files)
+        if labelled is not None:
+            ids = np.where(labelled, ids, np.uint8(self.ignore_label))
+        measured = measured_pixels(image, card, scene.files)
+        scene = dataclasses.replace(scene, image=image).mask_out(measured, [band.nodata for band in card.bands])
+        if scene.valid is not None:
+            whole = np.broadcast_to(scene.valid[..., None], image.shape)
+            measured = whole if measured is None else measured & whole
         if measured is not None:
             ids = np.where(measured.all(axis=2), ids, np.uint8(self.ignore_label))
         seen.add(split, ids)
         moments = Moments.of(image, measured)
         if self.patch:
-            return list(patches.cut(image, ids, self.patch, self.stride, card, pair.id, f"{split}/")), moments
-        stored = codec.repacked(data[0], image) if len(parts) == 1 else codec.encode_image(image)
-        record = Record(stored, codec.encode_png(ids), f"{split}/{pair.images[0].name}", pair.id, 0, 0, *ids.shape)
+            return list(patches.cut(scene.image, ids, self.patch, self.stride, card, pair.id, f"{split}/")), moments
+        record = Record(
+            scene.encoded(), codec.encode_png(ids), f"{split}/{pair.images[0].name}", pair.id, 0, 0, *ids.shape
+        )
         return [record], moments
 
 
@@ -260,7 +259,8 @@ class Pair:
 
 
 def _leaks(items: dict[str, list[Pair]]) -> tuple[str, ...]:
-    places = {s: [b for p in pairs if (b := bounds_of(p.images[0])) is not None] for s, pairs in items.items()}
+    found = iter(bounds_of([pair.images[0] for pairs in items.values() for pair in pairs]))
+    places = {s: [b for _ in pairs if (b := next(found)) is not None] for s, pairs in items.items()}
     notes = leaks(places)
     for note in notes:
         logger.warning("%s", note)
@@ -282,8 +282,8 @@ def _listed_pairs(root: Path, split: str, lists: dict[str, str]) -> list[Pair]:
             raise UserError(f"The list {path} has the columns {', '.join(columns)}: image and mask are needed.")
         pairs = []
         for number, row in enumerate(reader, 2):
-            places = [root / (row[c] or "").strip() for c in (*images, "mask")]
-            missing = [p for p in places if not p.is_file()]
+            places = [root / gdal.address((row[c] or "").strip()) for c in (*images, "mask")]
+            missing = [p for p in places if not gdal.present(p)]
             if missing:
                 raise UserError(f"Line {number} of {path} names {missing[0]}, which is no file: correct it.")
             pairs.append(Pair(places[0].stem, tuple(places[:-1]), places[-1]))
@@ -345,10 +345,3 @@ def _pairs(root: Path, split: str, images: tuple[str, ...], mask: str, lists: di
         where = lists.get(split) or images[0].replace("{split}", split)
         raise UserError(f"The data set {root} has no split {split!r}: nothing matches {where}.")
     return pairs
-
-
-def _wrong_bands(pair: Pair, found: int, bands: tuple[str, ...]) -> UserError:
-    files = " + ".join(str(p) for p in pair.images)
-    return UserError(
-        f"{files} has {found} band(s), but bands names {len(bands)} ({', '.join(bands)}): correct one of them."
-    )
