@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from genseg import checkpoints, cli, inputs, outputs, partition, windows
+from genseg.data.files import gdal
 from genseg.errors import UserError
 from genseg.predict import bands
 from genseg.predict import run as runs
@@ -149,7 +150,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _claim(scenes: Sequence[Scene], out: Path, products: Products) -> None:
     """Refuses to write over what is read, and over what genseg has not made."""
-    read = [path for scene in scenes for path, _ in scene.files]
+    read = [path for scene in scenes for path, _ in scene.files if not gdal.remote(path)]
     for scene in scenes:
         where = paths(scene, out, products)
         unmarked = {"areas", "polygons"}  # their formats have no place for a mark near their beginning

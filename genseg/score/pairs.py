@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from genseg import outputs
+from genseg.data.files import gdal
 from genseg.errors import UserError
 from genseg.predict.scenes import Scene, scenes_of
 
@@ -52,9 +53,9 @@ def listed(text: str) -> list[tuple[Scene, Path]]:
             continue
         if len(row) < 2:
             raise UserError(f"The list {path} has the line {row[0]!r}: give the scene's files, and its mask last.")
-        mask = path.parent / row[-1]
-        (scene,) = scenes_of(["+".join(str(path.parent / cell) for cell in row[:-1])])
-        found.append((scene, outputs.regular(mask, "mask")))
+        mask = path.parent / gdal.address(row[-1])
+        (scene,) = scenes_of(["+".join(str(path.parent / gdal.address(cell)) for cell in row[:-1])])
+        found.append((scene, mask if gdal.remote(mask) else outputs.regular(mask, "mask")))
     if not found:
         raise UserError(f"The list {path} is empty: give lines of IMAGE,MASK.")
     return found

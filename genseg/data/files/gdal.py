@@ -47,8 +47,13 @@ def present(path: Path) -> bool:
 
 
 def shown(path: Path) -> str:
-    """As GDAL takes it: a path keeps one of the two slashes of an address inside it."""
-    return re.sub(r"^(/vsicurl(?:_streaming)?/https?):/+", r"\1://", str(path)) if remote(path) else str(path)
+    """As GDAL takes it: a path keeps one of the two slashes of an address or of an absolute archive inside it."""
+    text = str(path)
+    if archive := re.match(r"(/vsi(?:zip|tar|gzip|7z|rar)/)(?!vsi|/|\{)(.*)", text):
+        inside = Path(archive[2])
+        here = any(part.is_file() for part in (inside, *inside.parents))
+        return text if here else f"{archive[1]}/{archive[2]}"
+    return re.sub(r"^(/vsicurl(?:_streaming)?/https?):/+", r"\1://", text)
 
 
 def known(path: Path) -> bool:

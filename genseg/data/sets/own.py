@@ -86,7 +86,7 @@ class FolderSegmentation:
         if self.patch:
             patches.windows(self.patch, self.patch, self.patch, self.stride)
         items = self._items(root)
-        refuse_shared({split: [pair.images[0] for pair in pairs] for split, pairs in items.items()})
+        refuse_shared({s: [p.images[0] for p in pairs if not gdal.remote(p.images[0])] for s, pairs in items.items()})
         first = items[self.splits[0]][0]
         sample = read_scene(first.images, self.bands)
         dtype = str(sample.image.dtype)
