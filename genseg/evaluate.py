@@ -211,10 +211,12 @@ class Evaluation:
             classes=len(self.task.card.classes), batch=self._batch, fill=self.task.card.fill,
         )  # fmt: skip
 
-    def panels(self, params: Any, stats: Any, samples: int) -> np.ndarray:
-        """uint8 [h, w, 3]: bands, truth and prediction of the first `samples` records. Every process must call it."""
+    def panels(self, params: Any, stats: Any, samples: int, records: Sequence[int] = ()) -> np.ndarray:
+        """uint8 [h, w, 3]: bands, truth and prediction of the first `samples` records, or of `records`. Every process must
+        call it."""
         split = self._data.eval_split
-        chosen = [split.decode(i) for i in range(len(split)) if i not in split.corrupt][:samples]
+        places = records or [i for i in range(len(split)) if i not in split.corrupt][:samples]
+        chosen = [split.decode(i) for i in places]
         predictions = [np.zeros(record["label"].shape, np.uint8) for record in chosen]
         for place, row, ids in self._class_rows(params, stats, ((i, r["image"]) for i, r in enumerate(chosen))):
             predictions[place][row : row + len(ids)] = ids
@@ -268,8 +270,7 @@ def write_scene_counts(path: Path, counts: Counts, scenes: Sequence[str], card: 
 
     scenes: of each record, `Evaluation.scenes`.
     """
-    names = list(dict.fromkeys(scenes))
-    whole = counts["records"] if "records" in counts else np.stack([counts[f"scene:{name}"] for name in names])
+    names, whole = scene_counts(counts, scenes)
     temporary = path.with_name(path.name + ".tmp.npz")
     np.savez_compressed(
         temporary, scenes=np.array(names), confusion=whole, borders=counts["scene_borders"], classes=np.array(card.classes),
@@ -342,10 +343,33 @@ def _borders_of(counts: Counts, name: str) -> np.ndarray:
 
 def write_panels(
     evaluation: Evaluation, params: Any, stats: Any, pictures: Path, writers: writing.Writers, step: int, split: str, *,
-    samples: int,
+    samples: int, counts: Counts,
 ) -> None:  # fmt: skip
-    """Bands, truth and prediction of the first `samples` records of a split, as PNG and in TensorBoard."""
-    panel = evaluation.panels(params, stats, samples)
+    """Bands, truth and prediction of the first `samples` records of a split, and of its best, median and worst scene, as PNG
+    and in TensorBoard. counts: of this pass."""
+    drawn = {"samples": evaluation.panels(params, stats, samples)}
+    if ranked := ranked_records(counts, evaluation.scenes, evaluation.task.card):
+        drawn["ranked"] = evaluation.panels(params, stats, 0, ranked)
     if partition.is_main_process():
-        writers.image(step, f"{split}/samples", panel)
-        drawing.save_picture(pictures / f"{split}_samples.png", panel)
+        for name, panel in drawn.items():
+            writers.image(step, f"{split}/{name}", panel)
+            drawing.save_picture(pictures / f"{split}_{name}.png", panel)
+
+
+def ranked_records(counts: Counts, scenes: Sequence[str], card: DatasetCard) -> list[int]:
+    """Records of the best, the median and the worst scene by mIoU over its own scored classes; of a scene that is cut into
+    several the middle one. [] of fewer than three scenes with a score. scenes: of each record."""
+    names, whole = scene_counts(counts, scenes)
+    means = metrics.scene_means(whole, card.scored)
+    order = [int(place) for place in np.argsort(-means, kind="stable") if not np.isnan(means[place])]
+    if len(order) < 3:
+        return []
+    chosen = [names[order[place]] for place in (0, len(order) // 2, -1)]
+    own = [[i for i, scene in enumerate(scenes) if scene == name] for name in chosen]
+    return [records[len(records) // 2] for records in own]
+
+
+def scene_counts(counts: Counts, scenes: Sequence[str]) -> tuple[list[str], np.ndarray]:
+    """(names, int64 [s, classes, classes]) of the scenes in the order of their first records. scenes: of each record."""
+    names = list(dict.fromkeys(scenes))
+    return names, counts["records"] if "records" in counts else np.stack([counts[f"scene:{name}"] for name in names])

@@ -88,3 +88,18 @@ def segmentation_scores(counts: np.ndarray, scored: Sequence[int], absent: str =
     total = counts.sum()
     oa = float(hit.sum() / total) if total else float("nan")
     return SegmentationScores(iou, f1, precision, recall, mean(iou), mean(f1), mean(recall), oa)
+
+
+def per_class_iou(confusion: np.ndarray) -> np.ndarray:
+    """[..., c, c] counts -> float [..., c] in [0, 1]; NaN where a class is in neither truth nor prediction."""
+    hit = np.diagonal(confusion, axis1=-2, axis2=-1)
+    either = confusion.sum(-1) + confusion.sum(-2) - hit
+    return np.divide(hit, either, out=np.full(hit.shape, np.nan), where=either > 0)
+
+
+def scene_means(counts: np.ndarray, scored: Sequence[int]) -> np.ndarray:
+    """int [s, c, c] -> float [s]: each scene's mean IoU over the scored classes that it has, in truth or prediction; NaN
+    where it has none."""
+    each = per_class_iou(counts)[:, list(scored)]
+    seen = (~np.isnan(each)).sum(1)
+    return np.where(seen > 0, np.nansum(each, axis=1) / np.maximum(seen, 1), np.nan)

@@ -87,7 +87,10 @@ def _train(config: ConfigDict, workdir: str) -> dict[str, Any]:
         saved.bring_files(run.workdir)
         if partition.is_main_process():
             writing.write_json(run.workdir / "config.json", to_json(config))
-        writers = writing.Writers(workdir, step=int(state.step), active=partition.is_main_process())
+        writers = writing.Writers(
+            workdir, step=int(state.step), active=partition.is_main_process(), trackers=config.report.trackers,
+            config=to_json(config),
+        )  # fmt: skip
         traced = trace.Trace(config.profile.steps, run.workdir)
         logger.info("%s", beginning(run, int(state.step)))
         bar = lines.bar(int(state.step), run.plan.steps, shown=partition.is_main_process())

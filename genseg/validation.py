@@ -43,7 +43,15 @@ class Evaluator:
         scores = run.task.summarize(counts)
         if isinstance(run.task, tasks.Segment) and config.report.panels:
             evaluate.write_panels(
-                self._evaluation, params, stats, pictures, self._writers, step, split, samples=config.report.panels
+                self._evaluation,
+                params,
+                stats,
+                pictures,
+                self._writers,
+                step,
+                split,
+                samples=config.report.panels,
+                counts=counts,
             )
         if final and state.ema:
             params, stats = state.weights(not ema)

@@ -4,14 +4,16 @@ import csv
 import json
 import re
 import threading
+import types
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 from sklearn.metrics import jaccard_score
 
+from genseg import evaluate
 from genseg.report import __main__ as command
-from genseg.report import page, runs
+from genseg.report import charts, page, runs
 
 CLASSES = ("field", "<road>")
 
@@ -50,6 +52,9 @@ def workdir(root, name, *, seed, rate=0.1, done=True):
         )
     with (folder / "pictures" / "val_confusion.csv").open("w", newline="") as file:
         csv.writer(file).writerows([["truth", *CLASSES], *([CLASSES[c], *whole[c]] for c in (0, 1))])
+    (folder / "pictures" / "val_borders.csv").write_text(
+        "id,class,bIoU 3px,bF1 3px,scored\n0,field,10.00,20.00,yes\n-,mean,12.50,-,-\n"
+    )
     np.savez(folder / "val_scene_counts.npz", confusion=counts, scenes=np.array([f"s{s}" for s in range(12)]))
     return folder, truth, prediction
 
@@ -80,6 +85,28 @@ def test_the_interval_is_that_of_scenes_drawn_anew():
         drawn.append(np.diag(c) / (c.sum(0) + c.sum(1) - np.diag(c)))
     assert found == pytest.approx(np.percentile(drawn, [2.5, 97.5], axis=0), abs=0.015)
     assert runs.interval(counts[:4]) is None
+
+
+def test_border_scores_are_read_and_drawn(tmp_path):
+    folder, _, _ = workdir(tmp_path, "a", seed=1)
+    (run,) = runs.read([str(folder)])
+    assert run.borders["bIoU 3px"] == 0.125 and np.isnan(run.borders["bF1 3px"])
+    drawn = "".join(charts.svg(*chart) for chart in charts.panels([run]))
+    assert "at borders" in drawn and "bIoU 3px" in drawn
+
+
+def test_best_median_and_worst_are_those_of_the_labels():
+    rng = np.random.default_rng(0)
+    counts = rng.integers(0, 50, (7, 3, 3))
+    means = [np.mean([c[k, k] / (c[k].sum() + c[:, k].sum() - c[k, k]) for k in (0, 2)]) for c in counts]
+    order = np.argsort(means)[::-1]
+    card = types.SimpleNamespace(scored=(0, 2))
+    names = [f"s{i}" for i in range(7)]
+    assert evaluate.ranked_records({"records": counts}, names, card) == [order[0], order[3], order[6]]
+    patches = [name for name in names for _ in range(3)]  # three records a scene: the middle one stands for it
+    cut = {f"scene:{name}": counts[i] for i, name in enumerate(names)}
+    assert evaluate.ranked_records(cut, patches, card) == [3 * order[k] + 1 for k in (0, 3, 6)]
+    assert evaluate.ranked_records({"records": counts[:2]}, names[:2], card) == []
 
 
 def test_only_differing_keys_are_listed(tmp_path):

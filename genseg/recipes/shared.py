@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from genseg.keys import FILLED, ONES_UP, PATTERN, SPAN, above, at_least, each, key, one_of, within
+from genseg.keys import DIFFERENT, FILLED, ONES_UP, PATTERN, SPAN, above, at_least, each, key, one_of, within
 
 STEM_RULES = ("exact", "universal", "repeat", "mean", "zero", "random")
 """genseg/nets/stem.py has what each does."""
@@ -163,7 +163,15 @@ class Report:
     """config.report: the log and the pictures."""
 
     log_every: int = key(50, "steps between lines; where a broken loss is noticed", at_least(1))
-    panels: int = key(0, "evaluation images drawn with bands, truth and prediction", at_least(0))
+    panels: int = key(
+        0,
+        "evaluation images drawn with bands, truth and prediction, and then the best, median and worst too",
+        at_least(0),
+    )
+    trackers: tuple[str, ...] = key(
+        (), "services that scores and pictures are sent to as well, if installed (pip install 'genseg[trackers]')",
+        each(one_of("wandb", "mlflow")), DIFFERENT, before=(),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

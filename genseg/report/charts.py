@@ -56,6 +56,21 @@ def class_bars(axes: Any, runs: Sequence[Run]) -> None:
     axes.grid(axis="x", alpha=0.25)
 
 
+def border_bars(axes: Any, runs: Sequence[Run]) -> None:
+    """Each border score and run in percent, a mean over the scored classes."""
+    names = list(runs[0].borders)
+    height = 0.8 / len(runs)
+    places = np.arange(len(names))
+    for i, run in enumerate(runs):
+        values = 100 * np.nan_to_num([run.borders.get(name, np.nan) for name in names])
+        axes.barh(places + i * height, values, height, color=COLOURS[i % 8], label=run.name)
+    axes.set_yticks(places + 0.4 - height / 2, names)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 100)
+    axes.set_title("at borders, %, mean over classes", fontsize=10)
+    axes.grid(axis="x", alpha=0.25)
+
+
 def confusion(axes: Any, run: Run) -> None:
     """Shares of each true class in percent."""
     counts = run.confusion
@@ -88,6 +103,10 @@ def panels(runs: Sequence[Run]) -> list[tuple[Callable[[Any], None], float, floa
     if alike:
         height = max(3.2, 0.22 * len(alike[0].classes) * (len(alike) + 0.6))
         found.append((lambda axes: class_bars(axes, alike), 5.2, height))
+    with_borders = [run for run in runs if run.borders]
+    if with_borders:
+        height = max(3.2, 0.22 * len(with_borders[0].borders) * (len(with_borders) + 0.6))
+        found.append((lambda axes: border_bars(axes, with_borders), 5.2, height))
     for run in runs:
         if run.confusion is not None:
             side = max(4.2, 0.36 * len(run.classes) + 1.8)

@@ -74,6 +74,12 @@ def page(chosen: Sequence[Run], *, refresh: int = 0) -> str:
     for run in chosen:
         if run.scenes:
             parts += [f"<h2>{html.escape(run.name)}: best, median and worst image</h2>", table(scene_rows(run))]
+        if "ranked" in run.pictures:
+            parts.append(
+                picture(
+                    run.pictures["ranked"], f"{run.name}: bands, truth and prediction; best, median, worst from above"
+                )
+            )
         if "samples" in run.pictures:
             parts.append(picture(run.pictures["samples"], f"{run.name}: bands, truth and prediction"))
     body = "\n".join(parts)

@@ -13,6 +13,8 @@ import numpy as np
 
 from genseg.config import differences
 from genseg.errors import UserError
+from genseg.metrics import per_class_iou, scene_means
+from genseg.report.tables import BORDER_COLUMNS
 
 DRAWS, SEED = 1000, 4604  # of scenes, for intervals
 
@@ -22,7 +24,8 @@ class Run:
     """config, result: as stored, {} while there is none. records: lines of metrics.jsonl. classes: names, () of
     pre-training. iou: float [classes] in [0, 1], NaN where undefined. interval: float [2, classes] or None: the central
     95 % of per-class IoU when scenes are drawn anew. confusion: float [classes, classes] counts, rows are truth, or None.
-    scenes: (name, mIoU over its scored classes), worst first. pictures: name -> file."""
+    scenes: (name, mIoU over its scored classes), worst first. borders: border score -> mean over scored classes in [0, 1],
+    NaN where undefined. pictures: name -> file."""
 
     name: str
     folder: Path
@@ -34,6 +37,7 @@ class Run:
     interval: np.ndarray | None
     confusion: np.ndarray | None
     scenes: list[tuple[str, float]]
+    borders: dict[str, float]
     pictures: dict[str, Path]
 
     def curve(self, key: str) -> tuple[np.ndarray, np.ndarray]:
@@ -75,8 +79,15 @@ def _read(path: Path, name: str) -> Run:
     interval, scenes = _scenes(
         path / f"{split}_scene_counts.npz", [i for i, row in enumerate(table) if row["scored"] == "yes"]
     )
+    means = [row for row in _rows(path / "pictures" / f"{split}_borders.csv") if row["class"] == "mean"]
+    borders = {
+        name: float(value) / 100 if value != "-" else np.nan
+        for row in means
+        for name, value in row.items()
+        if name in BORDER_COLUMNS
+    }
     pictures = {p.stem.removeprefix(f"{split}_"): p for p in sorted((path / "pictures").glob(f"{split}_*.png"))}
-    return Run(name, path, config, result, _lines(path), classes, iou, interval, confusion, scenes, pictures)
+    return Run(name, path, config, result, _lines(path), classes, iou, interval, confusion, scenes, borders, pictures)
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -110,20 +121,11 @@ def _scenes(path: Path, scored: list[int]) -> tuple[np.ndarray | None, list[tupl
         return None, []
     with np.load(path) as stored:
         counts, names = stored["confusion"], stored["scenes"]
-    each = per_class_iou(counts)[:, scored]
-    seen = (~np.isnan(each)).sum(1)
-    means = np.where(seen > 0, np.nansum(each, axis=1) / np.maximum(seen, 1), np.nan)
+    means = scene_means(counts, scored)
     scenes = sorted(
         ((str(n), float(m)) for n, m in zip(names, means, strict=True) if not np.isnan(m)), key=lambda s: s[1]
     )
     return interval(counts), scenes
-
-
-def per_class_iou(confusion: np.ndarray) -> np.ndarray:
-    """[..., c, c] -> [..., c]; NaN where a class is in neither truth nor prediction."""
-    hit = np.diagonal(confusion, axis1=-2, axis2=-1)
-    either = confusion.sum(-1) + confusion.sum(-2) - hit
-    return np.divide(hit, either, out=np.full(hit.shape, np.nan), where=either > 0)
 
 
 def interval(counts: np.ndarray) -> np.ndarray | None:

@@ -8,25 +8,30 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from genseg import outputs
+from genseg.report import trackers as services
 
 logger = logging.getLogger(__name__)
 
 
 class Writers:
-    """metrics.jsonl and TensorBoard event files in a workdir; does nothing outside the main process."""
+    """metrics.jsonl and TensorBoard event files in a workdir, and services; does nothing outside the main process."""
 
-    def __init__(self, workdir: str, *, step: int, active: bool):
-        """step: training goes on after this step; lines of later steps, written before a crash, are dropped."""
+    def __init__(
+        self, workdir: str, *, step: int, active: bool, trackers: Sequence[str] = (), config: Mapping[str, Any] | None = None
+    ):  # fmt: skip
+        """step: training goes on after this step; lines of later steps, written before a crash, are dropped. trackers: of
+        `trackers.KINDS`, which are told the config. Raises UserError for one that is not installed."""
         self._active = active
         if not active:
             return
+        self._services = services.started(trackers, Path(workdir), config or {})
         import tensorboardX  # 0.3 s: kept out of `import genseg.train`
 
         self._path = Path(workdir) / "metrics.jsonl"
@@ -43,11 +48,15 @@ class Writers:
                 logger.error("the metrics of step %d are not in %s: %s", step, self._path, error)
             for name, value in values.items():
                 self._board.add_scalar(name, value, step)
+            for service in self._services:
+                service.scalars(step, values)
 
     def image(self, step: int, name: str, pixels: np.ndarray) -> None:
         """uint8 [h, w, 3]."""
         if self._active:
             self._board.add_image(name, pixels, step, dataformats="HWC")
+            for service in self._services:
+                service.image(step, name, pixels)
 
     def text(self, step: int, name: str, text: str) -> None:
         if self._active:
@@ -57,6 +66,8 @@ class Writers:
         if self._active:
             self._lines.close()
             self._board.close()
+            for service in self._services:
+                service.close()
 
 
 def keep_lines_up_to(path: Path, step: int) -> None:
