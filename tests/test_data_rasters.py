@@ -1,5 +1,6 @@
 """One scene stored in every way that GDAL reads gives the same pixels, records and windows; files say what is valid."""
 
+import dataclasses
 import multiprocessing
 import threading
 import warnings
@@ -389,10 +390,7 @@ def test_boxes_of_south_up_rotated_and_other_zones(tmp_path):
     paths.append(write(tmp_path / "zone.tif", IMAGE, crs="EPSG:32634", transform=near))
     north, south, turned_box, zone = ground.bounds_of(paths)
     assert north == south == ground.Bounds(700_000, 3_999_630, 700_500, 4_000_000)
-    assert (
-        turned_box == pytest.approx(ground.Bounds(700_000, 4_000_000, 700_370, 4_000_500))
-        or turned_box.east > turned_box.west
-    )
+    assert dataclasses.astuple(turned_box) == pytest.approx((699_630, 3_999_500, 700_000, 4_000_000))
     assert abs(zone.west - north.west) < 40 and abs(zone.north - north.north) < 40
     assert "SPATIAL LEAK: of 1 val tiles 1 overlap" in ground.leaks({"train": [north], "val": [zone]})[0]
     assert "1 overlap" in ground.leaks({"train": [north], "val": [south]})[0]

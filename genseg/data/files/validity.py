@@ -8,6 +8,7 @@ A value is no measurement
   * in a band marked as a hole (`Band.hole`): where that band holds its nodata value, whatever the others hold.
 
 A pixel counts if it lacks no value; holes alone do not take it out. So of several files of one scene each can take it out.
+Nor does it count where a file's own mask, or an alpha band that is not taken as data, says so: `Raster.valid`.
 """
 
 from collections.abc import Sequence

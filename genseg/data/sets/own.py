@@ -106,7 +106,7 @@ class FolderSegmentation:
             synthetic=False,
             dtype=dtype if dtype in ("uint8", "uint16", "int16") else "float32",
         )
-        seen = LabelsSeen()
+        seen, noted = LabelsSeen(), sample.notes(self.bands)
         used = [
             (f"{s} {p.name}", 0 if gdal.remote(p) else p.stat().st_size)
             for s, pairs in items.items()
@@ -115,7 +115,7 @@ class FolderSegmentation:
         ]
         return Plan(
             card, items, lambda split, pair: self._load(card, table, sample.scales, seen, split, pair),
-            fingerprint(self, version=2, listed=[(repr(table), 0), *used]), self.splits[0], look=lambda: _leaks(items) + seen.notes(card),
+            fingerprint(self, version=2, listed=[(repr(table), 0), *used]), self.splits[0], look=lambda: _leaks(items) + seen.notes(card) + noted,
         )  # fmt: skip
 
     def _table(self, root: Path) -> ClassTable:

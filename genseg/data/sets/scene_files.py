@@ -34,6 +34,18 @@ class SceneFiles:
         """The bytes of a record of the whole scene."""
         return codec.encode_image(self.image) if self.stored is None else codec.repacked(self.stored, self.image)
 
+    def notes(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Sentences for the card on what was done, or not, to the values of scenes like this one."""
+        found = []
+        if self.resampled:
+            files = [i for i, (path, *_) in enumerate(self.places) if path in self.resampled]
+            bands = ", ".join(name for name, file in zip(names, self.files, strict=True) if file in files)
+            found.append(f"Coarser bands ({bands}) are brought to the finest grid by bilinear interpolation.")
+        if any(scale != (1.0, 0.0) for scale in self.scales):
+            stated = ", ".join(sorted({f"{s:g} and {o:g}" for s, o in self.scales}))
+            found.append(f"Values are read as stored: the files' scale and offset ({stated}) are not applied.")
+        return tuple(found)
+
     def mask_out(self, measured: np.ndarray | None, nodata: Sequence[float | None]) -> SceneFiles:
         """With pixels that `valid` takes out holding the value that is replaced when a record is read: NaN, or the nodata
         value of the card's band; where a band has none, the scene's mean of it, so that they say nothing of the place."""
