@@ -19,7 +19,7 @@ from pathlib import Path
 
 import measure
 
-ROWS = ("jpeg", "crops", "prepare", "networks", "scene", "counts", "start")
+ROWS = ("jpeg", "crops", "networks", "scene", "counts", "start")
 PAGE = measure.ROOT / "docs" / "bench.md"
 TITLE = """# Speed, side by side
 
