@@ -16,7 +16,7 @@ import nbclient
 import nbformat
 from PIL import Image
 
-COLOURS = 48
+COLOURS = 96
 SLOW_COMPILE = re.compile(r"[^\n]*slow_operation_alarm[^\n]*\n+\*+\n[^\n]*\n\*+\n")
 HERE = Path(__file__).parent
 SOURCES = sorted(p for p in HERE.glob("[0-9]*.py"))
@@ -55,11 +55,13 @@ def joined(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
 
 
 def tidy(output: nbformat.NotebookNode, folder: Path) -> None:
-    """Pictures of few colours, which are a quarter of the size; no paths of this machine and no letters of control."""
+    """Pictures of few colours, rare ones kept, which are a third of the size; no paths of this machine and no letters of control."""
     if png := output.get("data", {}).get("image/png"):
         with io.BytesIO() as small:
             picture = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")
-            picture.quantize(COLOURS, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
+            picture.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
+                small, "PNG", optimize=True
+            )
             output["data"] = nbformat.from_dict({"image/png": base64.b64encode(small.getvalue()).decode()})
     if "text" in output:
         text = re.sub(r"\x1b\[[0-9;]*m", "", output["text"].replace(str(folder), "."))
