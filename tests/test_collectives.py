@@ -10,6 +10,7 @@ import tiny
 
 from genseg import border_scores, design, evaluate, mixing, nets, partition, train, watch
 from genseg.dry_run import hlo
+from genseg.losses import terms
 from genseg.report import lines, step_metrics
 
 LAYOUTS = {"replicated": (8, 1), "fsdp": (1, 8), "hybrid": (2, 4)}
@@ -28,8 +29,8 @@ def small(monkeypatch):
     monkeypatch.setattr(partition, "FSDP_FLOOR", FLOOR)
 
 
-def made(task, layout, data_dir, tmp_path, dtype="float32", evaluation=True):
-    """(run, its compiled train step, its compiled evaluation step or None); nothing of the step is left out."""
+def made(task, layout, data_dir, tmp_path, dtype="float32", evaluation=True, losses=()):
+    """losses: those that stand beside cross-entropy. (run, its compiled train step, its compiled evaluation step or None); nothing of the step is left out."""
     config = tiny.pretrain(data_dir) if task == "pretrain" else tiny.segment(data_dir)
     config.mesh.data, config.mesh.fsdp = LAYOUTS[layout]
     config.train.batch_size, config.train.accumulation, config.ema.decay = ROWS, 2, 0.9
@@ -39,6 +40,8 @@ def made(task, layout, data_dir, tmp_path, dtype="float32", evaluation=True):
         config.erasing.prob = 0.25
     else:
         config.augment.size = (32, 32)
+        for name in losses:
+            config.loss[name].weight = config.loss.aux[name] = 0.1
     run = design.setup(config.lock(), str(tmp_path))
     with partition.use_mesh(run.mesh):
         progress = lines.Progress(0, 1, 1)
@@ -91,6 +94,13 @@ def check(run, compiled, *, training):
 def test_no_images_labels_or_logits_travel(task, layout, data_dir, tmp_path, eight_devices):
     run, step, evaluation = made(task, layout, data_dir, tmp_path)
     check_both(run, step, evaluation)
+
+
+def test_losses_beside_cross_entropy_send_sums_only(data_dir, tmp_path, eight_devices):
+    names = sorted(set(terms.FUNCTIONS) - {"cross_entropy"})
+    run, step, _ = made("segment", "hybrid", data_dir, tmp_path, evaluation=False, losses=names)
+    assert len(names) == 7
+    check(run, step, training=True)
 
 
 def test_bfloat16_networks_add_up_float32_gradients(data_dir, tmp_path, eight_devices):
