@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 import tifffile
@@ -75,6 +76,16 @@ def test_rows_come_from_each_as_often_as_its_weight_says(folders):
     square = 0.25 * (parts["folder_segmentation"] ** 2).mean(0) + 0.75 * (parts["bright"] ** 2).mean(0)
     np.testing.assert_allclose(data.card.mean, mean, rtol=1e-6)
     np.testing.assert_allclose(data.card.std, np.sqrt(square - mean**2), rtol=1e-5)
+
+
+def test_weighted_rows_are_taken_up_anywhere_without_what_came_before(folders):
+    one = config(folders, also_weights={"folder_segmentation": 1.0, "bright": 3.0})
+    data, mesh = inputs.open_inputs(one), partition.make_mesh()
+    through, resumed = data.train_batches(start=0, mesh=mesh), data.train_batches(start=2, mesh=mesh)
+    seen = [next(through) for _ in range(4)]
+    for right in seen[2:]:
+        jax.tree.map(np.testing.assert_array_equal, next(resumed), right)
+    assert any((seen[0]["index"] != later["index"]).any() for later in seen[1:])
 
 
 def test_all_are_scored_together_and_each_alone(folders):
