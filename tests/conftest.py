@@ -17,7 +17,10 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 
 import jax
 import pytest
+import tiny
 from absl import logging as absl_logging
+
+from genseg import nets
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -33,6 +36,16 @@ def _log_as_it_was(monkeypatch):
     log.setLevel(kept[2])
     logging.getLogger("asyncio").setLevel(kept[3])
     absl_logging.set_verbosity(kept[4])
+
+
+@pytest.fixture(scope="module")
+def narrow_micro():
+    """Within this process the small configs' backbone has one block a stage: most of a short run is compilation.
+
+    For a whole module: `pytestmark = pytest.mark.usefixtures("narrow_micro")`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(nets.BACKBONES, "convnext_micro", tiny.narrow)
+        yield
 
 
 @pytest.fixture

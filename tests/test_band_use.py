@@ -12,6 +12,8 @@ from genseg import band_use, train
 from genseg.data.card import Band, DatasetCard
 from genseg.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("narrow_micro")
+
 CARD = DatasetCard(
     "made", "segmentation", tuple(Band(n, mean=10.0 * i + 5, std=1.0 + i) for i, n in enumerate(("red", "blue", "nir"))),
     ("a", "b"), ((0, 0, 0), (9, 9, 9)), 255, (0, 1), {"val": 3}, "none", True,

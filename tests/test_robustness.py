@@ -14,6 +14,8 @@ from genseg import csp, design, evaluate, partition, robustness, start, tasks, t
 from genseg.data.card import Band, DatasetCard
 from genseg.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("narrow_micro")
+
 CARD = DatasetCard(
     "made", "segmentation", tuple(Band(f"b{i}", mean=10.0 * i, std=1.0 + i) for i in range(4)), ("a", "b"),
     ((0, 0, 0), (9, 9, 9)), 255, (0, 1), {"val": 3}, "none", True,
@@ -89,6 +91,7 @@ def test_permuted_counts_equal_a_loop_over_images(data_dir, tmp_path):
         step = evaluate.make_step(run.task, run.mesh)
         counts = evaluate.run(step, state.params, state.stats, run.data.eval_batches(), run.mesh)
     params = jax.device_get(state.params)
+    logits_of = jax.jit(lambda wide: run.task.net.apply(params, {}, wide, train=False)[0][0])
     right, images = np.zeros((2, 2), int), 0  # [draw, count]
     for batch in run.data.eval_batches():
         for i in np.flatnonzero(batch["valid"]):
@@ -100,8 +103,7 @@ def test_permuted_counts_equal_a_loop_over_images(data_dir, tmp_path):
                     order = csp.draw_order(jax.random.fold_in(key, int(batch["index"][i])), 3, n, "random")
                     wide = np.zeros((*pixels.shape[:3], 5), "f4")
                     wide[..., :n] = pixels[..., np.asarray(order)] * np.sqrt(5 / n)
-                    logits, _ = run.task.net.apply(params, {}, wide, train=False)
-                    right[draw, j] += int(np.argmax(logits[0]) == batch["label"][i])
+                    right[draw, j] += int(np.argmax(logits_of(wide)) == batch["label"][i])
     assert images == counts["images"] == 20
     np.testing.assert_array_equal(counts["permuted/3"][:, 0], right[:, 0])
     np.testing.assert_array_equal(counts["permuted/5"][:, 0], right[:, 1])

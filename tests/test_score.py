@@ -20,6 +20,8 @@ from genseg.data.card import Band, DatasetCard
 from genseg.score import __main__ as command
 from genseg.score import counting, report
 
+pytestmark = pytest.mark.usefixtures("narrow_micro")
+
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
