@@ -15,8 +15,9 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image, ImageDraw
 
-from genseg import cli, inputs, partition, train
+from genseg import cli, inputs, outputs, partition, train
 from genseg.config import load_file
+from genseg.errors import UserError
 from genseg.report import drawing, lines, tables, writing
 
 PRETRAIN = {"csp": ("objective=csp,channels=4", "CSP, 4 channels"), "rgb": ("objective=rgb,channels=3", "RGB")}
@@ -92,8 +93,11 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     def command() -> None:
+        if arguments.steps < 0:
+            raise UserError(f"--steps is {arguments.steps}; give 0, or how many steps a run is shortened to")
+        out, began = outputs.given(arguments.out, "--out").absolute(), time.monotonic()
+        outputs.claim([out / "demo.png"], unmarked=[out / "demo.txt"], sign=out / "demo.png")
         partition.start(inputs.cache_dir() / "xla")
-        out, began = Path(arguments.out).absolute(), time.monotonic()
         table = run(out, arguments.steps)
         print(f"\n{table}\n\nTook {lines.duration(time.monotonic() - began)}. Picture: {out / 'demo.png'}")
 

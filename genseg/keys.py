@@ -135,15 +135,25 @@ def of(section: type) -> dict[str, Key]:
         hint = hints[field.name]
         if isinstance(hint, type) and dataclasses.is_dataclass(hint):
             found |= {f"{field.name}.{name}": definition for name, definition in of(hint).items()}
-            continue
-        default = field.default
-        if default is dataclasses.MISSING:
-            made = field.default_factory
-            default = ... if made is dataclasses.MISSING else made()
-        said = field.metadata
-        comment, rules = (said["comment"], said["rules"]) if said else ("", ())
-        found[field.name] = Key(default, comment, hint, rules, said["before"] if said else _NOT_SAID)
+        else:
+            found[field.name] = _defined(field, hint)
     return found
+
+
+def one(section: type, name: str) -> Key:
+    """The definition of one field that is no section."""
+    (field,) = (field for field in dataclasses.fields(section) if field.name == name)
+    return _defined(field, typing.get_type_hints(section)[name])
+
+
+def _defined(field: dataclasses.Field, hint: Any) -> Key:
+    default = field.default
+    if default is dataclasses.MISSING:
+        made = field.default_factory
+        default = ... if made is dataclasses.MISSING else made()
+    said = field.metadata
+    comment, rules = (said["comment"], said["rules"]) if said else ("", ())
+    return Key(default, comment, hint, rules, said["before"] if said else _NOT_SAID)
 
 
 def refuse_misfit(name: str, definition: Key, value: Any) -> None:
@@ -204,6 +214,7 @@ _ONE = {
     str: "a text",
     bool: "True or False",
     dict: "a mapping such as {'a': 1}",
+    types.NoneType: "None",
 }
 _MANY = {int: "whole numbers", float: "numbers", str: "texts"}
 _TUPLES = {

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from genseg.errors import UserError
 
@@ -61,13 +63,41 @@ def text(path: Path, what: str) -> str:
         raise UserError(f"The {what} {path} cannot be read ({error.strerror}): give another one.") from None
 
 
-def claim(outputs: Iterable[Path], inputs: Iterable[Path] = ()) -> None:
+@contextlib.contextmanager
+def undamaged(path: Path, mend: str) -> Iterator[None]:
+    """Around the reading of a file that genseg wrote: whatever a parser says of bytes that it did not expect becomes a
+    UserError that names the file and the mend."""
+    try:
+        yield
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno:  # of the file, not of what is in it
+            raise
+        reason = " ".join(str(error).split())[:120]
+        raise UserError(f"{path} is damaged ({type(error).__name__}: {reason}); {mend}") from None
+
+
+def mapping(path: Path, what: str, mend: str) -> dict[str, Any]:
+    """The JSON mapping that a file holds. Raises UserError, with the mend, if it holds none."""
+    with undamaged(path, mend):
+        found = json.loads(text(path, what))
+        if not isinstance(found, dict):
+            raise TypeError("no mapping")
+        return found
+
+
+def claim(
+    outputs: Iterable[Path], inputs: Iterable[Path] = (), *, unmarked: Iterable[Path] = (), sign: Path | None = None
+) -> None:
     """Raises UserError if one of `outputs` is one of `inputs`, or a file that no command of genseg has made.
 
-    Called before anything is computed: nothing is found out at the end of an hour's work.
+    Called before anything is computed: nothing is found out at the end of an hour's work. unmarked: outputs in formats
+    without a place for the mark near their beginning; they are genseg's if `sign`, one of the others, is there.
     """
+    unmarked, outputs = list(unmarked), list(outputs)
     read = {_identity(path): path for path in inputs}
-    for path in outputs:
+    for path in (*outputs, *unmarked):
         if path.is_symlink() and not path.exists():
             raise UserError(f"{path} is a link to nothing; remove it, or give another place to write to")
         if not path.exists():
@@ -76,7 +106,7 @@ def claim(outputs: Iterable[Path], inputs: Iterable[Path] = ()) -> None:
             raise UserError(f"{path} would be written over {read[_identity(path)]}, which is read; write elsewhere")
         if path.is_dir():
             raise UserError(f"{path} is a folder, and a file of this name is to be written; move it away")
-        if not made_here(path):
+        if not (sign is not None and sign.exists() if path in unmarked else made_here(path)):
             raise UserError(f"{path} exists and was not made by genseg; move it away, or write elsewhere")
 
 

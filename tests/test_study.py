@@ -359,7 +359,17 @@ def test_counts_that_do_not_give_the_score_are_refused(tmp_path, program):
 
 def test_the_command_lists_runs_and_asks_for_sources(tmp_path, capsys):
     study = tmp_path / "made.py"
-    study.write_text(f"STUDY = {PLAIN!r}\n")
+    text = f"STUDY = {PLAIN!r}\n"
+    study.write_text(text)
+    assert command.main([str(study), f"--out={tmp_path / 'out'}", "--list"]) == 2
+    assert "rgb.py does not load" in capsys.readouterr().err
+    for name, there in (
+        ("rgb.py", "demo_pretrain"),
+        ("csp.py:channels=4", "demo_pretrain"),
+        ("tiles.py", "demo_segment"),
+    ):
+        text = text.replace(f"'{name}'", f"'{there}'")
+    study.write_text(text)
     assert command.main([str(study), f"--out={tmp_path / 'out'}", "--list"]) == 0
     said = capsys.readouterr().out
     assert said.count("missing  python -m genseg.main") == 16 and "16 of 16 runs remain" in said

@@ -69,6 +69,17 @@ def read_json(step_dir: epath.Path, item: str) -> dict[str, Any]:
     return values
 
 
+def read_meta(step_dir: epath.Path) -> dict[str, Any]:
+    """`read_json` of "meta"; raises Damaged for one that lacks what every genseg has saved."""
+    meta = read_json(step_dir, "meta")
+    for name, kind in (("config", dict), ("card", str), ("versions", dict)):
+        if not isinstance(meta.get(name), kind):
+            raise Damaged(f"its 'meta' lacks {name}")
+    if not isinstance(meta.get("checksums", {}), dict):
+        raise Damaged("its checksums are none")
+    return meta
+
+
 def saved_tree(step_dir: epath.Path) -> dict[str, Any]:
     """Shapes and dtypes of a saved state as nested dicts; empty branches are {}."""
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
@@ -132,9 +143,9 @@ def _problem(step_dir: epath.Path, *, whole: bool) -> str | None:
 
 def _check(step_dir: epath.Path, *, whole: bool) -> None:
     """Raises whatever it meets in reading a checkpoint, Damaged where that reads well but is not what was saved."""
-    meta, data = read_json(step_dir, "meta"), read_json(step_dir, "data")
-    if not {"config", "card", "versions"} <= meta.keys() or not isinstance(data.get("batches"), int):
-        raise Damaged("its 'meta' or 'data' lacks entries")
+    meta, data = read_meta(step_dir), read_json(step_dir, "data")
+    if not isinstance(data.get("batches"), int):
+        raise Damaged("its 'data' lacks the number of batches")
     scores = step_dir / "metrics" / "metrics"
     if scores.exists() and not isinstance(json.loads(scores.read_text())["score"], float | int):
         raise Damaged("its score is no number")

@@ -11,7 +11,7 @@ import orbax.checkpoint as ocp
 
 from genseg import recipes, tree
 from genseg.checkpoints.checksums import leaves
-from genseg.checkpoints.damage import Damaged, compare, damage_named, read_json, saved_tree
+from genseg.checkpoints.damage import Damaged, compare, damage_named, read_meta, saved_tree
 from genseg.checkpoints.layout import step_directory
 from genseg.data.card import DatasetCard
 from genseg.errors import UserError
@@ -39,7 +39,7 @@ def load_weights(path: str, *, ema: bool, best: bool = False, only: str = "") ->
     step_dir = step_directory(path, best)
     try:
         with damage_named(step_dir):
-            read_json(step_dir, "meta")  # first: it is small, and says most clearly that something is wrong
+            meta = read_meta(step_dir)  # first: it is small, and says most clearly that something is wrong
             saved = saved_tree(step_dir)
             branch = saved["ema"] if ema else saved
             if not branch:
@@ -60,9 +60,6 @@ def load_weights(path: str, *, ema: bool, best: bool = False, only: str = "") ->
                     str(step_dir / "state"),
                     args=ocp.args.PyTreeRestore(item=wanted, restore_args=restore_args, partial_restore=True),
                 )
-            meta = read_json(step_dir, "meta")
-            if not (isinstance(meta.get("config"), dict) and isinstance(meta.get("card"), str)):
-                raise Damaged("its 'meta' lacks config or card")
             compare(meta, leaves(arrays))
     except Damaged as error:
         raise UserError(f"checkpoint {step_dir} is damaged: {error}; give another step's folder") from None

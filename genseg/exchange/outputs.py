@@ -21,6 +21,7 @@ FILES = ("model.safetensors", "README.md", "stac_item.json", "config.json", "pre
 def export(args: argparse.Namespace) -> None:
     """The command `export`; see `__main__.parser` for its arguments."""
     target = rules.given(args.output, "--output")
+    rules.given(args.checkpoint, "--checkpoint")
     if args.format in names.FORMATS:
         if target.exists() and not target.is_dir():
             raise UserError(f"{target} is a file; weights are written into a folder: give another --output")

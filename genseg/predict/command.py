@@ -153,5 +153,5 @@ def _claim(scenes: Sequence[Scene], out: Path, products: Products) -> None:
     read = [path for scene in scenes for path, _ in scene.files if not gdal.remote(path)]
     for scene in scenes:
         where = paths(scene, out, products)
-        unmarked = {"areas", "polygons"}  # their formats have no place for a mark near their beginning
-        outputs.claim([path for name, path in where.items() if name not in unmarked], read)
+        unmarked = [where.pop(name) for name in ("areas", "polygons") if name in where]
+        outputs.claim(where.values(), read, unmarked=unmarked, sign=where["classes"])

@@ -12,7 +12,8 @@ import sys
 import time
 from pathlib import Path
 
-from genseg import cli
+from genseg import cli, outputs
+from genseg.errors import UserError
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -47,12 +48,15 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
 
     def command() -> None:
-        out = Path(arguments.out)
+        out = outputs.given(arguments.out, "--out")
+        if arguments.every < 1:
+            raise UserError(f"--every is {arguments.every}; give at least 1 second")
+        outputs.claim([out / "runs.html"], unmarked=[out / "runs.png"], sign=out / "runs.html")
         if not arguments.follow:
             write(arguments.runs, out)
         else:
-            while not write(arguments.runs, out, refresh=max(arguments.every, 1)):
-                time.sleep(max(arguments.every, 1))
+            while not write(arguments.runs, out, refresh=arguments.every):
+                time.sleep(arguments.every)
         print(f"{out / 'runs.html'} and runs.png beside it")
 
     return cli.run(command)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from genseg import outputs
 from genseg.report.runs import Run
 
 # Okabe and Ito's colours, of those the ones that stand out on white and on black.
@@ -152,4 +153,5 @@ def png(runs: Sequence[Run], path: Path) -> None:
             draw(figure.add_subplot(grid[i, j]))
     handles = [figure.axes[0].plot([], [], color=COLOURS[i % 8])[0] for i in range(len(runs))]
     figure.legend(handles, [run.name for run in runs], loc="outside upper center", ncols=min(len(runs), 4), fontsize=9)
-    figure.savefig(path, dpi=110)
+    with outputs.replacing(path) as temporary:
+        figure.savefig(temporary, dpi=110, format="png", metadata={"Software": outputs.MARK})

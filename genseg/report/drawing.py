@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
+from genseg import outputs
 from genseg.data.card import DatasetCard
 
 IGNORED = (255, 0, 255)  # magenta: no data set's palette has it
@@ -138,6 +140,9 @@ def _legend(card: DatasetCard, width: int) -> np.ndarray:
 
 
 def save_picture(path: Path, pixels: np.ndarray) -> None:
-    """Writes uint8 [h, w, 3] as PNG."""
+    """Writes uint8 [h, w, 3] as PNG, with the mark that lets it be written over."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
+    made_by = PngInfo()
+    made_by.add_text("Software", outputs.MARK)
+    with outputs.replacing(path) as temporary:
+        Image.fromarray(pixels).save(temporary, format="PNG", pnginfo=made_by)

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from genseg import outputs
 from genseg.config import differences
 from genseg.errors import UserError
 from genseg.metrics import per_class_iou, scene_means
+from genseg.report import writing
 from genseg.report.tables import BORDER_COLUMNS
 
 DRAWS, SEED = 1000, 4604  # of scenes, for intervals
+MEND = "remove it, or start the run's own command again, which evaluates anew"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +53,7 @@ def read(folders: Sequence[str]) -> list[Run]:
 
     Raises UserError for a folder that is no workdir.
     """
-    paths = [Path(folder).resolve() for folder in folders]
+    paths = [outputs.given(folder, "RUN").resolve() for folder in folders]
     for path, folder in zip(paths, folders, strict=True):
         if not (path / "config.json").is_file():
             raise UserError(f"{folder} is no workdir: it has no config.json; give folders that --workdir named")
@@ -70,50 +72,53 @@ def _names(paths: Sequence[Path]) -> list[str]:
 
 def _read(path: Path, name: str) -> Run:
     config, result = _json(path / "config.json"), _json(path / "result.json")
-    split = result["split"] if result else config["data"]["eval_split"]
-    table = _rows(path / "pictures" / f"{split}_classes.csv")
-    classes = tuple(row["class"] for row in table)
-    iou = np.array([float(row["IoU"]) / 100 if row["IoU"] != "-" else np.nan for row in table])
-    matrix = _rows(path / "pictures" / f"{split}_confusion.csv")
-    confusion = np.array([[float(row[c]) for c in classes] for row in matrix]) if matrix and classes else None
-    interval, scenes = _scenes(
-        path / f"{split}_scene_counts.npz", [i for i, row in enumerate(table) if row["scored"] == "yes"]
-    )
-    means = [row for row in _rows(path / "pictures" / f"{split}_borders.csv") if row["class"] == "mean"]
-    borders = {
-        name: float(value) / 100 if value != "-" else np.nan
-        for row in means
-        for name, value in row.items()
-        if name in BORDER_COLUMNS
-    }
+    with outputs.undamaged(path / ("result.json" if result else "config.json"), MEND):
+        split = str(result["split"] if result else config["data"]["eval_split"])
+        if result and not {"scores", "data"} <= result.keys():
+            raise KeyError("scores or data")
+        scores = result.get("scores", {})
+        if not all(isinstance(value, int | float) for value in scores.values()):
+            raise TypeError("a score is no number")
+    tables, counts = path / "pictures", path / f"{split}_scene_counts.npz"
+    with outputs.undamaged(tables / f"{split}_classes.csv", MEND):
+        table = _rows(tables / f"{split}_classes.csv")
+        classes = tuple(row["class"] for row in table)
+        iou = np.array([float(row["IoU"]) / 100 if row["IoU"] != "-" else np.nan for row in table])
+        scored = [i for i, row in enumerate(table) if row["scored"] == "yes"]
+    with outputs.undamaged(tables / f"{split}_confusion.csv", MEND):
+        matrix = _rows(tables / f"{split}_confusion.csv")
+        confusion = np.array([[float(row[c]) for c in classes] for row in matrix]) if matrix and classes else None
+        if confusion is not None and confusion.shape != (len(classes), len(classes)):
+            raise ValueError(f"it has {len(confusion)} rows for {len(classes)} classes")
+    with outputs.undamaged(counts, MEND):
+        interval, scenes = _scenes(counts, scored)
+    with outputs.undamaged(tables / f"{split}_borders.csv", MEND):
+        means = [row for row in _rows(tables / f"{split}_borders.csv") if row["class"] == "mean"]
+        borders = {
+            name: float(value) / 100 if value != "-" else np.nan
+            for row in means
+            for name, value in row.items()
+            if name in BORDER_COLUMNS
+        }
     pictures = {p.stem.removeprefix(f"{split}_"): p for p in sorted((path / "pictures").glob(f"{split}_*.png"))}
     return Run(name, path, config, result, _lines(path), classes, iou, interval, confusion, scenes, borders, pictures)
 
 
 def _json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):  # not there yet
-        return {}
+    """{} of one that is not there yet."""
+    return outputs.mapping(path, "file", MEND) if path.exists() else {}
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
     if not path.is_file():
         return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+    return list(csv.DictReader(outputs.text(path, "table").splitlines()))
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
-    """Of metrics.jsonl; a last line that is being written is left out."""
-    found = []
-    if (path / "metrics.jsonl").is_file():
-        for line in (path / "metrics.jsonl").read_text().splitlines():
-            try:
-                found.append(json.loads(line))
-            except ValueError:
-                continue
-    return found
+    """Of metrics.jsonl."""
+    path = path / "metrics.jsonl"
+    return [record for _, record in writing.lines_of(path)] if path.exists() else []
 
 
 def _scenes(path: Path, scored: list[int]) -> tuple[np.ndarray | None, list[tuple[str, float]]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,15 +74,20 @@ def keep_lines_up_to(path: Path, step: int) -> None:
     """Drops lines of steps after `step`, and a last line that a crash cut short, from a metrics.jsonl."""
     if not path.exists():
         return
-    kept = []
+    write_atomically(path, "".join(line + "\n" for line, record in lines_of(path) if record["step"] <= step))
+
+
+def lines_of(path: Path) -> Iterator[tuple[str, dict[str, float]]]:
+    """(line, what it says) of a metrics.jsonl; lines that are none, such as one that is being written, are left out."""
     for line in outputs.regular(path, "file").read_text(errors="replace").splitlines():
         try:
             record = json.loads(line)
         except (ValueError, RecursionError):
             continue
-        if isinstance(record, dict) and isinstance(record.get("step"), int) and record["step"] <= step:
-            kept.append(line + "\n")
-    write_atomically(path, "".join(kept))
+        if not isinstance(record, dict) or not isinstance(record.get("step"), int):
+            continue
+        if all(isinstance(value, int | float) for value in record.values()):
+            yield line, record
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -37,26 +37,29 @@ def inference_of(arguments: argparse.Namespace, config: dict) -> windows.Inferen
 def _card_of(path: Path) -> DatasetCard:
     """Of the network that drew a map: from the record beside it."""
     record = path.with_name(path.name.replace("_classes", "").rsplit(".", 1)[0] + ".json")
-    try:
-        return DatasetCard.from_json(json.dumps(json.loads(record.read_text())["card"]))
-    except (OSError, ValueError, KeyError):
-        raise UserError(
-            f"{path} has no record {record.name} beside it that says its classes: give the network's --checkpoint."
-        ) from None
+    mend = "give the network's --checkpoint"
+    if not record.exists():
+        raise UserError(f"{path} has no record {record.name} beside it that says its classes: {mend}.")
+    with outputs.undamaged(record, mend):
+        return DatasetCard.from_json(json.dumps(outputs.mapping(record, "record", mend)["card"]), mend)
 
 
 def score(arguments: argparse.Namespace) -> None:
     """Scores what the arguments name, writes tables and pictures and prints the summary; raises UserError."""
     out = outputs.given(arguments.out, "--out")
-    ways = [name for name in ("masks", "pairs", "prepared") if getattr(arguments, name)]
+    ways = [name for name in ("masks", "pairs", "prepared") if getattr(arguments, name) is not None]
     if len(ways) != 1:
         raise UserError("Truth is given by one of --masks, --pairs and --prepared: give one of them.")
     if arguments.maps and arguments.prepared:
         raise UserError("--maps takes --masks or --pairs: maps have no prepared split.")
     if not arguments.maps and not arguments.checkpoint:
         raise UserError("There is no network to score: give --checkpoint, or --maps for maps that are there.")
-    table = masks.read_class_table(Path(arguments.classes)) if arguments.classes else None
-    outputs.claim([out / "score.json"])
+    table = None
+    if arguments.classes is not None:
+        table = masks.read_class_table(outputs.given(arguments.classes, "--classes"))
+    ours = out / "score.json"
+    names = ("classes.csv", "scenes.csv", "confusion.csv", "confusion.png", "samples.png")
+    outputs.claim([ours], unmarked=[out / name for name in names], sign=ours)
     partition.start(inputs.cache_dir() / "xla")
     weights = weights_of(arguments.checkpoint, ema=arguments.ema, best=arguments.best) if arguments.checkpoint else None
     origin = {"checkpoint": weights.path if weights else "", "truth": str(getattr(arguments, ways[0]))}

@@ -63,6 +63,12 @@ def write(
         borders = border_scores.named_scores(border_scores.border_scores(counts, card.scored, card.absent))
         of_scenes = {s.name: border_scores.border_scores(s.borders, card.scored, card.absent) for s in scenes}
         lines += [f"{name:<17} {tables.percent(value)}" for name, value in borders.items()]
+    result = {  # first: it says whose the tables are
+        "software": outputs.MARK, "protocol": protocol, "scores": scores | (borders or {}), "scenes": len(scenes),
+        "intervals": {name: dataclasses.astuple(i) for name, i in found.items() if i}, "confusion": confusion.tolist(),
+        "classes": list(card.classes), **origin,
+    }  # fmt: skip
+    writing.write_json(out / "score.json", result)
     rows = tables.class_rows(card, detail, confusion)
     parts = tables.part_rows(
         {s.name: (metrics.segmentation_scores(s.confusion, card.scored, card.absent), s.confusion) for s in scenes},
@@ -73,12 +79,6 @@ def write(
         writing.write_atomically(out / f"{name}.csv", tables.csv_text(table, [protocol] * (len(table) - 1)))
     title = f"{card.name}, mIoU {tables.percent(detail.miou)}\n{protocol}"
     drawing.save_picture(out / "confusion.png", drawing.confusion_picture(confusion, card.classes, title))
-    result = {
-        "software": outputs.MARK, "protocol": protocol, "scores": scores | (borders or {}), "scenes": len(scenes),
-        "intervals": {name: dataclasses.astuple(i) for name, i in found.items() if i}, "confusion": confusion.tolist(),
-        "classes": list(card.classes), **origin,
-    }  # fmt: skip
-    writing.write_json(out / "score.json", result)
     return "\n".join([*lines, "", tables.text_table(rows), "", tables.text_table(parts[:21])]) + (
         f"\n... {len(parts) - 21} more scenes: {out / 'scenes.csv'}" if len(parts) > 21 else ""
     )

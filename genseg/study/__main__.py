@@ -15,9 +15,8 @@ if __name__ == "__main__":  # the rest takes seconds to import
 import argparse
 import os
 import sys
-from pathlib import Path
 
-from genseg import cli
+from genseg import cli, outputs
 from genseg.errors import UserError
 
 
@@ -59,7 +58,9 @@ def main(argv: list[str] | None = None) -> int:
 
         if arguments.side_by_side < 1:
             raise UserError(f"--side-by-side is {arguments.side_by_side}; give at least 1")
-        study, out, sources = design.load(arguments.study), Path(arguments.out), sources_of(arguments.source)
+        study, out = design.load(arguments.study), outputs.given(arguments.out, "--out")
+        sources = sources_of(arguments.source)
+        design.check_configs(study)
         cells = design.cells(study)
         if arguments.list:
             for cell in cells:

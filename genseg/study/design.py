@@ -9,69 +9,73 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from genseg import api, keys
 from genseg.errors import UserError
+from genseg.keys import DIFFERENT, FILLED, Rule, at_least, each, one_of
 
 SCORES = ("miou", "mf1", "oa")
 """What a comparison may be of: scores that confusion counts give."""
+_FOLDER = Rule(
+    "of letters, digits, '.', '-' and '_', a letter or digit first", lambda t: bool(re.fullmatch(r"\w[\w.-]*", t))
+)
+"""Of what names a folder."""
+_SEEDS = (FILLED, DIFFERENT, each(at_least(0)))
 
 
 @dataclasses.dataclass(frozen=True)
 class Start:
-    """A pre-training. config: as behind --config=; set: config keys beside it; seeds: a run for each.
+    """A pre-training."""
 
-    after: the name of a Start whose network of the same seed this one goes on from; None for scratch.
-    """
-
-    config: str
-    set: Mapping[str, Any]
-    seeds: tuple[int, ...]
-    after: str | None = None
+    config: str = keys.key(..., "as behind --config=")
+    set: dict[str, Any] = keys.key(..., "config keys beside it")
+    seeds: tuple[int, ...] = keys.key(..., "a run for each", *_SEEDS)
+    after: str | None = keys.key(
+        None, "the Start whose network of the same seed this one goes on from; None for scratch"
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class Arm:
-    """What fine-tuning starts from: the name of a Start, or None for scratch, and config keys such as the stem rule."""
+    """What fine-tuning starts from."""
 
-    start: str | None
-    set: Mapping[str, Any]
+    start: str | None = keys.key(..., "the name of a Start, or None for scratch")
+    set: dict[str, Any] = keys.key(..., "config keys, such as the stem rule")
 
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """A fine-tuning task. source: a name; `--source NAME=FOLDER` says where its data lies."""
+    """A fine-tuning task."""
 
-    config: str
-    source: str
-    set: Mapping[str, Any]
+    config: str = keys.key(..., "as behind --config=")
+    source: str = keys.key(..., "a name; `--source NAME=FOLDER` says where its data lies", FILLED)
+    set: dict[str, Any] = keys.key(..., "config keys beside it")
 
 
 @dataclasses.dataclass(frozen=True)
 class Primary:
     """The one comparison for each target that was named beforehand: `score` of arm `better` minus that of arm `than`."""
 
-    score: str
-    better: str
-    than: str
+    score: str = keys.key(..., "a name", one_of(*SCORES))
+    better: str = keys.key(..., "an arm")
+    than: str = keys.key(..., "another arm")
 
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """pretrain: starts by name. seeds: as many fine-tuning runs from each pre-trained network as there are seeds here.
+    """pretrain: starts by name. seeds: as many fine-tuning runs from each pre-trained network as there are seeds here."""
 
-    pretrain_source: as Target.source.
-    """
-
-    name: str
+    name: str = keys.key(..., "of its reports' folder", _FOLDER)
     pretrain: Mapping[str, Start]
-    pretrain_source: str
+    pretrain_source: str = keys.key(..., "as Target.source", FILLED)
     arms: Mapping[str, Arm]
     targets: Mapping[str, Target]
-    seeds: tuple[int, ...]
+    seeds: tuple[int, ...] = keys.key(..., "see above", *_SEEDS)
     primary: Primary
 
     @property
@@ -133,7 +137,7 @@ def load(path: str) -> Study:
     try:
         spec.loader.exec_module(module)
         plain = module.STUDY
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(f"the study {path} fails ({type(error).__name__}: {error}); correct it") from None
     return read(plain)
 
@@ -144,6 +148,9 @@ def read(plain: Mapping[str, Any]) -> Study:
     for name, kind in (("pretrain", Start), ("arms", Arm), ("targets", Target)):
         if not isinstance(top[name], Mapping) or not top[name]:
             raise UserError(f"STUDY['{name}'] is empty or no mapping; give at least one of its entries a name")
+        for key in top[name]:
+            if not isinstance(key, str) or not _FOLDER.holds(key):
+                raise UserError(f"STUDY['{name}'] has the name {key!r}; give one {_FOLDER.words}: it names a folder")
         top[name] = {key: kind(**_fields(kind, value, f"STUDY['{name}']['{key}']")) for key, value in top[name].items()}
     study = Study(**top | {"primary": Primary(**_fields(Primary, top["primary"], "STUDY['primary']"))})
     for key, start in study.pretrain.items():
@@ -154,10 +161,8 @@ def read(plain: Mapping[str, Any]) -> Study:
     for arm in (study.primary.better, study.primary.than):
         if arm not in study.arms:
             raise UserError(f"STUDY['primary'] compares '{arm}', which STUDY['arms'] lacks; add it")
-    if study.primary.score not in SCORES:
-        raise UserError(f"STUDY['primary'] is of '{study.primary.score}'; give one of {', '.join(SCORES)}")
-    if not study.seeds or any(not start.seeds for start in study.pretrain.values()):
-        raise UserError("a study without seeds has no runs; give STUDY['seeds'] and every start's 'seeds' at least one")
+    if study.primary.better == study.primary.than:
+        raise UserError(f"STUDY['primary'] compares '{study.primary.better}' with itself; name two arms")
     return study
 
 
@@ -182,7 +187,21 @@ def _fields(kind: type, value: Any, where: str) -> dict[str, Any]:
     optional = {name for name, field in known.items() if field.default is not dataclasses.MISSING}
     if wrong := sorted((wanted - set(value) - optional) | (set(value) - wanted)):
         raise UserError(f"{where} lacks or does not know {', '.join(wrong)}; its keys are {', '.join(sorted(wanted))}")
+    for name, field in known.items():
+        if field.metadata and name in value:
+            definition = keys.one(kind, name)
+            if not definition.fits(value[name]):
+                raise UserError(f"{where}['{name}'] is {value[name]!r}: give {definition.wanted}")
     return dict(value)
+
+
+def check_configs(study: Study) -> None:
+    """Raises UserError for a config that does not load, or a key that it does not have or takes no such value."""
+    for start in study.pretrain.values():
+        api.load_config(start.config, start.set)
+    for target in study.targets.values():
+        for arm in study.arms.values():
+            api.load_config(target.config, target.set | arm.set)
 
 
 def cells(study: Study) -> list[Cell]:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from genseg import outputs
 from genseg.errors import UserError
+from genseg.report import writing
 from genseg.study import running, statistics
 from genseg.study.design import Cell, Study
+
+_MEND = "run the command of {} once more, which evaluates it anew"
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,8 @@ def scenes(out: Path, cell: Cell) -> Scenes:
     found = running.result(out, cell)
     path = out / cell.folder / f"{found['split']}_scene_counts.npz"
     if not path.exists():
-        raise UserError(f"{path} is missing; run the command of {cell.folder} once more, which evaluates it anew")
-    with np.load(path) as stored:
+        raise UserError(f"{path} is missing; {_MEND.format(cell.folder)}")
+    with outputs.undamaged(path, _MEND.format(cell.folder)), np.load(path) as stored:
         here = Scenes(
             tuple(stored["scenes"].tolist()), stored["confusion"], tuple(stored["classes"].tolist()),
             tuple(stored["scored"].tolist()), str(stored["absent"]),
@@ -47,8 +49,7 @@ def scenes(out: Path, cell: Cell) -> Scenes:
     theirs = said["miou_stitched"] if "miou_stitched" in said else said["miou"]
     if abs(ours - theirs) > 1e-9:
         raise UserError(
-            f"the counts in {path} give mIoU {ours:.6f} and result.json says {theirs:.6f}; run the command of {cell.folder} "
-            "once more, which evaluates it anew"
+            f"the counts in {path} give mIoU {ours:.6f} and result.json says {theirs:.6f}; {_MEND.format(cell.folder)}"
         )
     return here
 
@@ -61,12 +62,7 @@ def pairs(study: Study, cells: Sequence[Cell], out: Path, target: str, a: str, b
 
 def metrics(out: Path, cell: Cell, name: str) -> np.ndarray:
     """float [lines, 2]: step and value of `name` in the cell's metrics.jsonl."""
-    path, rows = out / cell.folder / "metrics.jsonl", []
-    for line in path.read_text().splitlines() if path.exists() else ():
-        try:
-            record: dict[str, Any] = json.loads(line)
-        except json.JSONDecodeError:  # the line that a killed run was writing
-            continue
-        if name in record:
-            rows.append((record["step"], record[name]))
+    path = out / cell.folder / "metrics.jsonl"
+    records = [record for _, record in writing.lines_of(path)] if path.exists() else []
+    rows = [(record["step"], record[name]) for record in records if name in record]
     return np.array(rows, float).reshape(-1, 2)

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 
+from genseg import outputs
 from genseg.errors import TryAgain, UserError
 from genseg.report import lines, writing
 from genseg.study.design import Cell
@@ -30,9 +31,16 @@ ONE_THREAD = {
 
 
 def result(out: Path, cell: Cell) -> dict | None:
-    """result.json of a cell that has ended well; else None."""
+    """result.json of a cell that has ended well; else None. Raises UserError for one that is damaged."""
     path = out / cell.folder / "result.json"
-    return json.loads(path.read_text()) if path.exists() else None
+    if not path.exists():
+        return None
+    mend = f"remove it, and the same command ends {cell.folder} once more"
+    found = outputs.mapping(path, "result", mend)
+    with outputs.undamaged(path, mend):
+        if not (isinstance(found["scores"], dict) and isinstance(found["split"], str) and found["seconds"] >= 0):
+            raise TypeError("it lacks scores")
+    return found
 
 
 def failure(out: Path, cell: Cell) -> str:

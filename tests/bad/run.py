@@ -21,22 +21,25 @@ os.environ.update(
 import numpy as np
 from PIL import Image
 
-from tests.bad import more_rows, rows, runner
-from tests.bad.rows import Row
+from tests.bad import command_rows, config_rows, damage_rows, data_rows, exchange_rows, predict_rows, runner
+from tests.bad.row import Row, config
 from tests.data import made
 
-UNTRAINED = (rows.every_key, rows.config_files, rows.environments, rows.own_data, rows.photographs, rows.shows)
+UNTRAINED = (
+    config_rows.every_key, config_rows.config_files, config_rows.environments, data_rows.own_data, data_rows.photographs,
+    data_rows.shows, command_rows.studies,
+)  # fmt: skip
+TRAINED = (
+    config_rows.contradictions, predict_rows.predictions, exchange_rows.exchange, damage_rows.prepared,
+    damage_rows.checkpoints, damage_rows.workdirs, command_rows.reports, command_rows.scores, command_rows.others,
+)  # fmt: skip
 
 
 def table(untrained: bool = False) -> list[Row]:
     """All rows, or those for which no network need be trained."""
     if untrained:
         return [row for make in UNTRAINED for row in make() if not row.slow]
-    makers = (
-        rows.every_key, rows.config_files, rows.contradictions, rows.environments, rows.own_data, rows.photographs, rows.shows,
-        more_rows.predictions, more_rows.exchange, more_rows.prepared, more_rows.checkpoints, more_rows.workdirs,
-    )  # fmt: skip
-    return [row for make in makers for row in make()]
+    return [row for make in (*UNTRAINED, *TRAINED) for row in make()]
 
 
 def narrow() -> None:
@@ -59,17 +62,18 @@ def make_base(base: Path, untrained: bool) -> None:
         shown = ("--data_dir", f"{base}/shown", "--output", f"{base}/sheet.png")
         runner.run(runner.SHOW, ["demo_segmentation", "--train_images", "4", "--val_images", "2", *shown], base, {})
         return
-    small = tuple(a.replace("{here}", str(base)) for a in more_rows.SMALL)
+    small = tuple(a.replace("{here}", str(base)) for a in damage_rows.SMALL)
     pre = [a for a in small if "head_channels" not in a and "aux_channels" not in a]
     pre = [*pre, "--config.train.epochs=0.0", "--config.train.warmup_epochs=0.0"]
     for command, arguments in (
-        (runner.MAIN, (rows.config("demo_segment.py"), f"--workdir={base}/run", *small)),
-        (runner.MAIN, (rows.config("demo_pretrain.py") + ":objective=rgb,channels=3", f"--workdir={base}/pre", *pre)),
+        (runner.MAIN, (config("demo_segment.py"), f"--workdir={base}/run", *small)),
+        (runner.MAIN, (config("demo_pretrain.py") + ":objective=rgb,channels=3", f"--workdir={base}/pre", *pre)),
         (runner.EXCHANGE, ("export", "--checkpoint", f"{base}/pre", "--format", "timm", "--output", f"{base}/timm")),
         (runner.EXCHANGE, ("import", "--input", f"{base}/timm", "--backbone", "convnext_micro", "--task", "segmenter", "--parts", "backbone",
                            "--classes", "3", "--head-channels", "8", "--aux-channels", "8", "--output", f"{base}/imported")),
         (runner.SHOW, ("demo_segmentation", "--train_images", "4", "--val_images", "2", "--data_dir", f"{base}/shown",
                        "--output", f"{base}/sheet.png")),
+        (runner.PREDICT, ("--checkpoint", f"{base}/run", "--out", f"{base}/maps", f"{base}/scene.png")),
     ):  # fmt: skip
         done = runner.run(command, list(arguments), base, {}, seconds=300, memory=16 << 30)
         if done.status:
@@ -80,10 +84,10 @@ def judged(row: Row, base: Path, here: Path) -> dict:
     """What came of a row, and in words what of it was not as promised ("" if all was)."""
     here.mkdir()
     row.make(here, base)
-    before = runner.fingerprint(here) | runner.fingerprint(base / "tiles")
+    before = runner.fingerprint(here) | runner.changes(base)
     arguments = [a.replace("{here}", str(here)).replace("{base}", str(base)) for a in row.arguments]
     done = runner.run(row.command, arguments, here, dict(row.environment))
-    after = runner.fingerprint(here) | runner.fingerprint(base / "tiles")
+    after = runner.fingerprint(here) | runner.changes(base)
     lost = [
         p for p in before if after.get(p) != before[p] and not any(p.startswith(f"{here}/{own}") for own in row.own)
     ]
@@ -112,7 +116,8 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="without rows that compile a network")
     parser.add_argument("--untrained", action="store_true", help="rows for which no network need be trained")
     parser.add_argument("--base", type=Path, help="keep the sound things here, and find them there again")
-    parser.add_argument("--word", default="")
+    parser.add_argument("--word", default="", help="only rows whose name holds one of these, separated by |")
+    parser.add_argument("--resume", action="store_true", help="leave out the rows that OUT has")
     options = parser.parse_args()
     runner.load()
     narrow()
@@ -121,8 +126,12 @@ def main() -> int:
         for row in table(options.untrained)
         if any(w in row.name for w in options.word.split("|")) and not (options.quick and row.slow)
     ]
+    ended = set()
+    if options.resume and options.out.exists():
+        ended = {json.loads(line)["name"] for line in options.out.read_text().splitlines()}
+        chosen = [row for row in chosen if row.name not in ended]
     kept = 0
-    with tempfile.TemporaryDirectory() as scratch, options.out.open("w") as out:
+    with tempfile.TemporaryDirectory() as scratch, options.out.open("a" if options.resume else "w") as out:
         base = options.base or Path(scratch) / "base"
         if not base.exists():
             make_base(base, options.untrained)

@@ -6,6 +6,7 @@ The process that forks has started no backend of JAX and no threads; each fork h
 import contextlib
 import dataclasses
 import hashlib
+import importlib
 import os
 import resource
 import signal
@@ -17,35 +18,34 @@ from pathlib import Path
 
 SECONDS, BYTES = 90, 3 << 30
 MAIN, PREPARE, SHOW, PREDICT, EXCHANGE = "main", "prepare", "show", "predict", "exchange"
+SCORE, STUDY, REPORT, DEMO, GENSEG = "score", "study", "report", "demo", "genseg"
+
+
+MODULES = {
+    MAIN: "genseg.main", PREPARE: "genseg.data.prepare", SHOW: "genseg.data.show", PREDICT: "genseg.predict",
+    EXCHANGE: "genseg.exchange.__main__", SCORE: "genseg.score.__main__", STUDY: "genseg.study.__main__",
+    REPORT: "genseg.report.__main__", DEMO: "genseg.demo", GENSEG: "genseg.commands",
+}  # fmt: skip
 
 
 def load() -> None:
     """Imports whatever the commands import, before the first fork."""
-    import genseg.data.show
-    import genseg.dry_run.run
-    import genseg.exchange.__main__
-    import genseg.main
-    import genseg.predict
-    import genseg.robustness
-    import genseg.train  # noqa: F401
+    for module in (
+        *MODULES.values(),
+        "genseg.dry_run.run",
+        "genseg.robustness",
+        "genseg.band_use",
+        "genseg.score.command",
+        "genseg.predict.command",
+        "genseg.study.report",
+    ):
+        importlib.import_module(module)
 
 
 def entry(command: str) -> Callable[[list[str]], int]:
     """arguments -> exit status."""
-    import genseg.data.prepare
-    import genseg.data.show
-    import genseg.exchange.__main__
-    import genseg.main
-    import genseg.predict
-
-    if command == MAIN:
-        return lambda arguments: genseg.main.run(["genseg", *arguments])
-    return {
-        PREPARE: genseg.data.prepare.main,
-        SHOW: genseg.data.show.main,
-        PREDICT: genseg.predict.main,
-        EXCHANGE: genseg.exchange.__main__.main,
-    }[command]
+    module = importlib.import_module(MODULES[command])
+    return module.main if command != MAIN else lambda arguments: module.run(["genseg", *arguments])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,4 +113,14 @@ def fingerprint(folder: Path) -> dict[str, str]:
             found[str(path)] = f"-> {os.readlink(path)}"
         elif path.is_file():
             found[str(path)] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
+
+
+def changes(folder: Path) -> dict[str, str]:
+    """Every file below a folder, by its size and the time it was written: `fingerprint` of what is large."""
+    found = {}
+    for path in folder.rglob("*"):
+        status = path.lstat()
+        if not path.is_dir():
+            found[str(path)] = f"{status.st_size} {status.st_mtime_ns}"
     return found
