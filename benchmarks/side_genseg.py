@@ -23,10 +23,10 @@ from configs import pretrain
 
 
 def drawn(params: tree.Tree) -> tree.Tree:
-    """Weights at which nothing is zero or vanishes, as a fresh network's layer scales do."""
+    """Weights at which nothing is zero or vanishes, as a fresh network's layer scales do. Only shapes of `params` are read."""
     rng = np.random.default_rng(1)
 
-    def leaf(path: str, value: jax.Array) -> np.ndarray:
+    def leaf(path: str, value: jax.ShapeDtypeStruct) -> np.ndarray:
         noise = rng.normal(size=value.shape).astype(np.float32)
         if value.ndim == 1:
             return 0.1 * noise + (1.0 if path.endswith("scale") else 0.2 if path.endswith("gamma") else 0.0)
@@ -47,7 +47,7 @@ def write_weights(weights: dict[str, np.ndarray], path: Path) -> None:
 
 def _inference(job: Job):
     net = nets.classifier(job.backbone, channels=3, classes=CLASSES, drop_path=0.0, dtype=job.dtype)
-    params, stats = jax.jit(net.init)(jax.random.key(0))
+    params, stats = jax.eval_shape(net.init, jax.random.key(0))  # classifiers keep no statistics
     params = drawn(params)
     card = inputs.card_without_data(_config(job))
 

@@ -17,7 +17,7 @@ import numpy as np
 import rasterio
 import side_genseg
 
-from genseg import exchange, nets, windows
+from genseg import exchange, nets, tree, windows
 from genseg.checkpoints import Weights
 from genseg.data.card import Band, DatasetCard
 from genseg.predict import run as runs
@@ -52,8 +52,9 @@ def card() -> DatasetCard:
 
 def network() -> tuple[dict, dict]:
     net = nets.segmenter(BACKBONE, channels=CHANNELS, classes=len(CLASSES), drop_path=0.0)
-    params, stats = jax.jit(net.init)(jax.random.key(0))
-    return side_genseg.drawn(params), jax.tree.map(np.asarray, stats)
+    params, stats = jax.eval_shape(net.init, jax.random.key(0))
+    stats = {k: np.full(v.shape, float(k.endswith("var")), np.float32) for k, v in tree.items(stats)}
+    return side_genseg.drawn(params), tree.from_items(stats)
 
 
 def genseg_side(scene: Path, out: Path, params: dict, stats: dict):

@@ -24,7 +24,7 @@ def resize(image: np.ndarray, height: int, width: int, interpolation: str = "are
     """[h w c] -> [height width c], same dtype. Nothing is aliased: whatever the kind, shrinking averages.
 
     interpolation, one of INTERPOLATIONS:
-      area: OpenCV's area average where it shrinks, its bicubic where it enlarges: the fast one.
+      area: OpenCV's area average where it shrinks, its bicubic where it enlarges.
       bilinear: area average where it shrinks, bilinear where it enlarges.
       bicubic: Pillow's, whose kernel widens as the image shrinks: what torchvision and timm mean by bicubic. Published
         top-1 scores are measured with it. See `genseg.data.augment.bicubic` for how near to Pillow's pixels.
