@@ -5,6 +5,8 @@ import json
 
 import numpy as np
 import pytest
+import rasterio
+import rasterio.shutil
 import tifffile
 import tiny
 from hypothesis import given, settings
@@ -154,6 +156,39 @@ def test_geotiff_in_geotiff_out(trained, tmp_path, capsys):
     with tifffile.TiffFile(out) as written, tifffile.TiffFile(tmp_path / "in" / "scene.tif") as given_file:
         for tag in (33550, 33922):
             assert written.pages[0].tags[tag].value == given_file.pages[0].tags[tag].value
+
+
+def test_maps_of_one_scene_in_several_forms_are_equal(trained, tmp_path):
+    image = made.scene(1, 4, "uint8", (40, 40), 5)[0] + 1
+    valid = np.random.default_rng(0).random((40, 40)) < 0.8
+    profile = dict(height=40, width=40, count=4, dtype="uint8", crs="EPSG:32633")
+    where = rasterio.Affine(0.5, 0, 7e5, 0, -0.5, 4e6)
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
+        for name, mask in (("scene.gtiff", None), ("masked.tif", valid)):
+            with rasterio.open(tmp_path / name, "w", driver="GTiff", transform=where, **profile) as file:
+                file.write(image.transpose(2, 0, 1))
+                if mask is not None:
+                    file.write_mask(mask)
+    rasterio.shutil.copy(
+        tmp_path / "scene.gtiff", tmp_path / "j.jp2", driver="JP2OpenJPEG", quality=100, reversible="yes"
+    )
+    tifffile.imwrite(tmp_path / "w.tif", image, photometric="minisblack", planarconfig="contig")
+    (tmp_path / "w.tfw").write_text("0.5\n0\n0\n-0.5\n700000.25\n3999999.75\n")
+    made.save_png(tmp_path / "p.tif", image)
+    out = tmp_path / "out"
+    names = ["scene.gtiff", "masked.tif", "j.jp2", "w.tif", "p.tif"]
+    argv = [f"--checkpoint={trained}", f"--out={out}", "--batch=8", "--mode=whole", "--no-quicklook"]
+    assert predict.main([*argv, *(str(tmp_path / name) for name in names)]) == 0
+    maps_of = {}
+    for name in ("scene", "masked", "j", "w"):
+        with rasterio.open(out / f"{name}_classes.tif") as file:
+            maps_of[name] = file.read(1)
+            assert file.transform == where and (file.crs is None if name == "w" else file.crs.to_epsg() == 32633)
+    np.testing.assert_array_equal(maps_of["masked"] == 255, ~valid)
+    picture = np.asarray(Image.open(out / "p_classes.png"))
+    assert picture.max() < 5
+    for found in (maps_of["j"], maps_of["w"], picture):
+        np.testing.assert_array_equal(found, maps_of["scene"])
 
 
 def test_files_joined_by_plus_and_pixels_without_measurement(trained, tmp_path):

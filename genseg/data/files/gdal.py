@@ -25,7 +25,6 @@ from genseg.errors import CorruptFile, UserError
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _NODATA_TAG, _ORIENTATION_TAG = 42113, 274
 _CACHE = 256  # MiB of decoded blocks, for mosaics; files of one scene are read block row by block row
-_TALLEST = 2048  # rows of a block that are kept together; higher strips are kept by GDAL itself
 _SCHEMES = {"https": "/vsicurl/https:/", "http": "/vsicurl/http:/", "s3": "/vsis3", "gs": "/vsigs", "az": "/vsiaz"}
 
 
@@ -173,7 +172,7 @@ class File:
         Raises: CorruptFile."""
         kept, stop = self._first, self._first + len(self._held)
         if not kept <= first <= end <= stop:
-            tall = self._height if self._height <= _TALLEST else 1
+            tall = self._height
             begin = stop if kept <= first < stop else first // tall * tall
             until = max(begin, min(-(-end // tall) * tall, self.shape[0]))
             top = min(first, begin) if kept <= first < stop else begin
