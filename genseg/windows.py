@@ -22,6 +22,8 @@ if TYPE_CHECKING:  # the geometry of windows, which command lines read, needs no
 MODES = ("whole", "slide")
 BLENDS = ("uniform", "hann")
 
+LARGEST_SCALE = 32  # an image 32 times as tall takes 1024 times the memory
+
 
 @dataclass(frozen=True)
 class Inference:
@@ -50,8 +52,10 @@ class Inference:
                 f"config.eval.stride {self.stride} leaves gaps between windows of config.eval.crop {self.crop}; use 1 "
                 f"up to the crop's side"
             )
-        if not self.scales or not all(0 < scale < float("inf") for scale in self.scales):
-            raise UserError(f"config.eval.scales is {self.scales}; give at least one positive factor, (1.0,) for none")
+        if not self.scales or not all(0 < scale <= LARGEST_SCALE for scale in self.scales):
+            raise UserError(
+                f"config.eval.scales is {self.scales}; give factors above 0 and up to {LARGEST_SCALE}, (1.0,) for none"
+            )
 
     @property
     def augmented(self) -> bool:

@@ -1,9 +1,11 @@
 """Checkpoints on disk: what a flipped byte, a cut file or a missing one does, checksums, and what reading costs."""
 
 import importlib.util
+import itertools
 import json
 import logging
 import shutil
+import time
 from pathlib import Path
 
 import jax
@@ -287,3 +289,16 @@ def test_checkpoint_without_checksums_is_read_with_a_warning(root, tmp_path, cap
     with caplog.at_level(logging.WARNING):
         assert restored(copy) == 2
     assert "saved without checksums" in caplog.text
+
+
+def test_a_wall_clock_that_jumps_does_not_fail_saves(tmp_path, monkeypatch):
+    """Each look at it is a day later than the one before."""
+    days = itertools.count(time.time(), 86400.0)
+    saved = checkpoints.Checkpoints(str(tmp_path), keep=2)
+    monkeypatch.setattr(time, "time", lambda: next(days))
+    for step in (1, 2):
+        saved.save(made_state(step), batches=step, meta=meta(DemoClassification().plan().card), score=None)
+        saved.wait()
+    monkeypatch.undo()
+    saved.close()
+    assert restored(tmp_path) == 2

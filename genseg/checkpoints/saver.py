@@ -16,6 +16,7 @@ from orbax.checkpoint import checkpoint_managers
 
 from genseg import processes, tree
 from genseg.checkpoints.checksums import checksums_of, leaves
+from genseg.checkpoints.clock import use_monotonic_deadlines
 from genseg.checkpoints.damage import read_json, saved_tree, sealed, set_damaged_aside
 from genseg.checkpoints.layout import FOLDER, absolute, one_line, rank
 from genseg.errors import UserError
@@ -48,6 +49,7 @@ class Checkpoints:
             raise UserError(f"config.checkpoint.keep is {keep}; keep at least the latest checkpoint")
         if on_error not in ON_ERROR:
             raise UserError(f"config.checkpoint.on_error is '{on_error}'; it must be one of {', '.join(ON_ERROR)}")
+        use_monotonic_deadlines()
         self._root, self._folder = epath.Path(absolute(root)), f"{absolute(root)}/{FOLDER}"
         self._keep, self._on_error = keep, on_error
         try:

@@ -123,7 +123,9 @@ class Eval(shared.Eval):
     stride: tuple[int, int] = key(..., "rows and columns from window to window, pixels", each(at_least(1)))
     blend: str = key("uniform", "weight of a window's scores; hann: less near its border", one_of("uniform", "hann"))
     flip: bool = key(False, "see each image mirrored too, and take the mean")
-    scales: tuple[float, ...] = key((1.0,), "see each image at each scale, and take the mean", FILLED, each(above(0)))
+    scales: tuple[float, ...] = key(
+        (1.0,), "see each image at each scale, and take the mean", FILLED, each(within(0, 32, above=True))
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

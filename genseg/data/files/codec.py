@@ -115,8 +115,9 @@ def declared_bytes(data: bytes) -> int:
     if data[:2] == _JPEG:
         try:
             height, width, *_ = simplejpeg.decode_jpeg_header(data)
-        except ValueError:
-            return 0  # Pillow, which reads more kinds, says so itself or decodes it
+        except ValueError:  # of a kind that Pillow reads
+            with Image.open(io.BytesIO(data)) as image:
+                width, height = image.size
         return 3 * height * width
     if data[:8] == _PNG:
         width, height, depth, colour = struct.unpack(">IIBB", data[16:26])
