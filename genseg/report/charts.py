@@ -55,6 +55,7 @@ def class_bars(axes: Any, runs: Sequence[Run]) -> None:
     axes.set_xlim(0, 100)
     axes.set_title("IoU, %" + (", 95 % over scenes" if any(r.interval is not None for r in runs) else ""), fontsize=10)
     axes.grid(axis="x", alpha=0.25)
+    axes.set_axisbelow(True)
 
 
 def border_bars(axes: Any, runs: Sequence[Run]) -> None:
@@ -70,6 +71,7 @@ def border_bars(axes: Any, runs: Sequence[Run]) -> None:
     axes.set_xlim(0, 100)
     axes.set_title("at borders, %, mean over classes", fontsize=10)
     axes.grid(axis="x", alpha=0.25)
+    axes.set_axisbelow(True)
 
 
 def confusion(axes: Any, run: Run) -> None:

@@ -175,7 +175,9 @@ def score_rows(runs: Sequence[Run]) -> list[list[str]]:
             scores = {k.removeprefix("eval/"): v for k, v in (evaluated[-1] if evaluated else {}).items() if "/" in k}
         last.append(scores)
     names = list(dict.fromkeys(name for scores in last for name in scores))
-    names.sort(key=lambda name: name.startswith(("raw_", "ema_")))  # the other weights' scores behind the scores
+    # The usual ones first, the other weights' scores last: a narrow page shows the first columns.
+    usual = ("miou", "mf1", "macc", "oa", "top1")
+    names.sort(key=lambda n: (n.startswith(("raw_", "ema_")), usual.index(n) if n in usual else len(usual)))
     rows = [["run", "step", *names, "scored on"]]
     for run, scores in zip(runs, last, strict=True):
         step = run.records[-1]["step"] if run.records else 0
