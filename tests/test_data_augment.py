@@ -47,6 +47,15 @@ def test_resize_keeps_bands_apart(bands, dtype):
             assert difference.max() <= (1e-3 if dtype == "float32" else 1)  # OpenCV rounds by channel count
 
 
+def test_two_hundred_bands_are_scaled_and_mirrored():
+    image, mask = linked((24, 30), 200, "uint16")
+    image += np.arange(200, dtype=np.uint16)
+    grown = transforms.resize(image, 48, 60, "bilinear")
+    np.testing.assert_array_equal(grown[..., 150:151], transforms.resize(image[..., 150:151], 48, 60, "bilinear"))
+    found, _ = transforms.random_flips(image, mask, np.random.default_rng(0), 1.0, 1.0)
+    np.testing.assert_array_equal(found, image[::-1, ::-1])
+
+
 def test_shrinking_averages():
     image = np.arange(64, dtype=np.float32).reshape(8, 8, 1)
     expected = image.reshape(4, 2, 4, 2).mean((1, 3))[..., None]

@@ -28,7 +28,7 @@ class Augment:
         (3 / 4, 4 / 3), "range of a random crop's width over height", each(above(0)), RISING
     )
     interpolation: str = key(
-        "bicubic", "of both resizes; bicubic: Pillow's, as published; area: OpenCV's, which costs the host less",
+        "bicubic", "of both resizes; bicubic: Pillow's, as published; area: OpenCV's",
         one_of("area", "bilinear", "bicubic"),
     )  # fmt: skip
     horizontal_flip: float = key(0.5, "probability", within(0, 1))

@@ -18,6 +18,7 @@ from genseg.errors import UserError
 Transform = Callable[[dict, np.random.Generator | None], dict]
 
 INTERPOLATIONS = ("area", "bilinear", "bicubic")
+MOST = 64  # bands that OpenCV is given at once; version 5 takes 128 at most
 
 
 def resize(image: np.ndarray, height: int, width: int, interpolation: str = "area") -> np.ndarray:
@@ -45,7 +46,9 @@ def resize(image: np.ndarray, height: int, width: int, interpolation: str = "are
         parts = [cv2.resize(np.ascontiguousarray(p), (width, height), interpolation=cv2.INTER_AREA) for p in parts]
         return parts[0].reshape(height, width, -1) if len(parts) == 1 else np.dstack(parts)
     kind = {"area": cv2.INTER_CUBIC, "bilinear": cv2.INTER_LINEAR}[interpolation]
-    out = cv2.resize(image, (width, height), interpolation=kind).reshape(height, width, -1)
+    parts = [image[..., i : i + MOST] for i in range(0, image.shape[2], MOST)]
+    parts = [cv2.resize(part, (width, height), interpolation=kind).reshape(height, width, -1) for part in parts]
+    out = parts[0] if len(parts) == 1 else np.dstack(parts)
     return _inside(out, image) if interpolation == "area" else out
 
 
@@ -199,6 +202,8 @@ def random_flips(
 
 def _mirrored(x: np.ndarray, axis: int) -> np.ndarray:
     """np.flip of rows (0) or columns (1), copied at once: every later pass over a reversed view costs NumPy 40 times this."""
+    if x.ndim == 3 and x.shape[2] > MOST:
+        return np.ascontiguousarray(np.flip(x, axis))
     return cv2.flip(np.ascontiguousarray(x), axis).reshape(x.shape)
 
 
