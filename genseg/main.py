@@ -57,6 +57,8 @@ def main(argv: list[str]) -> None:
     if not (WORKDIR.value or "").strip() and MODE.value != "dry_run":
         said = "missing" if WORKDIR.value is None else "empty"
         raise UserError(f"--workdir is {said}; name the folder that checkpoints and metrics go to")
+    if CHECKPOINT.value and MODE.value not in ("eval", "band_use"):
+        raise UserError("--checkpoint goes with --mode=eval and band_use; training starts from config.init.checkpoint")
     if PERMUTATIONS.value < 1:
         raise UserError(f"--permutations is {PERMUTATIONS.value}; give at least 1")
     # Imported late: a mistyped flag is answered at once, not after JAX has started.
