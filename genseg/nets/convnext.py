@@ -158,7 +158,7 @@ class ConvNeXt(nnx.Module):
         self.stages = nnx.List(stages)
 
     def __call__(self, image: jax.Array, *, train: bool, key: jax.Array | None) -> list[jax.Array]:
-        if min(image.shape[1:3]) < 32:
+        if any(isinstance(side, int) and side < 32 for side in image.shape[1:3]):  # in an export they may be symbolic
             raise UserError(
                 f"an image of {image.shape[1]} x {image.shape[2]} pixels leaves nothing at ConvNeXt's stride of 32; give crops, "
                 "windows and padded images of at least 32 x 32 (config.augment.size, eval_size, eval_multiple, "
