@@ -113,10 +113,10 @@ def write(path, bands, west, north):
 
 
 TILES, SIDE = Path("tiles"), 128
-land, truth = draw_land(512, 896, seed=1)
+land, truth = draw_land(512, 768, seed=1)
 for top in range(0, 512, SIDE):
-    for left in (0, 128, 256, 384, 640, 768):  # a column of tiles is left out between training and validation
-        split = "train" if left < 512 else "val"
+    for left in range(0, 768, SIDE):
+        split = "train" if left < 512 else "val"  # the east is for validation; four tiles touch it
         rows, columns, name = slice(top, top + SIDE), slice(left, left + SIDE), f"tile_{top}_{left}.tif"
         write(TILES / split / "images" / name, land[:, rows, columns], 500000 + left, 5200000 - top)
         write(TILES / split / "masks" / name, truth[None, rows, columns], 500000 + left, 5200000 - top)
@@ -146,12 +146,11 @@ def get_config():
             palette={PALETTE},
         ),
         augment=dict(size=(96, 96), scale=(0.75, 1.5), vertical_flip=0.5, turns=True),  # no up from straight above
-        model=dict(backbone="convnext_micro", drop_path=0.1, head_channels=64, aux_channels=32),
-        train=dict(batch_size=8, steps=500, warmup_steps=50),
-        optim=dict(learning_rate=3e-3, schedule="poly", layer_decay=0.9),
-        loss=dict(class_rule="sqrt_inverse"),  # water, buildings and roads are rare
+        model=dict(backbone="convnext_micro", drop_path=0.1, head_channels=32, aux_channels=16),
+        train=dict(batch_size=8, steps=240, warmup_steps=20),
+        optim=dict(learning_rate=4e-3, schedule="poly", layer_decay=0.9),
         eval=dict(batch_size=4, crop=(96, 96), stride=(64, 64)),
-        report=dict(log_every=50, panels=3),
+        report=dict(log_every=40, panels=3),
     )
 """
 Path("mine.py").write_text(CONFIG)
@@ -226,6 +225,9 @@ for axis in axes:
     axis.axis("off")
 
 # %% [markdown]
+# 240 steps from random weights are few: fields and forest are found, the river is taken for road, and buildings are missed.
+# More steps (`steps=1000`), `loss=dict(class_rule="sqrt_inverse")` for rare classes and a pre-trained start are what to try next.
+#
 # ## How good is it?
 #
 # Where a scene has a mask, `genseg score` counts; here on the new scene, with the map that is there.
