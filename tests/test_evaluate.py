@@ -468,7 +468,8 @@ def test_what_an_evaluation_writes(tmp_path, few, caplog):
     writers = writing.Writers(str(tmp_path / "run"), step=0, active=True)
     with caplog.at_level("INFO"):
         evaluate.write_details(one.task, counts, out, writers, 7, "train")
-        evaluate.write_panels(one, *one.task.net.init(None), out, writers, 7, "train", samples=2)
+        params, stats = one.task.net.init(None)
+        evaluate.write_panels(one, params, stats, out, writers, 7, "train", samples=2, counts=counts)
     writers.close()
     for name in ("confusion", "classes", "samples"):
         assert (out / f"train_{name}.png").stat().st_size > 500
