@@ -72,7 +72,7 @@ def open_scene(scene: Scene, predictor: Predictor, request: Request) -> tuple[Me
 
 def settings_of(scene: Scene, predictor: Predictor, weights: checkpoints.Weights, request: Request) -> dict[str, Any]:
     """What decides a scene's products: a record with the same settings says that they are there."""
-    files = []
+    files: list[list[Any]] = []
     for path, picked in scene.files:
         files.append([str(path), list(picked)])
         with contextlib.suppress(OSError):  # addresses have neither
