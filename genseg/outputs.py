@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 from genseg.errors import UserError
 
@@ -53,16 +51,6 @@ def image_limit() -> int:
     return int(said)
 
 
-def text(path: Path, what: str) -> str:
-    """The text of a file, UTF-8 with or without a byte order mark. Raises UserError if it is none, or not a file."""
-    try:
-        return regular(path, what).read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise UserError(f"The {what} {path} is no text in UTF-8: save it as that.") from None
-    except OSError as error:
-        raise UserError(f"The {what} {path} cannot be read ({error.strerror}): give another one.") from None
-
-
 @contextlib.contextmanager
 def undamaged(path: Path, mend: str) -> Iterator[None]:
     """Around the reading of a file that genseg wrote: whatever a parser says of bytes that it did not expect becomes a
@@ -76,15 +64,6 @@ def undamaged(path: Path, mend: str) -> Iterator[None]:
             raise
         reason = " ".join(str(error).split())[:120]
         raise UserError(f"{path} is damaged ({type(error).__name__}: {reason}); {mend}") from None
-
-
-def mapping(path: Path, what: str, mend: str) -> dict[str, Any]:
-    """The JSON mapping that a file holds. Raises UserError, with the mend, if it holds none."""
-    with undamaged(path, mend):
-        found = json.loads(text(path, what))
-        if not isinstance(found, dict):
-            raise TypeError("no mapping")
-        return found
 
 
 def claim(

@@ -16,7 +16,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from genseg import checkpoints, optim, outputs, partition, processes, tasks, tree
+from genseg import checkpoints, optim, partition, processes, tasks, texts, tree
 from genseg import state as states
 from genseg.config import to_json
 from genseg.design import Setup, setup
@@ -57,7 +57,7 @@ def refuse_another_config(path: Path) -> None:
     """Raises UserError if a config.json lies in the workdir that no run has written: it would be written over."""
     if path.exists() and not (path.parent / checkpoints.FOLDER).exists():
         try:
-            ours = json.loads(outputs.text(path, "config")).keys() >= {"task", "data"}
+            ours = json.loads(texts.read(path, "config")).keys() >= {"task", "data"}
         except (ValueError, AttributeError, RecursionError):
             ours = path.stat().st_size == 0  # of a run that was cut off
         if not ours:

@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS = [
     {"errors"},
     {"cli", "outputs", "memory"},
+    {"texts"},
     {"processes"},
     {"tree", "partition", "config", "keys", "borders", "freezing"},
     {"nets", "data"},

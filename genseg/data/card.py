@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from genseg import outputs
+from genseg import texts
 from genseg.errors import UserError
 
 
@@ -145,7 +145,7 @@ class DatasetCard:
         path = Path(folder) / "card.json"
         if not path.is_file():
             raise UserError(f"There is no prepared data set at {folder}: run `python -m genseg.data.prepare`.")
-        return cls.from_json(outputs.text(path, "card"), f"remove {folder} and prepare the data again")
+        return cls.from_json(texts.read(path, "card"), f"remove {folder} and prepare the data again")
 
     def describe(self) -> str:
         """A table for people."""

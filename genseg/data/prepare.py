@@ -30,7 +30,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from genseg import cli, keys, outputs
+from genseg import cli, keys, outputs, texts
 from genseg.data import DATASETS
 from genseg.data.card import DatasetCard
 from genseg.data.records import storage
@@ -107,7 +107,7 @@ def _kept(options: Any) -> dict[str, Any]:
 def _options_of(folder: Path) -> dict[str, Any] | None:
     """The options that a prepared copy was made with; None if it is of another version and does not say."""
     try:
-        source = json.loads(outputs.text(folder / "source.json", "record of options"))
+        source = json.loads(texts.read(folder / "source.json", "record of options"))
         options = source["options"] if source["format"] == storage.FORMAT else None
     except (KeyError, TypeError, ValueError, RecursionError):  # UserError is a ValueError
         return None

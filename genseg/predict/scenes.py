@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import functools
 import glob
 import re
@@ -10,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from genseg import outputs
+from genseg import outputs, texts
 from genseg.data.files import codec, gdal, maps
 from genseg.errors import UserError
 
@@ -61,7 +60,7 @@ def scenes_of(texts: Sequence[str], lists: Sequence[str] = ()) -> list[Scene]:
         else:
             found.append(_scene([text] if path.is_file() else text.split("+"), Path()))
     for text in lists:
-        found += _listed(outputs.regular(outputs.given(text, "--from"), "list of scenes"))
+        found += _listed(outputs.given(text, "--from"))
     names: dict[str, Scene] = {}
     for scene in found:
         if scene.name in names and names[scene.name].files != scene.files:
@@ -84,12 +83,8 @@ def _raster(path: Path) -> bool:
 
 
 def _listed(path: Path) -> list[Scene]:
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = [[cell.strip() for cell in row if cell.strip()] for row in csv.reader(file)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"The list {path} cannot be read ({error}): give lines of files separated by commas.") from None
-    return [_scene(row, path.parent) for row in rows if row and not row[0].startswith("#")]
+    rows = texts.rows(texts.read(path, "list of scenes"), f"list of scenes {path}")
+    return [_scene([cell for cell in row if cell], path.parent) for _, row in rows]
 
 
 def _scene(texts: Sequence[str], folder: Path) -> Scene:

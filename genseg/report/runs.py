@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from genseg import outputs
+from genseg import outputs, texts
 from genseg.config import differences
 from genseg.errors import UserError
 from genseg.metrics import per_class_iou, scene_means
@@ -106,13 +107,13 @@ def _read(path: Path, name: str) -> Run:
 
 def _json(path: Path) -> dict[str, Any]:
     """{} of one that is not there yet."""
-    return outputs.mapping(path, "file", MEND) if path.exists() else {}
+    return texts.mapping(path, "file", MEND) if path.exists() else {}
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
     if not path.is_file():
         return []
-    return list(csv.DictReader(outputs.text(path, "table").splitlines()))
+    return list(csv.DictReader(io.StringIO(texts.read(path, "table"), newline="")))
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

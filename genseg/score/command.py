@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from genseg import inputs, outputs, partition, windows
+from genseg import inputs, outputs, partition, texts, windows
 from genseg.data.card import DatasetCard
 from genseg.data.files import masks
 from genseg.errors import UserError
@@ -41,7 +41,7 @@ def _card_of(path: Path) -> DatasetCard:
     if not record.exists():
         raise UserError(f"{path} has no record {record.name} beside it that says its classes: {mend}.")
     with outputs.undamaged(record, mend):
-        return DatasetCard.from_json(json.dumps(outputs.mapping(record, "record", mend)["card"]), mend)
+        return DatasetCard.from_json(json.dumps(texts.mapping(record, "record", mend)["card"]), mend)
 
 
 def score(arguments: argparse.Namespace) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-from genseg import outputs
+from genseg import outputs, texts
 from genseg.data.files import gdal
 from genseg.errors import UserError
 from genseg.predict.scenes import Scene, scenes_of
@@ -41,18 +40,14 @@ def _mask_of(scene: Scene, folder: Path) -> Path:
 
 def listed(text: str) -> list[tuple[Scene, Path]]:
     """A CSV with a scene a line: its files, then its mask; paths relative to the list. Raises: UserError."""
-    path = outputs.regular(outputs.given(text, "--pairs"), "list of pairs")
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = [[cell.strip() for cell in row if cell.strip()] for row in csv.reader(file)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"The list {path} cannot be read ({error}): give lines of IMAGE,MASK.") from None
+    path = outputs.given(text, "--pairs")
     found = []
-    for row in rows:
-        if not row or row[0].startswith("#"):
-            continue
+    for number, cells in texts.rows(texts.read(path, "list of pairs"), f"list of pairs {path}"):
+        row = [cell for cell in cells if cell]
         if len(row) < 2:
-            raise UserError(f"The list {path} has the line {row[0]!r}: give the scene's files, and its mask last.")
+            raise UserError(
+                f"Line {number} of the list {path} is {row[0]!r}: give the scene's files, and its mask last."
+            )
         mask = path.parent / gdal.address(row[-1])
         (scene,) = scenes_of(["+".join(str(path.parent / gdal.address(cell)) for cell in row[:-1])])
         found.append((scene, mask if gdal.remote(mask) else outputs.regular(mask, "mask")))

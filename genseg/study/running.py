@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 
-from genseg import outputs
+from genseg import outputs, texts
 from genseg.errors import TryAgain, UserError
 from genseg.report import lines, writing
 from genseg.study.design import Cell
@@ -36,7 +36,7 @@ def result(out: Path, cell: Cell) -> dict | None:
     if not path.exists():
         return None
     mend = f"remove it, and the same command ends {cell.folder} once more"
-    found = outputs.mapping(path, "result", mend)
+    found = texts.mapping(path, "result", mend)
     with outputs.undamaged(path, mend):
         if not (isinstance(found["scores"], dict) and isinstance(found["split"], str) and found["seconds"] >= 0):
             raise TypeError("it lacks scores")

@@ -198,11 +198,11 @@ def scores() -> Iterator[Row]:
         ("maps: prepared", ("--maps", "--out", "{here}/o", "--prepared", "{here}"), "--maps", nothing),
         ("pairs absent", (*run[:4], "--pairs", "{here}/no.csv"), "no list of pairs", nothing),
         ("pairs empty", (*run[:4], "--pairs", "{here}/p.csv"), "is empty", write("p.csv", "")),
-        ("pairs of one", (*run[:4], "--pairs", "{here}/p.csv"), "has the line", write("p.csv", "a.png\n")),
+        ("pairs of one", (*run[:4], "--pairs", "{here}/p.csv"), "Line 1 of the list", write("p.csv", "a.png\n")),
         ("pairs that are not there", (*run[:4], "--pairs", "{here}/p.csv"), "no", write("p.csv", "a.png,b.png\n")),
-        ("pairs latin-1", (*run[:4], "--pairs", "{here}/p.csv"), "cannot be read", write("p.csv", b"caf\xe9.png,b.png\n")),
-        ("pairs utf-16", (*run[:4], "--pairs", "{here}/p.csv"), "", write("p.csv", "a.png,b.png\n".encode("utf-16"))),
-        ("pairs with null", (*run[:4], "--pairs", "{here}/p.csv"), "", write("p.csv", b"a\0.png,b.png\n")),
+        ("pairs latin-1", (*run[:4], "--pairs", "{here}/p.csv"), "no text in UTF-8", write("p.csv", b"caf\xe9.png,b.png\n")),
+        ("pairs utf-16", (*run[:4], "--pairs", "{here}/p.csv"), "There is no file", write("p.csv", "a.png,b.png\n".encode("utf-16"))),
+        ("pairs with null", (*run[:4], "--pairs", "{here}/p.csv"), "null bytes", write("p.csv", b"a\0.png,b.png\n")),
         ("pairs a pipe", (*run[:4], "--pairs", "{here}/p.csv"), "", lambda h, b: os.mkfifo(h / "p.csv")),
     ):  # fmt: skip
         yield Row(f"score: {name}", SCORE, arguments, sentence, make)

@@ -91,9 +91,9 @@ def own_data() -> Iterator[Row]:
     ):  # fmt: skip
         yield Row(f"own: {name}", PREPARE, (*run, *more), sentence, copied("tiles", lambda root: None))
     for name, text, sentence in (
-        ("latin-1", "caf\xe9\n".encode("latin-1"), "UTF-8"), ("utf-16", "0\n".encode("utf-16"), "UTF-8"),
+        ("latin-1", "caf\xe9\n".encode("latin-1"), "UTF-8"), ("utf-16 without its mark", "0\n".encode("utf-16-le"), "UTF-8"),
         ("id twice", b"0\n0\n", "twice"), ("id in two lists", b"0\n1\n2\n", "both in"), ("an unknown id", b"0\nnosuch\n", "no file"),
-        ("empty", b"", "no split"), ("upwards", b"../../x\n", "no file"), ("null", b"\0\n", ""),
+        ("empty", b"", "no split"), ("upwards", b"../../x\n", "no file"), ("null", b"\0\n", "null bytes"),
     ):  # fmt: skip
         lists = ("--image_pattern", "train/img/tile_{id}.tif", "--mask_pattern", "train/mask/mask_{id}.tif",
                  "--split_lists", "{'train': 'a.txt', 'val': 'b.txt'}")  # fmt: skip

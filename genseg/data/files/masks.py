@@ -1,13 +1,12 @@
 """Masks of class ids: class tables, ids from colours or from other numbers, and checks against a card."""
 
-import csv
 import dataclasses
 from pathlib import Path
 
 import numpy as np
 import yaml
 
-from genseg import outputs
+from genseg import texts
 from genseg.data.card import DatasetCard
 from genseg.data.files import qgis
 from genseg.errors import UserError
@@ -73,7 +72,7 @@ class ClassTable:
 
 
 def read_class_table(path: Path) -> ClassTable:
-    """Reads a CSV with the columns id, name, colour, a YAML list of such entries, or a QGIS style (.qml) with a paletted
+    """Reads a table (see genseg.texts) with the columns id, name, colour, a YAML list of such entries, or a QGIS style (.qml) with a paletted
     renderer; in ascending order of ids.
 
     A colour is "#rrggbb", "r g b" or, in YAML, [r, g, b]; either all entries have one or none. Ids need not be
@@ -84,13 +83,14 @@ def read_class_table(path: Path) -> ClassTable:
         rows = [{"id": i, "name": name, "colour": list(colour)} for i, name, colour in qgis.read_style(path)]
         return _table(rows, path)
     try:
-        text = outputs.text(path, "class table")
-        rows = list(csv.DictReader(text.splitlines())) if path.suffix.lower() == ".csv" else yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError, csv.Error) as error:
+        text = texts.read(path, "class table")
+        if path.suffix.lower() in (".yaml", ".yml", ".json") or text.lstrip().startswith(("-", "[")):
+            return _table(yaml.safe_load(text), path)
+        return _table([row for _, row in texts.table(text, f"class table {path}")[1]], path)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"The class table {path} cannot be parsed ({str(error).splitlines()[0]}).") from None
-    return _table(rows, path)
 
 
 def _table(rows: object, path: Path) -> ClassTable:

@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from genseg import outputs
+from genseg import texts
 from genseg.data.card import DatasetCard
 from genseg.data.files.codec import CorruptFile
 from genseg.data.records.moments import Moments
@@ -204,7 +204,7 @@ def read_places(folder: Path, split: str) -> tuple[Place, ...]:
     if not path.exists():
         raise UserError(f"{folder} was prepared by another version of genseg: remove it and prepare the data again.")
     try:
-        return tuple(Place(*place) for place in json.loads(outputs.text(path, "list of places"))[split])
+        return tuple(Place(*place) for place in json.loads(texts.read(path, "list of places"))[split])
     except (KeyError, TypeError, ValueError, RecursionError):
         raise UserError(f"{path} is damaged: remove {folder} and prepare the data again.") from None
 

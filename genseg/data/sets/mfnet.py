@@ -15,6 +15,7 @@ training flips at random; only 4 of 393 test images hold a guardrail.
 
 import dataclasses
 
+from genseg import texts
 from genseg.data.card import Band, DatasetCard
 from genseg.data.files import downloads
 from genseg.data.records.storage import Plan
@@ -77,8 +78,11 @@ class MFNet:
         for split, expected in COUNTS.items():
             if split not in lists:
                 raise UserError(f"MFNet in {root} has no list {split}.txt: download it with the images.")
-            names = [line.strip().rsplit("/", 1)[-1] for line in lists[split].read().decode().splitlines()]
-            names = [n.removesuffix(".png").removesuffix(".jpg").removesuffix("_rgb") for n in names if n]
+            names = [
+                line.rsplit("/", 1)[-1]
+                for line in texts.lines(texts.decode(lists[split].read(), f"list {lists[split]}"))
+            ]
+            names = [n.removesuffix(".png").removesuffix(".jpg").removesuffix("_rgb") for n in names]
             names = [n for n in names if not n.endswith("_flip")]
             if not names:
                 raise UserError(f"The list {lists[split]} names no image.")

@@ -1,15 +1,13 @@
 """One's own rasters with masks: files in folders, by a pattern or by lists."""
 
-import csv
 import dataclasses
-import io
 import logging
 import re
 from pathlib import Path
 
 import numpy as np
 
-from genseg import outputs
+from genseg import texts
 from genseg.data.card import Band, DatasetCard
 from genseg.data.files import codec, gdal, rasters
 from genseg.data.files.grids import refuse_elsewhere
@@ -274,19 +272,17 @@ def _listed_pairs(root: Path, split: str, lists: dict[str, str]) -> list[Pair]:
     path = root / lists[split]
     if not path.is_file():
         raise UserError(f"There is no list {path} for the split {split!r}: correct split_lists.")
-    with io.StringIO(outputs.text(path, "list"), newline="") as file:
-        reader = csv.DictReader(file)
-        columns = reader.fieldnames or []
-        images = [c for c in columns if re.fullmatch(r"image(_\d+)?", c)]
-        if "mask" not in columns or not images:
-            raise UserError(f"The list {path} has the columns {', '.join(columns)}: image and mask are needed.")
-        pairs = []
-        for number, row in enumerate(reader, 2):
-            places = [root / gdal.address((row[c] or "").strip()) for c in (*images, "mask")]
-            missing = [p for p in places if not gdal.present(p)]
-            if missing:
-                raise UserError(f"Line {number} of {path} names {missing[0]}, which is no file: correct it.")
-            pairs.append(Pair(places[0].stem, tuple(places[:-1]), places[-1]))
+    columns, rows = texts.table(texts.read(path, "list"), f"list {path}")
+    images = [c for c in columns if re.fullmatch(r"image(_\d+)?", c)]
+    if "mask" not in columns or not images:
+        raise UserError(f"The list {path} has the columns {', '.join(columns)}: image and mask are needed.")
+    pairs = []
+    for number, row in rows:
+        places = [root / gdal.address(row[c]) for c in (*images, "mask")]
+        missing = [p for p in places if not gdal.present(p)]
+        if missing:
+            raise UserError(f"Line {number} of {path} names {missing[0]}, which is no file: correct it.")
+        pairs.append(Pair(places[0].stem, tuple(places[:-1]), places[-1]))
     if not pairs:
         raise UserError(f"The data set {root} has no split {split!r}: {path} lists nothing.")
     return pairs
@@ -316,11 +312,9 @@ def _pairs(root: Path, split: str, images: tuple[str, ...], mask: str, lists: di
         path = root / lists[split]
         if not path.is_file():
             raise UserError(f"There is no list {path} for the split {split!r}: correct split_lists.")
-        names = [line.strip() for line in outputs.text(path, "list").splitlines() if line.strip()]
+        names = texts.lines(texts.read(path, "list"))
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise UserError(f"{path} lists {twice[0]!r} twice: list each image once.")
-        if odd := [name for name in names if "\0" in name]:
-            raise UserError(f"{path} lists {odd[0]!r}, which is no name of a file: correct the list.")
         pairs = []
         for name in names:
             places = [root / p.replace("{split}", split).replace("{id}", name) for p in (*images, mask)]
