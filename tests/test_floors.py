@@ -48,6 +48,10 @@ DATA_FLOORS = [
 DATA_FLOOR = {name: number for number, names in enumerate(DATA_FLOORS) for name in names}
 
 
+# A command that nothing imports may stand in a room whose modules lie below what it needs.
+COMMANDS = {"data/show.py": "score"}
+
+
 def imported(path: Path, package: str = "genseg") -> set[str]:
     """Modules and rooms right below `package` that a file imports, anywhere in it."""
     found = set()
@@ -68,10 +72,10 @@ def modules() -> list[Path]:
 
 @pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(ROOT)))
 def test_imports_run_downwards(path):
-    parts = path.relative_to(ROOT / "genseg").parts
-    own = parts[0].removesuffix(".py")
+    place = path.relative_to(ROOT / "genseg")
+    own = COMMANDS.get(str(place), place.parts[0].removesuffix(".py"))
     assert own in FLOOR, f"give {own} a floor"
-    for name in imported(path) - {own}:
+    for name in imported(path) - {own, place.parts[0]}:
         assert FLOOR[name] < FLOOR[own], f"{own} -> {name}"
 
 

@@ -14,7 +14,7 @@ import tiny
 from PIL import Image
 
 from genseg import border_scores, metrics, nets, predict, train
-from genseg.data import prepare
+from genseg.data import prepare, show
 from genseg.data.batches import pipeline
 from genseg.data.card import Band, DatasetCard
 from genseg.score import __main__ as command
@@ -98,6 +98,30 @@ def test_files_and_maps_count_what_training_counted(trained, by_training, tmp_pa
     argv = [f"--masks={root / 'masks'}", "--maps", f"--out={tmp_path / 'again'}", f"{tmp_path / 'maps'}/*_classes.tif"]
     assert command.main(argv) == 0
     np.testing.assert_array_equal(confusion_of(tmp_path / "again"), by_training)
+
+
+def test_a_contact_sheet_shows_what_the_network_makes_of_the_records(
+    trained, by_training, monkeypatch, tmp_path, capsys
+):
+    root, prepared, split = trained
+    opened = pipeline.open_split(prepared, split)
+    network = show._network(str(root / "run"), opened.card, best=False)
+    counted = np.zeros_like(by_training)
+    for i in range(len(opened)):
+        record = opened.decode(i)
+        ids, titled = network(record["image"]), dict(show.pictures(record, opened.card, network))
+        counted += metrics.count(ids, record["label"], record["label"] != 255, len(opened.card.classes))
+        np.testing.assert_array_equal(titled["mask predicted"], show.colour_mask(ids, opened.card))
+        wrong = (titled["mask wrong"] == show._WRONG).all(axis=2)
+        np.testing.assert_array_equal(wrong, (ids != record["label"]) & (record["label"] != 255))
+    np.testing.assert_array_equal(counted, by_training)
+    monkeypatch.setattr(prepare, "ensure_prepared", lambda *_, **__: prepared)
+    argv = ["demo_segmentation", f"--data_dir={root}", f"--show_split={split}", "--count=2"]
+    argv.append(f"--output={tmp_path / 'sheet.png'}")
+    assert show.main([*argv, f"--checkpoint={root / 'run'}"]) == 0
+    assert Image.open(tmp_path / "sheet.png").width > 6 * show.CELL  # two more than without a network
+    assert show.main([*argv, f"--checkpoint={tmp_path / 'none'}"]) == 2 and show.main([*argv, "--checkpoint="]) == 2
+    assert "Traceback" not in capsys.readouterr().err
 
 
 def test_borders_in_strips_are_those_of_the_whole(monkeypatch):

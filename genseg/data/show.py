@@ -1,6 +1,7 @@
 """A look at a data set: bands, masks in their palette and class shares on one contact sheet.
 
     python -m genseg.data.show NAME --source DIR --data_dir DIR --output sheet.png [--show_split train] [--count 6]
+    ... --checkpoint WORKDIR          # a trained network's class map beside each mask, and where they differ
 
 A wrong band order, a mask that does not line up or a swapped palette is seen at once, before a week of training.
 """
@@ -13,7 +14,9 @@ if __name__ == "__main__":  # the rest takes seconds to import
     cli.answer_from_the_start()
 
 import argparse
+import dataclasses
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import cv2
@@ -34,6 +37,10 @@ CELL = 192  # pixels a side of one picture
 _GAP, _LINE = 6, 16
 _LOOKS = 5000  # records whose labels are read, of classification
 _IGNORED = ((255, 0, 255), (90, 0, 90))  # checks, so that no palette is mistaken for it
+_RIGHT, _WRONG = (235, 235, 235), (178, 24, 43)
+
+Network = Callable[[np.ndarray], np.ndarray]
+"""An image [h w c] as stored to class ids uint8 [h w]."""
 
 
 def stretch(band: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -50,8 +57,9 @@ def colour_mask(ids: np.ndarray, card: DatasetCard) -> np.ndarray:
     return out
 
 
-def pictures(example: dict, card: DatasetCard) -> list[tuple[str, np.ndarray]]:
-    """(title, uint8 [h w 3]) of a segmentation example: colours, other bands, mask, mask over the first picture."""
+def pictures(example: dict, card: DatasetCard, network: Network | None = None) -> list[tuple[str, np.ndarray]]:
+    """(title, uint8 [h w 3]) of a segmentation example: colours, other bands, mask, mask over the first picture; with a
+    network its class map, and where that differs from the mask."""
     image, out = example["image"], []
     # Three standard deviations: a few hot pixels must not hide the rest.
     ranges = [(max(b.low, b.mean - 3 * b.std), min(b.high, b.mean + 3 * b.std)) for b in card.bands]
@@ -68,11 +76,17 @@ def pictures(example: dict, card: DatasetCard) -> list[tuple[str, np.ndarray]]:
     mask = colour_mask(example["label"], card)
     out.append(("mask", mask))
     out.append(("mask on image", cv2.addWeighted(out[0][1], 0.5, mask, 0.5, 0)))
+    if network is not None:
+        ids = network(example["image"])
+        wrong = np.array((_RIGHT, _WRONG), np.uint8)[(ids != example["label"]).astype(int)]
+        wrong[example["label"] >= len(card.classes)] = mask[example["label"] >= len(card.classes)]
+        out += [("mask predicted", colour_mask(ids, card)), ("mask wrong", wrong)]
     return out
 
 
-def sheet(split: pipeline.Split, count: int) -> Image.Image:
-    """A contact sheet of `count` records evenly spread over the split (classification: of each class)."""
+def sheet(split: pipeline.Split, count: int, network: Network | None = None) -> Image.Image:
+    """A contact sheet of `count` records evenly spread over the split (classification: of each class); of segmentation
+    with what `network` makes of each."""
     card = split.card
     font = ImageFont.load_default(12)
     rows: list[tuple[str, list[tuple[str, np.ndarray]]]] = []
@@ -101,7 +115,7 @@ def sheet(split: pipeline.Split, count: int) -> Image.Image:
             ]
             if ignored := counts[len(card.classes) :].sum():
                 present.append(f"ignored {ignored / counts.sum():.1%}")
-            rows.append((f"{example['name']}   {', '.join(present)}", pictures(example, card)))
+            rows.append((f"{example['name']}   {', '.join(present)}", pictures(example, card, network)))
     return _draw(card, split.name, rows, shares, font)
 
 
@@ -151,6 +165,27 @@ def _draw(card: DatasetCard, split: str, rows: list, shares: np.ndarray, font) -
     return canvas
 
 
+def _network(checkpoint: str, card: DatasetCard, *, best: bool) -> Network:
+    """A trained segmenter, as its training's evaluation sees images. Raises: UserError if it does not fit the data."""
+    from ml_collections import ConfigDict
+
+    from genseg import inputs, partition, tasks
+    from genseg.data import compare_cards
+    from genseg.predict import command
+    from genseg.predict.network import Predictor
+
+    partition.start(inputs.cache_dir() / "xla")
+    weights = command.weights_of(checkpoint, ema=None, best=best)
+    fed = compare_cards.card_for_network(weights.card, card)
+    weights = dataclasses.replace(weights, card=fed)
+    predictor = Predictor(weights, tasks.build_segment(ConfigDict(weights.config), fed).inference, 0)
+
+    def class_map(image: np.ndarray) -> np.ndarray:
+        return np.concatenate([rows.ids() for _, rows in predictor.score_rows(predictor.groups([(None, image)]))])
+
+    return class_map
+
+
 def main(argv: list[str] | None = None) -> int:
     """The command line; returns the exit status: 0, or 2 after a mistake that the message says how to mend."""
 
@@ -158,6 +193,8 @@ def main(argv: list[str] | None = None) -> int:
         parser.add_argument("--output", required=True, help="PNG to write")
         parser.add_argument("--show_split", default="train", help="split to look at")
         parser.add_argument("--count", type=int, default=6, help="records, or records a class")
+        parser.add_argument("--checkpoint", help="a workdir of segmentation: what its network makes of the records")
+        parser.add_argument("--best", action="store_true", help="its best checkpoint instead of the latest")
 
     data, others = prepare.parse_command(argv, "python -m genseg.data.show", extra)
 
@@ -173,7 +210,11 @@ def main(argv: list[str] | None = None) -> int:
         target.parent.mkdir(parents=True, exist_ok=True)
         made_by = PngInfo()
         made_by.add_text("Software", outputs.MARK)
-        picture = sheet(split, others.count)
+        network = None
+        if others.checkpoint is not None:
+            checkpoint = str(outputs.given(others.checkpoint, "--checkpoint"))
+            network = _network(checkpoint, split.card, best=others.best)
+        picture = sheet(split, others.count, network)
         with outputs.replacing(target) as temporary:
             picture.save(temporary, format="PNG", pnginfo=made_by)
         print(split.card.describe())
