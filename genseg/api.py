@@ -15,7 +15,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from genseg import cli, recipes
+from genseg import cli, outputs, recipes
 from genseg.config import load_file, refuse_unknown_key
 from genseg.errors import UserError
 
@@ -102,7 +102,7 @@ def draw_maps(
         ) from error
     if status:
         raise UserError(f"not every scene has a map in {os.fspath(out)}; the line above says why")
-    return sorted(p for p in Path(out).glob("*_classes.*") if p.suffix in (".tif", ".png"))
+    return sorted(p for p in outputs.given(os.fspath(out), "out").glob("*_classes.*") if p.suffix in (".tif", ".png"))
 
 
 def prepare(name: str, data_dir: str | os.PathLike[str], **fields: Any) -> Path:

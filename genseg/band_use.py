@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from genseg import checkpoints, evaluate, inputs, partition, robustness, tasks
+from genseg import checkpoints, evaluate, inputs, outputs, partition, robustness, tasks
 from genseg.config import to_json
 from genseg.data.card import DatasetCard
 from genseg.errors import UserError
@@ -131,7 +131,7 @@ def run(config: ConfigDict, workdir: str, *, checkpoint: str = "") -> list[Row]:
             rows.append(Row(data.band, data.way, scores))
             logger.info("%s %s: mIoU %s", data.band or "all bands", data.way, tables.percent(scores["miou"]))
     if partition.is_main_process():
-        write(rows, data.card, config, weights.path, Path(workdir))
+        write(rows, data.card, config, weights.path, outputs.given(workdir, "--workdir"))
     return rows
 
 

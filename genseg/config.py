@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from ml_collections import ConfigDict
 
+from genseg import outputs
 from genseg.errors import UserError
 
 Settings = TypeVar("Settings")
@@ -35,7 +36,7 @@ def find_file(name: str) -> Path:
 
     Raises UserError for one that does not exist, with those of a similar name.
     """
-    path = Path(name)
+    path = outputs.given(name, "--config")
     if path.exists():
         return path
     own = {p.stem: p for p in sorted(shipped().glob("*.py"))}

@@ -16,12 +16,22 @@ MARK = "genseg"
 _HEAD = 1 << 16  # bytes in which the mark is looked for
 
 
-def given(text: str, what: str) -> Path:
-    """A path that a user has given, with "~" expanded. Raises UserError, naming `what`, for an empty one."""
+def given(text: str, what: str, below: Path | None = None) -> Path:
+    """A path that a user has given, on a command line, in a config or in a list: every one goes through here.
+
+    "~" and "~name" are home directories, as in a shell; shells themselves leave those in "--out=~/maps" as they are. below: the
+    folder that the path is relative to (default: the current one). Raises UserError, naming `what`, for an empty path, and for a
+    home directory that there is not.
+    """
     if not text.strip():
         raise UserError(f"{what} is empty; give a path ('.' is the current folder)")
     if "\0" in text:
         raise UserError(f"{what} holds a null byte; give a path without")
+    as_written = Path(text) if below is None else below / text
+    if not text.startswith("~") or (
+        text.split("/")[0] != "~" and os.path.lexists(as_written)
+    ):  # "~$scene.tif" is a name too
+        return as_written
     try:
         return Path(text).expanduser()
     except RuntimeError:

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from genseg import checkpoints, evaluate, inputs, partition, tasks, tree
+from genseg import checkpoints, evaluate, inputs, outputs, partition, tasks, tree
 from genseg.config import to_json
 from genseg.data.card import DatasetCard
 from genseg.errors import UserError
@@ -72,7 +72,7 @@ def run(config: ConfigDict, workdir: str, *, checkpoint: str = "", permutations:
             else:
                 rows += segment_rows(evaluation, source, params, stats, kind, permutations)
     if partition.is_main_process():
-        write(rows, data.card, config, weights.path, Path(workdir), permutations)
+        write(rows, data.card, config, weights.path, outputs.given(workdir, "--workdir"), permutations)
     return rows
 
 

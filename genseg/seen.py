@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from genseg import bands, inputs, partition, tasks
+from genseg import bands, inputs, outputs, partition, tasks
 from genseg.data.augment.transforms import visible_bands
 from genseg.data.card import DatasetCard
 from genseg.report import drawing
@@ -58,7 +58,7 @@ def run(config: ConfigDict, workdir: str) -> Path:
     data = inputs.open_inputs(config)
     task = tasks.build(config, data.card)
     image = np.asarray(data.first_batch(mesh)["image"])[:ROWS]
-    path = Path(workdir) / "pictures" / "seen.png"
+    path = outputs.given(workdir, "--workdir") / "pictures" / "seen.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     drawing.save_picture(path, picture(image, channels(task, image, jax.random.key(config.seed)), data.card))
     logger.info("%s: images of %s as stored, then each channel as the network sees it", path, data.card.name)

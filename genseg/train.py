@@ -16,7 +16,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from genseg import checkpoints, optim, partition, processes, tasks, texts, tree
+from genseg import checkpoints, optim, outputs, partition, processes, tasks, texts, tree
 from genseg import state as states
 from genseg.config import to_json
 from genseg.design import Setup, setup
@@ -40,6 +40,7 @@ def train(config: ConfigDict, workdir: str) -> dict[str, Any]:
         raise UserError(
             f"--workdir {workdir} is an address; give a folder, and --config.checkpoint.dir={workdir} for the checkpoints"
         )
+    workdir = str(outputs.given(workdir, "--workdir"))
     try:
         Path(workdir).mkdir(parents=True, exist_ok=True)
         with checkpoints.sole_use(workdir):

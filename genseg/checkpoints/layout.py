@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from pathlib import Path
 
 from etils import epath
 
@@ -27,7 +26,7 @@ def rank(metrics: dict[str, float]) -> float:
 
 def absolute(path: str) -> str:
     """Orbax wants absolute paths; addresses such as gs://bucket/x pass unchanged."""
-    return path.rstrip("/") if "://" in path else str(Path(path).absolute())
+    return path.rstrip("/") if "://" in path else str(outputs.given(path, "the path of the checkpoint").absolute())
 
 
 def step_directory(path: str, best: bool) -> epath.Path:
@@ -35,7 +34,7 @@ def step_directory(path: str, best: bool) -> epath.Path:
 
     Raises UserError when there is none.
     """
-    root = epath.Path(absolute(str(outputs.given(path, "the path of the checkpoint")) if "://" not in path else path))
+    root = epath.Path(absolute(path))
     if (root / "state").exists() and (root / "meta").exists():
         return root
     folder = root / FOLDER if (root / FOLDER).exists() else root

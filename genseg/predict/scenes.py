@@ -46,19 +46,19 @@ def scenes_of(texts: Sequence[str], lists: Sequence[str] = ()) -> list[Scene]:
     """
     found: list[Scene] = []
     for text in texts:
-        path = Path(text)
+        path = gdal.address(text, "SCENE")
         if path.is_dir():
             inside = sorted(p for p in path.rglob("*") if p.is_file() and _raster(p))
             if not inside:
                 raise UserError(f"There are no rasters in {path}: give a folder that holds some.")
             found += [Scene(p.relative_to(path).with_suffix("").as_posix(), ((p, ()),)) for p in inside]
-        elif not path.is_file() and glob.has_magic(text):
-            matches = sorted(p for p in map(Path, glob.glob(text, recursive=True)) if p.is_file())
+        elif not gdal.present(path) and glob.has_magic(text):
+            matches = sorted(p for p in map(Path, glob.glob(str(path), recursive=True)) if p.is_file())
             if not matches:
                 raise UserError(f"No file matches {text}: give a pattern that matches some.")
             found += [Scene(p.stem, ((p, ()),)) for p in matches]
         else:
-            found.append(_scene([text] if path.is_file() else text.split("+"), Path()))
+            found.append(_scene([text] if path.is_file() else text.split("+")))
     for text in lists:
         found += _listed(outputs.given(text, "--from"))
     names: dict[str, Scene] = {}
@@ -87,18 +87,18 @@ def _listed(path: Path) -> list[Scene]:
     return [_scene([cell for cell in row if cell], path.parent) for _, row in rows]
 
 
-def _scene(texts: Sequence[str], folder: Path) -> Scene:
-    files = tuple(_file_and_bands(text, folder) for text in texts)
+def _scene(parts: Sequence[str], folder: Path | None = None) -> Scene:
+    files = tuple(_file_and_bands(part, folder) for part in parts)
     return Scene(files[0][0].stem, files)
 
 
-def _file_and_bands(text: str, folder: Path) -> tuple[Path, tuple[int, ...]]:
+def _file_and_bands(text: str, folder: Path | None) -> tuple[Path, tuple[int, ...]]:
     """ "scene.tif:4,3,2" -> (scene.tif, (4, 3, 2)), unless a file has that very name."""
     match = re.fullmatch(r"(.+):(\d+(?:,\d+)*)", text)
     path, bands = (match[1], tuple(map(int, match[2].split(",")))) if match else (text, ())
-    if (folder / text).is_file():
-        path, bands = text, ()
-    path = gdal.address(path)
-    if not gdal.present(folder / path):
-        raise UserError(f"There is no file {folder / path}: give rasters that exist.")
-    return folder / path, bands
+    if match and (whole := outputs.given(text, "SCENE", folder)).is_file():
+        return whole, ()
+    file = gdal.address(path, "SCENE", folder)
+    if not gdal.present(file):
+        raise UserError(f"There is no file {file}: give rasters that exist.")
+    return file, bands

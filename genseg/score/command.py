@@ -72,7 +72,12 @@ def score(arguments: argparse.Namespace) -> None:
         if arguments.borders or arguments.errors:
             raise UserError("--borders and --errors are of scenes in files: give --masks or --pairs.")
         confusion, scenes, picture = sources.prepared(
-            weights, seen, Path(arguments.prepared), arguments.split, arguments.batch, arguments.panels
+            weights,
+            seen,
+            outputs.given(arguments.prepared, "--prepared"),
+            arguments.split,
+            arguments.batch,
+            arguments.panels,
         )
         if picture is not None:
             drawing.save_picture(out / "samples.png", picture)

@@ -48,8 +48,8 @@ def listed(text: str) -> list[tuple[Scene, Path]]:
             raise UserError(
                 f"Line {number} of the list {path} is {row[0]!r}: give the scene's files, and its mask last."
             )
-        mask = path.parent / gdal.address(row[-1])
-        (scene,) = scenes_of(["+".join(str(path.parent / gdal.address(cell)) for cell in row[:-1])])
+        mask = gdal.address(row[-1], "mask", path.parent)
+        (scene,) = scenes_of(["+".join(str(gdal.address(cell, "scene", path.parent)) for cell in row[:-1])])
         found.append((scene, mask if gdal.remote(mask) else outputs.regular(mask, "mask")))
     if not found:
         raise UserError(f"The list {path} is empty: give lines of IMAGE,MASK.")

@@ -26,7 +26,7 @@ def sources_of(words: list[str]) -> dict[str, str]:
         name, equals, folder = word.partition("=")
         if not name or not equals or not folder:
             raise UserError(f"--source {word} is not NAME=FOLDER; give it as in --source naip=tiles")
-        found[name] = folder
+        found[name] = str(outputs.given(folder, "--source"))
     return found
 
 
@@ -60,6 +60,8 @@ def main(argv: list[str] | None = None) -> int:
             raise UserError(f"--side-by-side is {arguments.side_by_side}; give at least 1")
         study, out = design.load(arguments.study), outputs.given(arguments.out, "--out")
         sources = sources_of(arguments.source)
+        if arguments.data_dir:
+            arguments.data_dir = str(outputs.given(arguments.data_dir, "--data-dir"))
         design.check_configs(study)
         cells = design.cells(study)
         if arguments.list:

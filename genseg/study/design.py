@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from genseg import api, keys
+from genseg import api, keys, outputs
 from genseg.errors import UserError
 from genseg.keys import DIFFERENT, FILLED, Rule, at_least, each, one_of
 
@@ -130,9 +130,10 @@ class Cell:
 
 def load(path: str) -> Study:
     """Raises UserError naming what is wrong with the file."""
-    if not Path(path).is_file() or not path.endswith(".py"):
+    file = outputs.given(path, "the study")
+    if not file.is_file() or not path.endswith(".py"):
         raise UserError(f"the study {path} is no Python file; name one such as studies/csp_small.py")
-    spec = importlib.util.spec_from_file_location("genseg_study_file", path)
+    spec = importlib.util.spec_from_file_location("genseg_study_file", file)
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from genseg import texts
+from genseg import outputs, texts
 from genseg.data.card import Band, DatasetCard
 from genseg.data.files import codec, gdal, rasters
 from genseg.data.files.grids import refuse_elsewhere
@@ -120,7 +120,7 @@ class FolderSegmentation:
         if self.class_table:
             if self.classes or self.palette:
                 raise UserError("class_table is given together with classes or palette: give one or the other.")
-            table = read_class_table(root / self.class_table)
+            table = read_class_table(outputs.given(self.class_table, "config.data.class_table", root))
         else:
             table = ClassTable(tuple(self.classes), tuple(range(len(self.classes))), tuple(map(tuple, self.palette)))
         if not table.names:
@@ -269,7 +269,7 @@ def _listed_pairs(root: Path, split: str, lists: dict[str, str]) -> list[Pair]:
     """Of a CSV with the columns image, image_2, ..., mask."""
     if split not in lists:
         raise UserError(f"split_lists has no list for the split {split!r}: add it or change splits.")
-    path = root / lists[split]
+    path = outputs.given(lists[split], f"split_lists['{split}']", root)
     if not path.is_file():
         raise UserError(f"There is no list {path} for the split {split!r}: correct split_lists.")
     columns, rows = texts.table(texts.read(path, "list"), f"list {path}")
@@ -278,7 +278,7 @@ def _listed_pairs(root: Path, split: str, lists: dict[str, str]) -> list[Pair]:
         raise UserError(f"The list {path} has the columns {', '.join(columns)}: image and mask are needed.")
     pairs = []
     for number, row in rows:
-        places = [root / gdal.address(row[c]) for c in (*images, "mask")]
+        places = [gdal.address(row[c], f"{c!r} in line {number} of {path}", root) for c in (*images, "mask")]
         missing = [p for p in places if not gdal.present(p)]
         if missing:
             raise UserError(f"Line {number} of {path} names {missing[0]}, which is no file: correct it.")
@@ -293,7 +293,7 @@ def _matches(root: Path, pattern: str, split: str) -> dict[str, Path]:
     pattern = pattern.replace("{split}", split)
     expression = re.compile(re.escape(pattern).replace(r"\{id\}", "(?P<id>[^/]+)", 1).replace(r"\{id\}", "(?P=id)"))
     found, passed = {}, []
-    if Path(pattern).is_absolute() or ".." in Path(pattern).parts or "**" in pattern:
+    if Path(pattern).is_absolute() or pattern.startswith("~/") or ".." in Path(pattern).parts or "**" in pattern:
         raise UserError(f"The pattern {pattern!r} leads out of the folder: give one below config.data.source.")
     for path in root.glob(pattern.replace("{id}", "*")):
         match = expression.fullmatch(path.relative_to(root).as_posix())
@@ -309,7 +309,7 @@ def _pairs(root: Path, split: str, images: tuple[str, ...], mask: str, lists: di
     if lists:
         if split not in lists:
             raise UserError(f"split_lists has no list for the split {split!r}: add it or change splits.")
-        path = root / lists[split]
+        path = outputs.given(lists[split], f"split_lists['{split}']", root)
         if not path.is_file():
             raise UserError(f"There is no list {path} for the split {split!r}: correct split_lists.")
         names = texts.lines(texts.read(path, "list"))
