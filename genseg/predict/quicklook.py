@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from genseg import outputs
 from genseg.data.card import DatasetCard
+from genseg.data.files import validity
 from genseg.report import drawing
 
 SIDE = 640  # pixels of the longer side of each panel, at most
@@ -88,7 +89,7 @@ def _stretched(image: np.ndarray, card: DatasetCard) -> np.ndarray:
     out = []
     for i in chosen:
         values = image[..., i].astype(np.float32)
-        good = np.isfinite(values) & (values != card.bands[i].nodata)
+        good = (np.abs(values) < validity.LARGEST) & (values != card.bands[i].nodata)
         low, high = np.percentile(values[good], (2, 98)) if good.any() else (0, 1)
         out.append(np.clip(255 * (np.nan_to_num(values) - low) / max(high - low, 1e-9), 0, 255).astype(np.uint8))
     return np.stack(out, axis=-1)

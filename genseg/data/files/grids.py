@@ -10,6 +10,7 @@ import numpy as np
 
 from genseg.data.files import codec
 from genseg.data.files.maps import Place
+from genseg.data.files.validity import real
 from genseg.errors import UserError
 
 
@@ -78,7 +79,8 @@ class Finer:
         top, bottom = (int(low[0]), int(high[-1]) + 1) if len(low) else (0, 0)
         found = self._part.rows(top, bottom)
         low, high, near = low - top, high - top, near - top
-        values, weights = found.astype(np.float32), np.isfinite(found)
+        possible = real(found)
+        values, weights = found.astype(np.float32), np.ones(found.shape, bool) if possible is None else possible
         for band, nodata in enumerate(self.nodata):
             if nodata is not None:
                 weights[..., band] &= found[..., band] != nodata

@@ -1,7 +1,8 @@
 """When a pixel holds a measurement: the one definition, for records, statistics, masks and maps alike.
 
 A value is no measurement
-  * if it is NaN or infinite;
+  * if it is NaN, infinite, or 1e18 or more in size: no unit of a sensor reaches there, but the fill values do that programs
+    write without stating them (-3.4e38, netCDF's 9.97e36, 1e20), and one of them would be all that a network sees;
   * if its file states a nodata value that could also be measured (0, or any of an unsigned type): where all bands of the
     file hold it, as in GDAL's dataset mask. A dark red of 0 beside a green of 103 is a measurement although nodata is 0;
   * if its file states another nodata value (-9999, -3.4e38): where the band holds it, whatever the other bands hold;
@@ -17,6 +18,13 @@ import numpy as np
 
 from genseg.data.card import DatasetCard
 
+LARGEST = 1e18
+
+
+def real(image: np.ndarray) -> np.ndarray | None:
+    """bool of the shape of an image: where a value can be a measurement at all; None for integers, which all can."""
+    return np.abs(image) < LARGEST if image.dtype.kind == "f" else None
+
 
 def absent(image: np.ndarray, card: DatasetCard, files: Sequence[int] = (), *, holes: bool = True) -> np.ndarray | None:
     """bool [h w c]: values of an image [h w c] that are no measurement; None if all are.
@@ -25,7 +33,8 @@ def absent(image: np.ndarray, card: DatasetCard, files: Sequence[int] = (), *, h
       files: of each band, which file it comes from; () = neighbouring bands of one nodata value are of one file.
       holes: whether bands marked as holes are looked at too.
     """
-    found = ~np.isfinite(image) if image.dtype.kind == "f" else None
+    possible = real(image)
+    found = None if possible is None else ~possible
     for bands in _groups(card, files, image.dtype):
         first = card.bands[bands[0]]
         if first.hole and not holes:
@@ -38,6 +47,17 @@ def absent(image: np.ndarray, card: DatasetCard, files: Sequence[int] = (), *, h
             found = np.zeros(image.shape, bool) if found is None else found
             found[..., bands] |= hit[..., None]
     return found if found is not None and found.any() else None
+
+
+def unstated(image: np.ndarray, card: DatasetCard) -> int:
+    """How many finite values of an image [h w c] are `LARGEST` or more in size without being their band's nodata value."""
+    possible = real(image)
+    if possible is None or possible.all():
+        return 0
+    return sum(
+        int((~possible[..., i] & np.isfinite(image[..., i]) & (image[..., i] != band.nodata)).sum())
+        for i, band in enumerate(card.bands)
+    )
 
 
 def _groups(card: DatasetCard, files: Sequence[int], dtype: np.dtype) -> list[list[int]]:

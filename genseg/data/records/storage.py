@@ -37,6 +37,7 @@ from tqdm import tqdm
 from genseg import texts
 from genseg.data.card import DatasetCard
 from genseg.data.files.codec import CorruptFile
+from genseg.data.records import statistics
 from genseg.data.records.moments import Moments
 from genseg.errors import UserError
 
@@ -284,37 +285,9 @@ def _write_records(
                 "the files are not the official ones."
             )
     writer.close_all()
-    bands = _bands(card, total)
-    notes = card.notes + _skipped_note(skipped) + _constant_note(bands) + plan.look()
+    bands, notes = statistics.described(card, total, skipped)
+    notes += plan.look()
     return dataclasses.replace(card, splits=counts, bands=bands, notes=notes), places
-
-
-def _skipped_note(skipped: list[str]) -> tuple[str, ...]:
-    if not skipped:
-        return ()
-    return (f"{len(skipped)} undecodable file(s) were left out; the first: {skipped[0]}",)
-
-
-def _constant_note(bands: tuple) -> tuple[str, ...]:
-    still = [f"{b.name} ({b.low:g})" for b in bands if b.constant]
-    if not still:
-        return ()
-    return (f"Constant in training, and 0 to the network whatever they hold later: {', '.join(still)}.",)
-
-
-def _bands(card: DatasetCard, total: Moments | None) -> tuple:
-    if total is None:  # no training split: statistics given with the card stand
-        return card.bands
-    empty = np.flatnonzero(total.count == 0)
-    if empty.size:
-        raise UserError(f"The band {card.bands[empty[0]].name!r} of {card.name} holds no measured pixel: check nodata.")
-    std = np.sqrt(total.squares / total.count)
-    return tuple(
-        dataclasses.replace(
-            band, mean=float(total.mean[i]), std=float(std[i]), low=float(total.low[i]), high=float(total.high[i])
-        )
-        for i, band in enumerate(card.bands)
-    )
 
 
 def _in_order(function: Callable, items: Sequence, threads: int) -> Iterator[concurrent.futures.Future]:

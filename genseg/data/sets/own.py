@@ -12,7 +12,7 @@ from genseg.data.card import Band, DatasetCard
 from genseg.data.files import codec, gdal, rasters
 from genseg.data.files.grids import refuse_elsewhere
 from genseg.data.files.masks import ClassTable, colours_to_ids, read_class_table, renumber
-from genseg.data.files.validity import measured_pixels
+from genseg.data.files.validity import measured_pixels, unstated
 from genseg.data.palette import distinct_colours
 from genseg.data.records import patches
 from genseg.data.records.storage import Moments, Plan, Record, fingerprint
@@ -233,7 +233,7 @@ class FolderSegmentation:
             measured = whole if measured is None else measured & whole
         if measured is not None:
             ids = np.where(measured.all(axis=2), ids, np.uint8(self.ignore_label))
-        seen.add(split, ids)
+        seen.add(split, ids, unstated(image, card))
         moments = Moments.of(image, measured)
         if self.patch:
             return list(patches.cut(scene.image, ids, self.patch, self.stride, card, pair.id, f"{split}/")), moments
