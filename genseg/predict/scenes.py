@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import glob
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from genseg import outputs, texts
 from genseg.data.files import codec, gdal, maps
+from genseg.data.files.folders import files_below
 from genseg.errors import UserError
 
 SUFFIXES = (".tif", ".tiff", ".jp2", ".vrt", ".png", ".jpg", ".jpeg", ".npy")  # named where they turn out damaged
@@ -48,11 +50,14 @@ def scenes_of(texts: Sequence[str], lists: Sequence[str] = ()) -> list[Scene]:
     for text in texts:
         path = gdal.address(text, "SCENE")
         if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.is_file() and _raster(p))
+            inside = [p for p in files_below(path) if _raster(p)]
             if not inside:
                 raise UserError(f"There are no rasters in {path}: give a folder that holds some.")
             found += [Scene(p.relative_to(path).with_suffix("").as_posix(), ((p, ()),)) for p in inside]
         elif not gdal.present(path) and glob.has_magic(text):
+            fixed = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
+            if "**" in path.parts and fixed.is_dir():
+                files_below(fixed)  # refuses links in a circle, which `glob` would follow again and again
             matches = sorted(p for p in map(Path, glob.glob(str(path), recursive=True)) if p.is_file())
             if not matches:
                 raise UserError(f"No file matches {text}: give a pattern that matches some.")
@@ -77,7 +82,7 @@ def scenes_of(texts: Sequence[str], lists: Sequence[str] = ()) -> list[Scene]:
 def _raster(path: Path) -> bool:
     """Whether a file of a folder is a raster, by its name or its bytes: files beside rasters, such as overviews, are
     none."""
-    if path.name.startswith(".") or path.suffix.lower() in SIDECARS:
+    if path.suffix.lower() in SIDECARS:
         return False
     return path.suffix.lower() in SUFFIXES or codec.plain_picture(path) or gdal.known(path)
 

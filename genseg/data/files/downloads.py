@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from genseg import outputs
+from genseg.data.files.folders import files_below, leftover
 from genseg.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -61,15 +62,13 @@ def _archive(place: Path) -> zipfile.ZipFile:
 
 
 def listing(root: Path) -> list[File]:
-    """All files below root and in the zip archives there, sorted by path; hidden files and macOS's copies left out.
+    """All files below root and in the zip archives there, sorted by path; links followed, leftovers left out.
 
-    Raises: UserError if an archive is damaged.
+    Raises: UserError if an archive is damaged, and for links in a circle.
     """
     found = []
-    for place in sorted(root.rglob("*")):
+    for place in files_below(root):
         path = place.relative_to(root).as_posix()
-        if not place.is_file() or any(part.startswith((".", "__MACOSX")) for part in path.split("/")):
-            continue
         if place.suffix.lower() != ".zip":
             found.append(File(path, place.stat().st_size, place))
             continue
@@ -84,7 +83,7 @@ def listing(root: Path) -> list[File]:
             )
         for member in members:
             parts = member.filename.split("/")
-            if not member.is_dir() and not any(p.startswith((".", "__MACOSX")) for p in parts):
+            if not member.is_dir() and not any(leftover(p) for p in parts):
                 found.append(File(f"{path[:-4]}/{member.filename}", member.file_size, place, member.filename))
     return sorted(found, key=lambda f: f.path)
 

@@ -19,11 +19,6 @@ def existing_folder(source: str, what: str) -> Path:
     return path
 
 
-def leftover(name: str) -> bool:
-    """Whether other systems have left a file or folder of this name: hidden ones, macOS's copies, thumbnails."""
-    return name.startswith((".", "__MACOSX", "@eaDir")) or name.lower() in ("thumbs.db", "desktop.ini")
-
-
 def say_passed_over(paths: list[Path]) -> None:
     if paths:
         logger.warning("%d leftovers of other programs are passed over, such as %s", len(paths), paths[0])

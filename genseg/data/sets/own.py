@@ -10,13 +10,14 @@ import numpy as np
 from genseg import outputs, texts
 from genseg.data.card import Band, DatasetCard
 from genseg.data.files import codec, gdal, rasters
+from genseg.data.files.folders import leftover
 from genseg.data.files.grids import refuse_elsewhere
 from genseg.data.files.masks import ClassTable, colours_to_ids, read_class_table, renumber
 from genseg.data.files.validity import measured_pixels, unstated
 from genseg.data.palette import distinct_colours
 from genseg.data.records import patches
 from genseg.data.records.storage import Moments, Plan, Record, fingerprint
-from genseg.data.sets.found import existing_folder, leftover, refuse_shared, say_passed_over
+from genseg.data.sets.found import existing_folder, refuse_shared, say_passed_over
 from genseg.data.sets.ground import bounds_of, leaks, split_by_blocks, touching
 from genseg.data.sets.labels_seen import LabelsSeen
 from genseg.data.sets.scene_files import read_scene
