@@ -86,6 +86,9 @@ class Inference:
         return [(row, column) for row in rows for column in columns]
 
 
+_LEAST = np.float32(1e-30)  # far below any blend weight
+
+
 def blend_weights(height: int, width: int, blend: str) -> np.ndarray:
     """float32 [height, width], positive everywhere: 1, or Hann's window sin^2(pi (i + 1/2) / n) along both sides."""
     if blend == "uniform":
@@ -108,8 +111,8 @@ class Rows:
         return self.sums.argmax(axis=-1).astype(np.uint8)
 
     def scores(self) -> np.ndarray:
-        """float32 [n, width, classes]: the weighted mean of the windows' scores."""
-        return self.sums / self.weights[..., None]
+        """float32 [n, width, classes]: the weighted mean of the windows' scores; 0 where every window was left out."""
+        return self.sums / np.maximum(self.weights, _LEAST)[..., None]
 
 
 class Canvas:
@@ -181,7 +184,8 @@ def window_groups(
     """The windows of a stream of images, at most `batch` of one shape together; those of several images share a group.
 
     Args:
-      images: (key, image [h w c]); an image is an array, or anything with `shape` that gives arrays when it is sliced.
+      images: (key, image [h w c]); an image is an array, or anything with `shape` that gives arrays when it is sliced. Where
+        its `empty`, if it has one, says of the slices just read that nothing is to be seen there, the window is left out.
       fill: [c], value of padding.
       failed: called with the key and the UserError of an image that cannot be read, whose other windows are then left
         out; None: the error is raised.
@@ -237,7 +241,7 @@ def _cut(
         height, width = image.shape[:2]
         h, w = inference.window(height, width)
         canvas = Canvas(height, width, (h, w), classes, inference.blend)
-        places = inference.places(height, width)
+        places, empty = inference.places(height, width), getattr(image, "empty", None)
         for row, column in places:
             try:
                 pixels = image[row : row + h, column : column + w]
@@ -246,12 +250,15 @@ def _cut(
                     raise
                 failed(key, error)
                 break
+            last = (row, column) == places[-1]  # never left out: it gives out the rest
+            if not last and empty is not None and empty((slice(row, row + h), slice(column, column + w))):
+                continue
             if pixels.shape[:2] != (h, w):
                 whole = np.empty((h, w, pixels.shape[2]), pixels.dtype)
                 whole[:] = fill
                 whole[: pixels.shape[0], : pixels.shape[1]] = pixels
                 pixels = whole
-            yield Window(key, canvas, row, column, pixels, (row, column) == places[-1])
+            yield Window(key, canvas, row, column, pixels, last)
 
 
 def _blended(group: list[Window], scores: Any) -> Iterator[tuple[Any, Rows]]:

@@ -18,6 +18,7 @@ from genseg.data.card import Band, DatasetCard
 from genseg.data.files import codec, maps, qgis, rasters
 from genseg.errors import UserError
 from genseg.predict import bands
+from genseg.predict.network import Measured
 from tests.data import made
 
 CARD = DatasetCard(
@@ -475,6 +476,31 @@ def test_windows_of_different_scenes_share_batches(trained):
     one = predict.Predictor(weights, windows.Inference("slide", (32, 32), (32, 32), "uniform", False, (1.0,), 32), 8)
     scenes = [(i, made.scene(i, 4, "uint8", (32, 96), 5)[0]) for i in range(5)]  # three windows each
     assert [len(group) for group in one.groups(scenes)] == [8, 7]
+
+
+def test_windows_without_a_pixel_to_classify_are_not_seen_and_change_nothing(trained, tmp_path):
+    """A collar of nodata to the left, an area that leaves out the right; one square holds the very value of the fill."""
+    weights = checkpoints.load_weights(str(trained), ema=False)
+    one = predict.Predictor(weights, windows.Inference("slide", (32, 32), (16, 16), "hann", False, (1.0,), 32), 8)
+    image = np.maximum(made.scene(1, 4, "uint8", (96, 256), 5)[0], 1)
+    image[:, :80] = 0
+    image[:, 100:140] = one.card.fill
+    georeferenced(tmp_path / "scene.tif", image, nodata=0)
+    measured = Measured(rasters.Raster([tmp_path / "scene.tif"]), one.card)
+    allowed = np.arange(256) < 190
+    measured.inside = lambda first, end: np.broadcast_to(allowed, (end - first, 256))
+    seen = [window for group in one.groups([(None, measured)]) for window in group]
+    starts = {window.column for window in seen if not window.last}
+    assert starts == set(range(64, 190, 16))  # windows of 32: the last of the collar ends at 80
+    whole = np.where(image[..., :1] == 0, one.card.fill.astype(np.uint8), image)
+    scores, expected = [], []
+    for given_image, found in ((measured, scores), (whole, expected)):
+        for _, rows in one.score_rows(one.groups([(None, given_image)])):
+            assert np.isfinite(one.probabilities(rows)).all()
+            found.append(rows.scores())  # new arrays: the rows' own are written to again
+    # Windows stand elsewhere in their batches: equal but for rounding.
+    scores, expected = np.concatenate(scores)[:, 80:190], np.concatenate(expected)[:, 80:190]
+    np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_values_in_other_units_are_said_with_both_ranges(tmp_path):

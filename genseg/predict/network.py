@@ -24,7 +24,8 @@ class Measured:
     """A raster as the network takes it: values that are no measurement are the band's mean.
 
     What rows that were read hold of measurements is kept until `measured` asks, and every `every`-th pixel of them (0: none)
-    for `thumbnail`, so that a scene is decoded once. Rows are to be read top to bottom, by one thread; `measured` may be called from another.
+    for `thumbnail`, so that a scene is decoded once. Rows are to be read top to bottom, by one thread; `measured` may be called
+    from another. inside: (first, end) -> bool [end - first, width], pixels of those rows that get a class; None: all.
     """
 
     def __init__(self, raster: Raster, card: DatasetCard, order: Sequence[int] = ()):
@@ -43,6 +44,8 @@ class Measured:
                 f"the training images."
             )
         self._raster, self._order, self.every = raster, order, 0
+        self.inside: Callable[[int, int], np.ndarray] | None = None
+        self._inside_rows, self._inside = range(0), np.empty(0)
         origin = [file for file, count in enumerate(raster.counts) for _ in range(count)]
         self._files = [origin[i] for i in order]
         self.shape = (*raster.shape[:2], len(order))
@@ -74,6 +77,26 @@ class Measured:
                 strip = np.where(valid[..., None], strip, self.card.fill.astype(strip.dtype))
             self._rows, self._strip = rows, strip
         return self._strip[:, place[1]]
+
+    def empty(self, place: tuple[slice, slice]) -> bool:
+        """Whether no pixel of a window, whose rows were just read, gets a class: none is inside, or none holds a measurement
+        in any band. The network need not see it."""
+        rows, columns = range(*place[0].indices(self.shape[0])), place[1]
+        if self.inside is not None:
+            if rows != self._inside_rows:
+                self._inside_rows, self._inside = rows, self.inside(rows.start, rows.stop)
+            if not self._inside[:, columns].any():
+                return True
+        seen, fill = self[place], self.card.fill.astype(self._strip.dtype)
+        if not np.array_equal(seen[0, 0], fill) or not np.array_equal(seen, np.broadcast_to(fill, seen.shape)):
+            return False
+        # Nothing but the fill; a scene may hold that value as a measurement.
+        measured = measured_pixels(self.stored((place[0], slice(None))), self.card, self._files)
+        valid = self._raster.valid(rows.start, rows.stop, self._order)
+        counts = np.ones((len(rows), self.shape[1]), bool)
+        for mask in (None if measured is None else measured.all(axis=2), valid):
+            counts = counts if mask is None else counts & mask
+        return not counts[:, columns].any()
 
     def _note(self, stored: np.ndarray, rows: range, valid: np.ndarray | None) -> None:
         old = max(self._seen - rows.start, 0)
@@ -188,6 +211,6 @@ class Predictor:
         """float32 [n, width, classes], sum 1: softmax of the blended logits, or the blended probabilities."""
         scores = rows.scores()
         if self.inference.augmented:
-            return scores / scores.sum(axis=-1, keepdims=True)
+            return scores / np.maximum(scores.sum(axis=-1, keepdims=True), np.float32(1e-30))  # 0: no window saw it
         scores = np.exp(scores - scores.max(axis=-1, keepdims=True))
         return scores / scores.sum(axis=-1, keepdims=True)

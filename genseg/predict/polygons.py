@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -101,24 +101,25 @@ class Area:
             raise UserError(f"The area {path} holds no polygons: give a layer that does.")
         self.path, self._crs, self._shapes = path, meta["crs"], shapes
 
-    def on(self, place: maps.Place, name: str) -> list[dict]:
-        """Its shapes in a scene's projection, as GeoJSON. Raises: UserError for a scene without a place."""
+    def on(self, place: maps.Place, width: int, name: str) -> Callable[[int, int], np.ndarray]:
+        """(first, end) -> bool [end - first, width]: pixels of those rows of a scene whose centre lies in one of its polygons.
+
+        Raises: UserError for a scene without a place.
+        """
+        import rasterio
         import shapely
+        from rasterio import features
         from rasterio.warp import transform_geom
 
-        if place.transform is None:
+        t = place.transform
+        if t is None:
             raise UserError(f"{name} does not say where it lies, so that {self.path} cannot clip it: georeference it.")
         shapes = [shapely.geometry.mapping(shape) for shape in self._shapes]
         if self._crs and place.crs and place.crs != self._crs:
             shapes = [transform_geom(self._crs, place.crs, shape) for shape in shapes]
-        return shapes
 
+        def inside(first: int, end: int) -> np.ndarray:
+            moved = rasterio.Affine(t.a, t.b, t.c + first * t.b, t.d, t.e, t.f + first * t.e)
+            return features.geometry_mask(shapes, (end - first, width), moved, invert=True)
 
-def inside(shapes: list[dict], place: maps.Place, first: int, end: int, width: int) -> np.ndarray:
-    """bool [end - first, width]: pixels whose centre lies in one of the shapes."""
-    import rasterio
-    from rasterio import features
-
-    t = place.transform
-    moved = rasterio.Affine(t.a, t.b, t.c + first * t.b, t.d, t.e, t.f + first * t.e)
-    return features.geometry_mask(shapes, (end - first, width), moved, invert=True)
+        return inside

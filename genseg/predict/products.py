@@ -70,13 +70,12 @@ class SceneWriter:
 
     def __init__(
         self, scene: Scene, image: Measured, predictor: Predictor, out: Path, products: Products, place: maps.Place,
-        area: polygons.Area | None, every: int,
+        every: int,
     ):  # fmt: skip
         self.scene, self._image, self._predictor, self._products = scene, image, predictor, products
         self._card, self._place, self._every = coloured(predictor.card), place, every
         self.paths = paths(scene, out, products)
         self.shape = image.shape[:2]
-        self._shapes = None if area is None else area.on(place, str(scene))
         self._hectares = place.hectares(self.shape[0])
         self._pixels = np.zeros(256, np.int64)
         self._measured = np.zeros(256)
@@ -121,8 +120,8 @@ class SceneWriter:
         """rows: whose arrays no one else writes to."""
         first, end = rows.first, rows.first + len(rows.sums)
         ids, valid = rows.ids(), self._image.measured(first, end)
-        if self._shapes is not None:
-            inside = polygons.inside(self._shapes, self._place, first, end, self.shape[1])
+        if self._image.inside is not None:
+            inside = self._image.inside(first, end)
             valid = inside if valid is None else valid & inside
         if valid is not None:
             ids = np.where(valid, ids, np.uint8(self._predictor.nodata))

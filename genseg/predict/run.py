@@ -9,7 +9,7 @@ import importlib.metadata
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,12 +62,16 @@ def open_scene(scene: Scene, predictor: Predictor, request: Request) -> tuple[Me
     """The scene's bands in the card's order. Raises: UserError for whatever is wrong with its files."""
     files, picks = zip(*scene.files, strict=True)
     raster = Raster(files, picks)
-    if any(picks):
-        return Measured(raster, predictor.card), raster.place
-    order = bands.chosen(
-        raster.descriptions, predictor.card, str(scene), given=request.given, sensor=request.sensor, alpha=raster.alpha
-    )
-    return Measured(raster, predictor.card, [i - 1 for i in order]), raster.place
+    order: Sequence[int] = ()
+    if not any(picks):
+        places = bands.chosen(
+            raster.descriptions, predictor.card, str(scene), given=request.given, sensor=request.sensor, alpha=raster.alpha
+        )  # fmt: skip
+        order = [i - 1 for i in places]
+    image = Measured(raster, predictor.card, order)
+    if request.area is not None:
+        image.inside = request.area.on(raster.place, image.shape[1], str(scene))
+    return image, raster.place
 
 
 def settings_of(scene: Scene, predictor: Predictor, weights: checkpoints.Weights, request: Request) -> dict[str, Any]:
@@ -154,7 +158,7 @@ def predict(
                 image.every = every = quicklook.every(*image.shape[:2]) if request.products.quicklook else 0
                 for sentence in image.strange():
                     told("strange", scene, sentence)
-                writer = SceneWriter(scene, image, predictor, request.out, request.products, place, request.area, every)
+                writer = SceneWriter(scene, image, predictor, request.out, request.products, place, every)
             except UserError as error:
                 fail(scene, error)
                 lock.close()
