@@ -113,8 +113,11 @@ class Key:
         several = parts[0].endswith(("s", ")"))  # "two numbers, each above 0"
         return (", " if several else " ").join(parts)
 
+    def has_type(self, value: Any) -> bool:
+        return _has_type(value, self.hint)
+
     def fits(self, value: Any) -> bool:
-        return _has_type(value, self.hint) and all(rule.holds(value) for rule in self.rules)
+        return self.has_type(value) and all(rule.holds(value) for rule in self.rules)
 
 
 def key(default: Any, comment: str, *rules: Rule, before: Any = _NOT_SAID) -> Any:

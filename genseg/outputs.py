@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import stat
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import numpy as np
+
+from genseg import memory
 from genseg.errors import UserError
 
-LIMIT_VARIABLE = "GENSEG_MAX_IMAGE_BYTES"
 MARK = "genseg"
 """Stands in the files that commands write, as the software that made them: only these are written over."""
 _HEAD = 1 << 16  # bytes in which the mark is looked for
@@ -52,15 +57,6 @@ def regular(path: Path, what: str) -> Path:
     return path
 
 
-def image_limit() -> int:
-    """Bytes that a decoded image may take: GENSEG_MAX_IMAGE_BYTES, 4 GiB where that is not set. Files that say they are
-    larger are refused before memory is taken. Raises UserError if the variable is no whole number."""
-    said = os.environ.get(LIMIT_VARIABLE, str(4 << 30))
-    if not said.isascii() or not said.isdigit():
-        raise UserError(f"{LIMIT_VARIABLE} is '{said}'; set it to a whole number of bytes")
-    return int(said)
-
-
 @contextlib.contextmanager
 def undamaged(path: Path, mend: str) -> Iterator[None]:
     """Around the reading of a file that genseg wrote: whatever a parser says of bytes that it did not expect becomes a
@@ -74,6 +70,32 @@ def undamaged(path: Path, mend: str) -> Iterator[None]:
             raise
         reason = " ".join(str(error).split())[:120]
         raise UserError(f"{path} is damaged ({type(error).__name__}: {reason}); {mend}") from None
+
+
+def arrays(path: Path, mend: str) -> dict[str, np.ndarray]:
+    """What an .npz that genseg wrote holds. Raises UserError, with the mend, if it is damaged, or says that it takes more
+    memory than `memory.limit`."""
+    found = {}
+    with undamaged(path, mend), zipfile.ZipFile(regular(path, "file")) as archive:
+        for info in archive.infolist():
+            if words := memory.excess(info.file_size):
+                raise ValueError(words)
+            data = archive.read(info)
+            if words := memory.excess(declared(data)):
+                raise ValueError(words)
+            found[info.filename.removesuffix(".npy")] = np.load(io.BytesIO(data), allow_pickle=False)
+    return found
+
+
+def declared(data: bytes) -> float:
+    """Bytes that an array takes, by the beginning of the .npy file that holds it. Raises ValueError."""
+    file = io.BytesIO(data)
+    version = np.lib.format.read_magic(file)
+    reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = reader(file)
+    if min(shape, default=0) < 0 or dtype.kind not in "biufU":
+        raise ValueError(f"it holds {dtype} of shape {shape}")
+    return float(np.prod(shape, dtype=np.float64)) * dtype.itemsize
 
 
 def claim(
@@ -115,7 +137,11 @@ def made_here(path: Path) -> bool:
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` to write to; it takes the place of `path` when that has gone well, and is removed
     otherwise. Whoever reads `path` sees the old file or the new one, never half of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    name = path.name
+    if len(os.fsencode(name)) > 200:  # names have at most 255 bytes
+        name = f"{zlib.crc32(os.fsencode(name)):08x}"
+    temporary = path.with_name(f".{name}.{os.getpid()}.part")
+    temporary.unlink(missing_ok=True)  # of another process of this number, or a link to somewhere
     try:
         yield temporary
         temporary.replace(path)

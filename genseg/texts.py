@@ -16,7 +16,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from genseg import outputs
+from genseg import memory, outputs
 from genseg.errors import UserError
 
 _MARKS = (  # UTF-32's begins with UTF-16's
@@ -33,7 +33,9 @@ _MEND = "save it as UTF-8 (spreadsheets call it 'CSV UTF-8')"
 def read(path: Path, what: str) -> str:
     """The text of a file, lines ending in LF. Raises UserError, naming `what` and the file, if it is none, or not a file."""
     try:
-        data = outputs.regular(path, what).read_bytes()
+        if words := memory.excess(outputs.regular(path, what).stat().st_size, 1 / memory.TEXTS):
+            raise UserError(f"The {what} {path} is no text that is read whole ({words}): give another one.")
+        data = path.read_bytes()
     except OSError as error:
         raise UserError(f"The {what} {path} cannot be read ({error.strerror}): give another one.") from None
     return decode(data, f"{what} {path}")

@@ -11,7 +11,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = [
     {"errors"},
-    {"cli", "outputs", "memory"},
+    {"cli", "memory"},
+    {"outputs"},
     {"texts"},
     {"processes"},
     {"tree", "partition", "config", "keys", "borders", "freezing"},

@@ -7,6 +7,7 @@ import json
 import logging
 import zlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,7 +17,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from genseg.checkpoints.checksums import checksum_on_host, leaves
-from genseg.checkpoints.layout import ASIDE, FOLDER, absolute, one_line, steps_in
+from genseg.checkpoints.layout import ASIDE, FOLDER, absolute, one_line, steps_in, text_of
 from genseg.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -46,6 +47,15 @@ def damage_named(step_dir: epath.Path) -> Iterator[None]:
         raise Damaged(one_line(error)) from None
 
 
+def refuse_specials(step_dir: epath.Path) -> None:
+    """Raises Damaged if a pipe, a socket, a device or a link to nothing lies in a checkpoint: Orbax would wait for it."""
+    if "://" in str(step_dir):
+        return
+    for path in sorted(Path(step_dir).rglob("*")):
+        if not (path.is_file() or path.is_dir()):
+            raise Damaged(f"'{path.relative_to(step_dir)}' in it is no file")
+
+
 def sealed(values: dict[str, Any]) -> dict[str, Any]:
     """`values` with a checksum of their JSON beside them."""
     return values | {"crc32": zlib.crc32(json.dumps(values, sort_keys=True).encode())}
@@ -57,7 +67,7 @@ def read_json(step_dir: epath.Path, item: str) -> dict[str, Any]:
     try:
         if not path.is_file():
             raise Damaged(f"its '{item}' is missing")
-        values = json.loads(path.read_text())
+        values = json.loads(text_of(path))
     except (OSError, ValueError, RecursionError) as error:
         raise Damaged(f"its '{item}' cannot be read ({one_line(error)})") from None
     if not isinstance(values, dict):
@@ -143,13 +153,14 @@ def _problem(step_dir: epath.Path, *, whole: bool) -> str | None:
 
 def _check(step_dir: epath.Path, *, whole: bool) -> None:
     """Raises whatever it meets in reading a checkpoint, Damaged where that reads well but is not what was saved."""
+    refuse_specials(step_dir)
     meta, data = read_meta(step_dir), read_json(step_dir, "data")
     if not isinstance(data.get("batches"), int):
         raise Damaged("its 'data' lacks the number of batches")
     scores = step_dir / "metrics" / "metrics"
-    if scores.exists() and not isinstance(json.loads(scores.read_text())["score"], float | int):
+    if scores.exists() and not isinstance(json.loads(text_of(scores))["score"], float | int):
         raise Damaged("its score is no number")
-    json.loads((step_dir / "state" / "_sharding").read_text())
+    json.loads(text_of(step_dir / "state" / "_sharding"))
     if not whole:
         return
     only_this = ocp.options.MultiprocessingOptions(

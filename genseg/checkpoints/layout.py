@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 from etils import epath
 
-from genseg import outputs
+from genseg import outputs, texts
 from genseg.errors import UserError
 
 FOLDER, ASIDE = "checkpoints", "damaged"
@@ -17,6 +18,11 @@ def one_line(error: BaseException) -> str:
     """What an error says, in at most 300 characters of one line."""
     text = " ".join(str(error).split())
     return text if len(text) < 300 else text[:297] + "..."
+
+
+def text_of(path: epath.Path) -> str:
+    """Of a small file of a checkpoint. Raises UserError for what is no file: a pipe would be waited for."""
+    return path.read_text() if "://" in str(path) else texts.read(Path(path), "file")
 
 
 def rank(metrics: dict[str, float]) -> float:
@@ -72,6 +78,6 @@ def _score(step_dir: epath.Path) -> float | None:
     """The score that a step was saved with, as `rank` has it; None without one."""
     path = step_dir / "metrics" / "metrics"
     try:
-        return rank(json.loads(path.read_text())) if path.is_file() else None
+        return rank(json.loads(text_of(path))) if path.is_file() else None
     except (ValueError, KeyError, TypeError):
         return None

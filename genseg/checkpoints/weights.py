@@ -11,7 +11,7 @@ import orbax.checkpoint as ocp
 
 from genseg import recipes, tree
 from genseg.checkpoints.checksums import leaves
-from genseg.checkpoints.damage import Damaged, compare, damage_named, read_meta, saved_tree
+from genseg.checkpoints.damage import Damaged, compare, damage_named, read_meta, refuse_specials, saved_tree
 from genseg.checkpoints.layout import step_directory
 from genseg.data.card import DatasetCard
 from genseg.errors import UserError
@@ -40,6 +40,7 @@ def load_weights(path: str, *, ema: bool, best: bool = False, only: str = "") ->
     try:
         with damage_named(step_dir):
             meta = read_meta(step_dir)  # first: it is small, and says most clearly that something is wrong
+            refuse_specials(step_dir)
             saved = saved_tree(step_dir)
             branch = saved["ema"] if ema else saved
             if not branch:
@@ -65,7 +66,7 @@ def load_weights(path: str, *, ema: bool, best: bool = False, only: str = "") ->
         raise UserError(f"checkpoint {step_dir} is damaged: {error}; give another step's folder") from None
     arrays = arrays["ema"] if ema else arrays
     widths = (_width(arrays["params"], "head", "bottleneck"), _width(arrays["params"], "aux_head", "conv"))
-    config = recipes.completed(imported.readable(meta["config"], *widths))
+    config = recipes.whole(imported.readable(meta["config"], *widths), f"checkpoint {step_dir}")
     card = DatasetCard.from_json(meta["card"])
     return Weights(arrays["params"], arrays.get("stats", {}), config, card, str(step_dir))
 

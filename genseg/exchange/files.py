@@ -159,8 +159,10 @@ class _Unpickler(pickle.Unpickler):
         if len(names) != 1:
             raise pickle.UnpicklingError("it holds no data.pkl")
         self._archive, self._root = archive, names[0].removesuffix("data.pkl")
+        held = sum(min(info.file_size, info.compress_size * 4) for info in archive.infolist())
+        self._left = 4 * held + (1 << 20)  # bytes of tensors; few share a storage
         order = f"{self._root}byteorder"
-        if order in archive.namelist() and archive.read(order) != b"little":
+        if order in archive.namelist() and self._member(order, most=64) != b"little":
             raise pickle.UnpicklingError("its numbers are big-endian")
         pickled = self._member(names[0], most=_LONGEST_PICKLE)
         _refuse_wild(pickled)
@@ -168,7 +170,7 @@ class _Unpickler(pickle.Unpickler):
         self._inert = type("_Inert", (_Inert,), {})
         self._known = {
             ("collections", "OrderedDict"): type("OrderedDict", (collections.OrderedDict,), {}),
-            ("torch._utils", "_rebuild_tensor_v2"): lambda *arguments: _rebuild_tensor(*arguments),
+            ("torch._utils", "_rebuild_tensor_v2"): lambda *arguments: self._counted(_rebuild_tensor(*arguments)),
             ("torch._utils", "_rebuild_parameter"): lambda *arguments: _rebuild_parameter(*arguments),
         }
         super().__init__(io.BytesIO(pickled))
@@ -184,6 +186,13 @@ class _Unpickler(pickle.Unpickler):
         if info.file_size > min(most, max(info.compress_size, 1 << 20) * 4):
             raise pickle.UnpicklingError(f"{name} says it holds {info.file_size:,} bytes")
         return self._archive.read(name)
+
+    def _counted(self, tensor: np.ndarray) -> np.ndarray:
+        """A file of a few bytes may ask for one storage any number of times."""
+        self._left -= tensor.nbytes
+        if self._left < 0:
+            raise pickle.UnpicklingError("its tensors are far larger than the file")
+        return tensor
 
     def persistent_load(self, reference: Any) -> np.ndarray:
         kind, dtype, key, _, count = reference

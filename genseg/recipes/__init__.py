@@ -53,3 +53,22 @@ def completed(plain: Mapping[str, Any]) -> dict[str, Any]:
     except (KeyError, TypeError, UserError):  # it does not say of which task or data set it is
         return dict(plain)
     return placed(plain, {name: definition.before for name, definition in known.items() if definition.added_later})
+
+
+def whole(plain: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """`completed`, of a checkpoint's config. Ranges are not looked at: those of today may be narrower than those of its day.
+
+    Raises UserError naming `where` and the first key that is missing or of another type.
+    """
+    config = completed(plain)
+    if "task" not in config or config["task"] not in TASKS:
+        raise UserError(f"{where} says of no task that genseg knows ({' or '.join(TASKS)}); give another one")
+    for name, definition in keys.of(TASKS[config["task"]]).items():
+        place: Any = config
+        for part in name.split("."):
+            if not isinstance(place, Mapping) or part not in place:
+                raise UserError(f"{where} lacks config.{name}; it is damaged, give another one")
+            place = place[part]
+        if not definition.has_type(place):
+            raise UserError(f"{where} has {place!r} for config.{name}; it is damaged, give another one")
+    return config

@@ -36,8 +36,9 @@ def imported_config(task: str, backbone: str, head_channels: int, aux_channels: 
 
 def readable(config: dict[str, Any], head_channels: int, aux_channels: int) -> dict[str, Any]:
     """A stored config; of a checkpoint that an earlier genseg imported, which kept only three keys, a whole one."""
-    if "eval" not in config and "task" in config and config["task"] in ("classifier", "segmenter"):
-        return imported_config(
-            config["task"], config["model"]["backbone"], head_channels, aux_channels, config["source"]
-        )
+    match config:
+        case {"eval": _}:
+            return config
+        case {"task": "classifier" | "segmenter" as task, "model": {"backbone": backbone}, "source": source}:
+            return imported_config(task, backbone, head_channels, aux_channels, source)
     return config

@@ -101,7 +101,7 @@ def _read(path: Path, name: str) -> Run:
             for name, value in row.items()
             if name in BORDER_COLUMNS
         }
-    pictures = {p.stem.removeprefix(f"{split}_"): p for p in sorted((path / "pictures").glob(f"{split}_*.png"))}
+    pictures = {p.stem.removeprefix(f"{split}_"): p for p in sorted(tables.glob(f"{split}_*.png")) if p.is_file()}
     return Run(name, path, config, result, _lines(path), classes, iou, interval, confusion, scenes, borders, pictures)
 
 
@@ -125,8 +125,8 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 def _scenes(path: Path, scored: list[int]) -> tuple[np.ndarray | None, list[tuple[str, float]]]:
     if not path.is_file():
         return None, []
-    with np.load(path) as stored:
-        counts, names = stored["confusion"], stored["scenes"]
+    stored = outputs.arrays(path, MEND)
+    counts, names = stored["confusion"], stored["scenes"]
     means = scene_means(counts, scored)
     scenes = sorted(
         ((str(n), float(m)) for n, m in zip(names, means, strict=True) if not np.isnan(m)), key=lambda s: s[1]

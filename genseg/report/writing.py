@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -82,19 +81,19 @@ def lines_of(path: Path) -> Iterator[tuple[str, dict[str, float]]]:
     for line in outputs.regular(path, "file").read_text(errors="replace").splitlines():
         try:
             record = json.loads(line)
-        except (ValueError, RecursionError):
+            sound = isinstance(record["step"], int) and all(
+                isinstance(float(value), float) for value in record.values()
+            )
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
             continue
-        if not isinstance(record, dict) or not isinstance(record.get("step"), int):
-            continue
-        if all(isinstance(value, int | float) for value in record.values()):
+        if sound:
             yield line, record
 
 
 def write_atomically(path: Path, text: str) -> None:
     """A reader, or a crash, sees the old file or the new one, never half of it."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)
+    with outputs.replacing(path) as temporary:
+        temporary.write_text(text)
 
 
 def write_json(path: Path, value: Any) -> None:

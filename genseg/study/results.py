@@ -39,7 +39,9 @@ def scenes(out: Path, cell: Cell) -> Scenes:
     path = out / cell.folder / f"{found['split']}_scene_counts.npz"
     if not path.exists():
         raise UserError(f"{path} is missing; {_MEND.format(cell.folder)}")
-    with outputs.undamaged(path, _MEND.format(cell.folder)), np.load(path) as stored:
+    mend = _MEND.format(cell.folder)
+    stored = outputs.arrays(path, mend)
+    with outputs.undamaged(path, mend):
         here = Scenes(
             tuple(stored["scenes"].tolist()), stored["confusion"], tuple(stored["classes"].tolist()),
             tuple(stored["scored"].tolist()), str(stored["absent"]),

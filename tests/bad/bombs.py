@@ -6,10 +6,10 @@ import json
 import struct
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import tifffile
 from PIL import Image
 
 from tests.bad.row import SPECIAL, special
@@ -36,9 +36,34 @@ def bomb_jpeg(path: Path) -> None:
     path.write_bytes(bytes(data))
 
 
-def bomb_tiff(path: Path) -> None:
-    tifffile.imwrite(path, shape=(60_000, 60_000, 4), dtype=np.uint8, compression="deflate", tile=(4096, 4096),
-                     data=(np.zeros((4096, 4096, 4), np.uint8) for _ in range(225)) if False else None)  # fmt: skip
+def bomb_tiff(tile: int = 0) -> Callable[[Path], None]:
+    """10^6 x 10^6 in a few bytes, in tiles or as one strip, none of which is there."""
+
+    def make(path: Path) -> None:
+        side, count = 10**6, (10**6 // tile + 1) ** 2 if tile else 1
+        tags = [(256, 4, 1, side), (257, 4, 1, side), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1), (277, 3, 1, 1)]
+        behind = 8 + 2 + 12 * (len(tags) + (4 if tile else 3)) + 4
+        if tile:
+            tags += [(322, 4, 1, tile), (323, 4, 1, tile), (324, 4, count, behind), (325, 4, count, behind)]
+        else:
+            tags += [(273, 4, 1, 0), (278, 4, 1, side), (279, 4, 1, 0)]
+        entries = b"".join(struct.pack("<HHII", *tag) for tag in sorted(tags))
+        path.write_bytes(struct.pack("<2sHIH", b"II", 42, 8, len(tags)) + entries + bytes(4 + 4 * count))
+
+    return make
+
+
+def bomb_bmp(path: Path) -> None:
+    """Of a format that only GDAL reads."""
+    head = struct.pack("<IiiHHIIiiII", 40, 10**6, 10**6, 1, 24, 0, 0, 0, 0, 0, 0)
+    path.write_bytes(b"BM" + struct.pack("<IHHI", 1 << 30, 0, 0, 54) + head + bytes(100))
+
+
+def long_file(path: Path) -> None:
+    """A PNG's beginning, and 100 GB behind it, none of which is on the disk."""
+    with path.open("wb") as file:
+        file.write(b"\x89PNG\r\n\x1a\n")
+        file.truncate(100 << 30)
 
 
 def bomb_npy(path: Path) -> None:
@@ -55,8 +80,14 @@ def object_npy(path: Path) -> None:
 DAMAGED = {
     "empty": b"", "text": b"hello", "zeros": bytes(100), "png signature": b"\x89PNG\r\n\x1a\n", "jpeg signature": b"\xff\xd8\xff",
     "tiff signature": b"II*\0", "npy signature": b"\x93NUMPY", "bomb png": bomb_png, "bomb jpeg": bomb_jpeg, "bomb npy": bomb_npy,
-    "object npy": object_npy, **{kind: special(kind) for kind in SPECIAL},
+    "bomb tiff of tiles": bomb_tiff(16384), "bomb tiff of one strip": bomb_tiff(),
+    "bomb bmp": bomb_bmp, "bomb of 100 GB": long_file, "object npy": object_npy, **{kind: special(kind) for kind in SPECIAL},
 }  # fmt: skip
+
+
+def said_of(name: str) -> str:
+    """What is said of one of DAMAGED."""
+    return "GENSEG_MAX_IMAGE_BYTES" if name.startswith("bomb") else ""
 
 
 def safetensors(head: dict | bytes, data: bytes = b"") -> bytes:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
-from tests.bad.bombs import DAMAGED
+from tests.bad.bombs import DAMAGED, said_of
 from tests.bad.row import DONE, Row, copied, nothing, replaced, special, tiff, write
 from tests.bad.runner import PREPARE, SHOW
 
@@ -25,7 +25,7 @@ def own_data() -> Iterator[Row]:
             ("later image", "val/img/tile_1.tif"),
             ("mask", "train/mask/mask_1.tif"),
         ):
-            yield Row(f"{kind}: {name}", PREPARE, run, "", copied("tiles", replaced(place, content)))
+            yield Row(f"{kind}: {name}", PREPARE, run, said_of(name), copied("tiles", replaced(place, content)))
     grey, four = np.zeros((24, 24), np.uint8), np.zeros((24, 24, 4), np.uint8)
     for name, place, content, sentence in (
         ("another size", "train/mask/mask_0.tif", tiff(np.zeros((8, 8), np.uint8)), "they must be of one size"),
@@ -124,7 +124,11 @@ def photographs() -> Iterator[Row]:
     run = ("folder_classification", "--source", "{here}/photographs", "--data_dir", "{here}/d")
     for name, content in DAMAGED.items():
         yield Row(
-            f"photograph: {name}", PREPARE, run, "", copied("photographs", replaced("train/class_0/0.jpg", content))
+            f"photograph: {name}",
+            PREPARE,
+            run,
+            said_of(name),
+            copied("photographs", replaced("train/class_0/0.jpg", content)),
         )
     for name, change, sentence in (
         ("an empty class", lambda root: (root / "train" / "empty").mkdir(), ""),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 
-from tests.bad.bombs import DAMAGED
+from tests.bad.bombs import DAMAGED, said_of
 from tests.bad.row import DONE, Row, nothing, replaced
 from tests.bad.runner import PREDICT
 
@@ -18,7 +18,7 @@ def predictions() -> Iterator[Row]:
             def make(here, base, content=content, suffix=suffix):
                 replaced(f"x{suffix}", content)(here)
 
-            yield Row(f"predict x{suffix}: {name}", PREDICT, (*run, "{here}/x" + suffix), "", make)
+            yield Row(f"predict x{suffix}: {name}", PREDICT, (*run, "{here}/x" + suffix), said_of(name), make)
     for name, arguments, sentence, make in (
         ("no checkpoint", ("--checkpoint", "{here}/no", "--out", "{here}/out", "{base}/scene.png"), "no checkpoint at", nothing),
         ("empty checkpoint", ("--checkpoint", "", "--out", "{here}/out", "{base}/scene.png"), "--checkpoint is empty", nothing),

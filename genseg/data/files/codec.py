@@ -15,7 +15,7 @@ import simplejpeg
 import tifffile
 from PIL import Image
 
-from genseg import outputs
+from genseg import memory, outputs
 from genseg.data.files import gdal, orientation
 from genseg.errors import CorruptFile, UserError
 
@@ -62,7 +62,7 @@ def _decoded(data: bytes, name: str) -> np.ndarray:
             pixels = gdal.decode(data, name)
         if pixels.ndim == 2:
             pixels = pixels[..., None]
-        if pixels.ndim != 3 or 0 in pixels.shape:
+        if pixels.ndim != 3 or 0 in pixels.shape or pixels.dtype.kind == "U":
             raise ValueError(f"its shape is {pixels.shape}, not height x width x bands")
         return pixels
     except UserError:
@@ -110,7 +110,7 @@ def decode_mask(data: bytes, name: str) -> np.ndarray:
     return pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
 
 
-def declared_bytes(data: bytes) -> int:
+def declared_bytes(data: bytes) -> float:
     """Bytes of memory that an encoded image says it takes when decoded. Raises what the decoders raise."""
     if data[:2] == _JPEG:
         try:
@@ -126,21 +126,13 @@ def declared_bytes(data: bytes) -> int:
         with tifffile.TiffFile(io.BytesIO(data)) as tiff:
             return sum(int(np.prod(s.shape, dtype=np.float64)) * s.dtype.itemsize for s in tiff.series)
     if data[:6] == _NPY:
-        file = io.BytesIO(data)
-        version = np.lib.format.read_magic(file)
-        reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = reader(file)
-        return int(np.prod(shape, dtype=np.float64)) * dtype.itemsize
+        return outputs.declared(data)
     return 0
 
 
 def _refuse_too_large(data: bytes) -> None:
-    size, limit = declared_bytes(data), outputs.image_limit()
-    if size > limit:
-        raise ValueError(
-            f"it says that it takes {size / 1e9:.1f} GB, more than the limit {limit / 1e9:.1f} GB of "
-            f"{outputs.LIMIT_VARIABLE}"
-        )
+    if words := memory.excess(declared_bytes(data)):
+        raise ValueError(words)
 
 
 def has_alpha(data: bytes, bands: int) -> bool:
@@ -190,9 +182,12 @@ def repacked(data: bytes, pixels: np.ndarray) -> bytes:
 
 
 def read(path: Path) -> bytes:
-    """The file's bytes. Raises: UserError if it cannot be opened, or is a pipe or a device."""
+    """The file's bytes. Raises: UserError if it cannot be opened, or is a pipe or a device; CorruptFile if it is too large to
+    be read whole."""
     try:
-        return outputs.regular(Path(path), "image").read_bytes()
+        if words := memory.excess(outputs.regular(Path(path), "image").stat().st_size):
+            raise _corrupt(str(path), words)
+        return Path(path).read_bytes()
     except OSError as error:
         raise UserError(f"Cannot read {path}: {error.strerror}.") from None
 

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from genseg import outputs
+from genseg import memory
 from genseg.data.files.folders import files_below, leftover
 from genseg.errors import UserError
 
@@ -42,8 +42,8 @@ class File:
 
     def read(self) -> bytes:
         """Raises: UserError if it cannot be read."""
-        if self.member and self.size > outputs.image_limit():
-            raise UserError(f"{self} says it holds {self.size:,} bytes, more than {outputs.LIMIT_VARIABLE} allows.")
+        if words := memory.excess(self.size):
+            raise UserError(f"{self} cannot be read ({words}): download it again.")
         try:
             return _archive(self.place).read(self.member) if self.member else self.place.read_bytes()
         except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:  # RuntimeError: encrypted

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from genseg import outputs
+from genseg import memory, outputs
 from genseg.errors import CorruptFile, UserError
 
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -118,25 +118,30 @@ class File:
         first = self._opened()[0]
         self._bands = [(i, band) for i, file in enumerate(self._files) for band in file.indexes]
         self.shape = (first.height, first.width, len(self._bands))
-        types = [file.dtypes[band - 1] for file, band in self._pairs()]
+        types = self._each("dtypes")
         if odd := [t for t in types if t not in _TYPES]:
             raise UserError(f"{self.name} holds {odd[0]} values: give real numbers (gdal_translate -ot Float32).")
-        self.dtype = np.result_type(*map(np.dtype, types))
+        self.dtype = np.result_type(*map(np.dtype, set(types)))
         if isinstance(source, bytes) or not remote(source):
             _refuse_strange_tags(source, self.name)
-        stated = [file.nodatavals[band - 1] for file, band in self._pairs()]
-        self.nodata = tuple(None if v is None or np.isnan(v) else float(v) for v in stated)
-        interpreted = [file.colorinterp[band - 1].name for file, band in self._pairs()]
-        self.alpha = tuple(kind == "alpha" for kind in interpreted)
-        self.scales = tuple((file.scales[band - 1], file.offsets[band - 1]) for file, band in self._pairs())
-        self.descriptions = tuple(file.descriptions[band - 1] or "" for file, band in self._pairs())
-        self._flags = [file.mask_flag_enums[band - 1] for file, band in self._pairs()]
-        self._height = min(first.block_shapes[0][0], first.height)
+        self.nodata = tuple(None if v is None or np.isnan(v) else float(v) for v in self._each("nodatavals"))
+        self.alpha = tuple(kind.name == "alpha" for kind in self._each("colorinterp"))
+        self.scales = tuple(zip(self._each("scales"), self._each("offsets"), strict=True))
+        self.descriptions = tuple(text or "" for text in self._each("descriptions"))
+        self._flags = self._each("mask_flag_enums")
+        tall, wide = first.block_shapes[0]
+        self._height = min(tall, first.height)
+        refuse_too_large(self.name, self.shape, self.dtype, memory.SCENES)
+        refuse_too_large(self.name, (self._height, max(first.width, wide), self.shape[2]), self.dtype)
         self._held, self._first = np.empty((0, *self.shape[1:]), self.dtype), 0
 
     def _pairs(self) -> Iterator[tuple[Any, int]]:
         files = self._opened()
         return ((files[i], band) for i, band in self._bands)
+
+    def _each(self, what: str) -> tuple[Any, ...]:
+        """An attribute of rasterio's data sets that has a value a band, of all bands. Asked for once a file: it makes all."""
+        return tuple(value for file in self._opened() for value in getattr(file, what))
 
     def _opened(self) -> list[Any]:
         """The data sets of this process: a handle that two processes share reads wrong places."""
@@ -238,14 +243,10 @@ def _both(found: np.ndarray | None, more: np.ndarray) -> np.ndarray:
     return more if found is None else found & more
 
 
-def refuse_too_large(name: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
-    """For those who decode a file whole. Raises: CorruptFile."""
-    size, limit = float(np.prod(shape, dtype=np.float64)) * dtype.itemsize, outputs.image_limit()
-    if size > limit:
-        raise CorruptFile(
-            f"The image {name} cannot be decoded (it says that it takes {size / 1e9:.1f} GB, more than the limit "
-            f"{limit / 1e9:.1f} GB of {outputs.LIMIT_VARIABLE}): repair or remove it, or set skip_corrupt."
-        )
+def refuse_too_large(name: str, shape: tuple[int, ...], dtype: np.dtype, share: float = 1) -> None:
+    """For those who decode a file whole, or a `share` below one of it. Raises: CorruptFile."""
+    if words := memory.excess(float(np.prod(shape, dtype=np.float64)) * dtype.itemsize, share):
+        raise CorruptFile(f"The image {name} cannot be decoded ({words}): repair or remove it, or set skip_corrupt.")
 
 
 def decode(data: bytes, name: str) -> np.ndarray:
