@@ -11,9 +11,9 @@ real one is several times slower (docs/pods.md).
 import argparse
 
 import jax
-from genseg.chips import CHIPS
 
 from genseg import nets, tree
+from genseg.dry_run.chips import CHIPS
 from genseg.nets import flops
 
 BACKBONES = ("convnext_tiny", "convnext_base", "convnext_large", "swin_tiny", "swin_base", "swin_large")

@@ -127,8 +127,8 @@ def _trained(config: ConfigDict, workdir: str | os.PathLike[str], task: str) -> 
     if config.task != task:
         other = {"pretrain": "finetune", "segment": "pretrain"}[task]
         raise UserError(f"config.task is '{config.task}': call genseg.{other}, or give another config")
-    from genseg import inputs, partition
+    from genseg import outputs, partition
 
-    partition.start(inputs.cache_dir() / "xla")
+    partition.start(outputs.cache_dir() / "xla")
     cli.start_log()
     return train(config, workdir)

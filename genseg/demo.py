@@ -15,7 +15,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image, ImageDraw
 
-from genseg import cli, inputs, outputs, partition, train
+from genseg import cli, outputs, partition, train
 from genseg.config import load_file
 from genseg.errors import UserError
 from genseg.report import drawing, lines, tables, writing
@@ -97,7 +97,7 @@ def main(argv: list[str] | None = None) -> int:
             raise UserError(f"--steps is {arguments.steps}; give 0, or how many steps a run is shortened to")
         out, began = outputs.given(arguments.out, "--out").absolute(), time.monotonic()
         outputs.claim([out / "demo.png"], unmarked=[out / "demo.txt"], sign=out / "demo.png")
-        partition.start(inputs.cache_dir() / "xla")
+        partition.start(outputs.cache_dir() / "xla")
         table = run(out, arguments.steps)
         print(f"\n{table}\n\nTook {lines.duration(time.monotonic() - began)}. Picture: {out / 'demo.png'}")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -74,11 +73,6 @@ class Inputs:
         )  # fmt: skip
 
 
-def cache_dir() -> Path:
-    """The user's cache folder, shared by all runs: compiled programs, and data whose config.data.data_dir is ""."""
-    return outputs.given(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "XDG_CACHE_HOME") / "genseg"
-
-
 def card_without_data(config: ConfigDict) -> DatasetCard:
     """The card of what `config.data` names, for planning: the published one where the data set has one, so that nothing
     needs to be prepared; else that of the prepared data."""
@@ -95,7 +89,7 @@ def _also(config: ConfigDict) -> Mapping[str, Any]:
 
 def _prepared(config: ConfigDict) -> dict[str, Path]:
     """Folder of each prepared data set, by its name within the run, the first that of config.data itself."""
-    data_dir = config.data.data_dir or cache_dir()
+    data_dir = config.data.data_dir or outputs.cache_dir()
     found = {config.data.name: prepare.ensure_prepared(config.data, data_dir, threads=config.data.threads)}
     for name, own in _also(config).items():
         where = f"config.data.also['{name}']"

@@ -62,10 +62,10 @@ def main(argv: list[str]) -> None:
     if PERMUTATIONS.value < 1:
         raise UserError(f"--permutations is {PERMUTATIONS.value}; give at least 1")
     # Imported late: a mistyped flag is answered at once, not after JAX has started.
-    from genseg import api, band_use, inputs, partition, robustness, seen
+    from genseg import api, band_use, outputs, partition, robustness, seen
     from genseg.dry_run import run as dry_run
 
-    partition.start(inputs.cache_dir() / "xla")
+    partition.start(outputs.cache_dir() / "xla")
     cli.start_log(logging.INFO if partition.is_main_process() else logging.WARNING)
     if MODE.value != "dry_run":  # which prints it
         logging.getLogger("genseg").info("config:\n%s", listing(config))

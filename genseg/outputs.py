@@ -43,6 +43,11 @@ def given(text: str, what: str, below: Path | None = None) -> Path:
         raise UserError(f"{what} is {text}: there is no such home directory; write the whole path") from None
 
 
+def cache_dir() -> Path:
+    """The user's cache folder, shared by all runs: compiled programs, and data whose config.data.data_dir is ""."""
+    return given(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "XDG_CACHE_HOME") / "genseg"
+
+
 def regular(path: Path, what: str) -> Path:
     """Raises UserError unless `path` is a file of bytes: a pipe or a device would be waited for, or read without end."""
     try:

@@ -1,6 +1,6 @@
 """Raw files to a prepared data set, once.
 
-    python -m genseg.data.prepare NAME --source DIR --data_dir DIR [--FIELD VALUE ...]
+    python -m genseg.data.prepare NAME --source DIR [--data_dir DIR] [--FIELD VALUE ...]
 
 The fields that a data set reads from `config.data`, and that the command takes as options, are documented at its entry
 in `genseg.data.DATASETS`. Every data set shares these:
@@ -164,14 +164,14 @@ def _text_or_tuple(text: str) -> str | tuple:
 
 
 def parse_command(argv: list[str] | None, program: str, extra: Callable[[argparse.ArgumentParser], None]) -> tuple:
-    """Arguments `NAME --data_dir DIR [--FIELD VALUE ...]` and what `extra` adds.
+    """Arguments `NAME [--data_dir DIR] [--FIELD VALUE ...]` and what `extra` adds.
 
     Returns: (data, others): a mapping for `ensure_prepared`, and a namespace with data_dir, threads and the extras.
     """
     argv = sys.argv[1:] if argv is None else argv
     named = bool(argv) and not argv[0].startswith("-")
     first = argparse.ArgumentParser(
-        prog=program, add_help=not named, usage=f"{program} NAME --data_dir DIR [--source DIR] [--FIELD VALUE ...]",
+        prog=program, add_help=not named, usage=f"{program} NAME [--source DIR] [--data_dir DIR] [--FIELD VALUE ...]",
         epilog=f"{program} NAME --help says which files the data set is read from, and lists its fields.",
     )  # fmt: skip
     first.add_argument("name", choices=sorted(DATASETS), metavar="NAME", help=", ".join(sorted(DATASETS)))
@@ -181,7 +181,9 @@ def parse_command(argv: list[str] | None, program: str, extra: Callable[[argpars
         prog=f"{program} {known.name}", formatter_class=argparse.RawDescriptionHelpFormatter,
         description=f"{inspect.getmodule(kind).__doc__}\n{inspect.cleandoc(kind.__doc__)}",
     )  # fmt: skip
-    parser.add_argument("--data_dir", required=True, help="where prepared data sets are kept")
+    parser.add_argument(
+        "--data_dir", help="where prepared data sets are kept (default: the folder that training takes)"
+    )
     parser.add_argument(
         "--skip_corrupt", type=_count, default=0, help="how many undecodable files are left out, counted"
     )
@@ -200,12 +202,17 @@ def parse_command(argv: list[str] | None, program: str, extra: Callable[[argpars
     return data | {f.name: getattr(others, f.name) for f in dataclasses.fields(kind)}, others
 
 
+def kept_in(data_dir: str | None) -> Path:
+    """Where `--data_dir` says, or where training keeps what it prepares itself. Raises UserError for an empty one."""
+    return outputs.cache_dir() if data_dir is None else outputs.given(data_dir, "--data_dir")
+
+
 def main(argv: list[str] | None = None) -> int:
     """The command line; returns the exit status: 0, or 2 after a mistake that the message says how to mend."""
     data, others = parse_command(argv, "python -m genseg.data.prepare", lambda parser: None)
 
     def command() -> None:
-        folder = ensure_prepared(data, outputs.given(others.data_dir, "--data_dir"), threads=others.threads)
+        folder = ensure_prepared(data, kept_in(others.data_dir), threads=others.threads)
         print(DatasetCard.read(folder).describe())
         print(f"Prepared   {folder}")
 

@@ -1,6 +1,6 @@
 """A look at a data set: bands, masks in their palette and class shares on one contact sheet.
 
-    python -m genseg.data.show NAME --source DIR --data_dir DIR --output sheet.png [--show_split train] [--count 6]
+    python -m genseg.data.show NAME --source DIR --output sheet.png [--show_split train] [--count 6]
     ... --checkpoint WORKDIR          # a trained network's class map beside each mask, and where they differ
 
 A wrong band order, a mask that does not line up or a swapped palette is seen at once, before a week of training.
@@ -203,7 +203,7 @@ def main(argv: list[str] | None = None) -> int:
         outputs.claim([target])
         if others.count < 1:
             raise UserError(f"--count is {others.count}: show at least one record.")
-        folder = prepare.ensure_prepared(data, outputs.given(others.data_dir, "--data_dir"), threads=others.threads)
+        folder = prepare.ensure_prepared(data, prepare.kept_in(others.data_dir), threads=others.threads)
         from genseg.data.batches import pipeline  # takes seconds
 
         split = pipeline.open_split(folder, others.show_split)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from genseg import checkpoints, cli, inputs, outputs, partition, windows
+from genseg import checkpoints, cli, outputs, partition, windows
 from genseg.data.files import gdal
 from genseg.errors import UserError
 from genseg.predict import bands
@@ -120,7 +120,7 @@ def run(arguments: argparse.Namespace) -> int:
             quicklook=arguments.quicklook,
         )
         _claim(scenes, out, products)
-        partition.start(inputs.cache_dir() / "xla")
+        partition.start(outputs.cache_dir() / "xla")
         weights = weights_of(arguments.checkpoint, ema=arguments.ema, best=arguments.best)
         predictor = Predictor(weights, inference_of(arguments, weights.config), arguments.batch)
         given = None if arguments.bands is None else bands.mapping(arguments.bands, weights.card)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from genseg import inputs, outputs, partition, texts, windows
+from genseg import outputs, partition, texts, windows
 from genseg.data.card import DatasetCard
 from genseg.data.files import masks
 from genseg.errors import UserError
@@ -60,7 +60,7 @@ def score(arguments: argparse.Namespace) -> None:
     ours = out / "score.json"
     names = ("classes.csv", "scenes.csv", "confusion.csv", "confusion.png", "samples.png")
     outputs.claim([ours], unmarked=[out / name for name in names], sign=ours)
-    partition.start(inputs.cache_dir() / "xla")
+    partition.start(outputs.cache_dir() / "xla")
     weights = weights_of(arguments.checkpoint, ema=arguments.ema, best=arguments.best) if arguments.checkpoint else None
     origin = {"checkpoint": weights.path if weights else "", "truth": str(getattr(arguments, ways[0]))}
     seen = inference_of(arguments, weights.config) if weights else None
