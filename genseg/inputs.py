@@ -20,7 +20,7 @@ from genseg.data.batches import joined, pipeline
 from genseg.data.batches.class_pixels import class_pixels
 from genseg.data.batches.sampling import EVERY_RECORD, Sampling, class_balanced
 from genseg.data.card import DatasetCard
-from genseg.data.compare_cards import card_for_network
+from genseg.data.compare_cards import bands_for_network, card_for_network
 from genseg.errors import UserError
 from genseg.recipes import pretrain, segment
 
@@ -78,9 +78,8 @@ def card_without_data(config: ConfigDict) -> DatasetCard:
     needs to be prepared; else that of the prepared data."""
     kind = DATASETS.get(config.data.name)
     if hasattr(kind, "published_card"):
-        return kind.published_card()
-    cards = {name: DatasetCard.read(folder) for name, folder in _prepared(config).items()}
-    return _card_of_all(config, cards)
+        return kind.published_card().only(_only(config))
+    return _card_of_all(config, _prepared(config))
 
 
 def _also(config: ConfigDict) -> Mapping[str, Any]:
@@ -103,21 +102,26 @@ def _prepared(config: ConfigDict) -> dict[str, Path]:
     return found
 
 
-def _card_of_all(config: ConfigDict, cards: Mapping[str, DatasetCard]) -> DatasetCard:
+def _only(config: ConfigDict) -> tuple[str, ...]:
+    return tuple(config.data.only_bands) if config.task == "segment" else ()
+
+
+def _card_of_all(config: ConfigDict, folders: Mapping[str, Path]) -> DatasetCard:
+    cards = {name: DatasetCard.read(folder).only(_only(config)) for name, folder in folders.items()}
     if len(cards) == 1:
         return next(iter(cards.values()))
     return joined.joined_card(cards, joined.shares_of(cards, config.data.train_split, config.data.also_weights))
 
 
 def _split_of_all(folders: Mapping[str, Path], split: str, card: DatasetCard) -> pipeline.Split | joined.JoinedSplit:
-    """The split of every data set that has it. Raises: UserError if the first has not."""
-    first, *others = folders
+    """The split of every data set that has it, with the bands of `card`. Raises: UserError if the first has not."""
+    names, (first, *others) = [band.name for band in card.bands], folders
     if not others:
-        return pipeline.open_split(folders[first], split)
+        return pipeline.open_split(folders[first], split).only(names)
     having = [first, *(name for name in others if split in DatasetCard.read(folders[name]).splits)]
     if lacking := [name for name in others if name not in having]:
         logger.info("%s: %s has no such split", split, ", ".join(lacking))
-    return joined.JoinedSplit(card, split, {name: pipeline.open_split(folders[name], split) for name in having})
+    return joined.JoinedSplit(card, split, {n: pipeline.open_split(folders[n], split).only(names) for n in having})
 
 
 def batch_shapes(config: ConfigDict, card: DatasetCard) -> dict[str, jax.ShapeDtypeStruct]:
@@ -143,7 +147,9 @@ def open_inputs(config: ConfigDict, network: DatasetCard | None = None) -> Input
     Raises UserError for anything wrong with the files or the config.
     """
     folders = processes.main_first(lambda: _prepared(config))
-    card = _card_of_all(config, {name: DatasetCard.read(folder) for name, folder in folders.items()})
+    card = _card_of_all(config, folders)
+    if network is not None:
+        card = card.only(bands_for_network(network, card))
     train_split = _split_of_all(folders, config.data.train_split, card)
     eval_split = _split_of_all(folders, config.data.eval_split, card)
     if config.data.train_share < 1:

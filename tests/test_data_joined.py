@@ -62,6 +62,19 @@ def test_records_stand_one_behind_the_other_under_pooled_statistics(folders):
     assert len(halved) == 2 + 1 and halved.decode(2)["name"].startswith("bright/")
 
 
+def test_some_of_the_bands_are_picked_by_name_and_in_order(folders):
+    whole, some = (inputs.open_inputs(config(folders, only_bands=names)) for names in ((), ("nir", "red")))
+    assert [band.name for band in some.card.bands] == ["nir", "red"]
+    np.testing.assert_array_equal(some.card.mean, whole.card.mean[[3, 0]])
+    for i in (0, 6):
+        ours, theirs = (data.train_split.decode(i) for data in (some, whole))
+        np.testing.assert_array_equal(ours["image"], theirs["image"][..., [3, 0]])
+        np.testing.assert_array_equal(ours["label"], theirs["label"])
+    assert inputs.card_without_data(config(folders, only_bands=("nir", "red"))).channels == 2
+    with pytest.raises(UserError, match="has no band 'nirr': its bands are red, green, blue, nir; did you mean 'nir'"):
+        inputs.open_inputs(config(folders, only_bands=("nirr",)))
+
+
 def test_rows_come_from_each_as_often_as_its_weight_says(folders):
     weights = {"folder_segmentation": 1.0, "bright": 3.0}
     data = inputs.open_inputs(config(folders, also_weights=weights))

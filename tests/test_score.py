@@ -77,6 +77,29 @@ def test_a_prepared_split_counts_what_training_counted(trained, by_training, tmp
     np.testing.assert_array_equal(confusion_of(tmp_path / "b"), by_training)
 
 
+def test_a_network_of_some_bands_finds_them_in_data_of_more(trained, tmp_path):
+    root, prepared, split = trained
+    config = tiny.segment(root / "data")
+    config.data.only_bands = ("thermal", "red")
+    config.train.steps, config.train.warmup_steps, config.report.panels = 1, 0, 0
+    config.model.head_channels, config.model.aux_channels = 16, 8
+    train.train(config.lock(), str(tmp_path / "run"))
+    argv = [
+        f"--checkpoint={tmp_path / 'run'}",
+        f"--prepared={prepared}",
+        f"--split={split}",
+        f"--out={tmp_path / 'out'}",
+    ]
+    assert command.main(argv) == 0
+    result = json.loads((tmp_path / "run" / "result.json").read_text())["scores"]
+    assert json.loads((tmp_path / "out" / "score.json").read_text())["scores"]["miou"] == result["miou"]
+    opened = pipeline.open_split(prepared, split)
+    network, image = show._network(str(tmp_path / "run"), opened.card, best=False), opened.decode(0)["image"]
+    blind = image.copy()
+    blind[..., 1:3] = 0  # green and blue
+    np.testing.assert_array_equal(network(image), network(blind))
+
+
 def test_files_and_maps_count_what_training_counted(trained, by_training, tmp_path, capsys):
     root = trained[0]
     argv = [f"--checkpoint={root / 'run'}", f"--masks={root / 'masks'}", f"--out={tmp_path / 'files'}", "--batch=8"]

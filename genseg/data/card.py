@@ -1,6 +1,7 @@
 """What a data set is, in words and numbers: bands, classes, splits and the protocol that its scores belong to."""
 
 import dataclasses
+import difflib
 import json
 import re
 from collections.abc import Sequence
@@ -93,6 +94,22 @@ class DatasetCard:
     @property
     def channels(self) -> int:
         return len(self.bands)
+
+    def places_of(self, names: Sequence[str]) -> tuple[int, ...]:
+        """Places of the bands of these names, in their order. Raises: UserError for a name that no band has."""
+        have = [band.name for band in self.bands]
+        for name in names:
+            if name not in have:
+                near = difflib.get_close_matches(name, have, 1)
+                mean = f"; did you mean '{near[0]}'?" if near else ""
+                raise UserError(f"{self.name} has no band '{name}': its bands are {', '.join(have)}{mean}")
+        return tuple(have.index(name) for name in names)
+
+    def only(self, names: Sequence[str]) -> "DatasetCard":
+        """The card of these bands alone, in this order; of all for (). Raises: UserError for a name that no band has."""
+        if not names:
+            return self
+        return dataclasses.replace(self, bands=tuple(self.bands[i] for i in self.places_of(names)))
 
     @property
     def mean(self) -> np.ndarray:

@@ -9,6 +9,13 @@ from genseg.errors import UserError
 logger = logging.getLogger(__name__)
 
 
+def bands_for_network(network: DatasetCard, data: DatasetCard) -> tuple[str, ...]:
+    """Names of the bands of `data` that a network takes, in its order, where it was trained on some of them
+    (config.data.only_bands); () where it takes all, or others."""
+    wanted, have = (tuple(band.name for band in card.bands) for card in (network, data))
+    return wanted if len(wanted) < len(have) and set(wanted) < set(have) else ()
+
+
 def card_for_network(network: DatasetCard, data: DatasetCard) -> DatasetCard:
     """The card of `data`, with the statistics that the network was trained with in place of the data's own.
 

@@ -176,11 +176,14 @@ def _network(checkpoint: str, card: DatasetCard, *, best: bool) -> Network:
 
     partition.start(inputs.cache_dir() / "xla")
     weights = command.weights_of(checkpoint, ema=None, best=best)
-    fed = compare_cards.card_for_network(weights.card, card)
+    names = compare_cards.bands_for_network(weights.card, card)
+    places = card.places_of(names)
+    fed = compare_cards.card_for_network(weights.card, card.only(names))
     weights = dataclasses.replace(weights, card=fed)
     predictor = Predictor(weights, tasks.build_segment(ConfigDict(weights.config), fed).inference, 0)
 
     def class_map(image: np.ndarray) -> np.ndarray:
+        image = image[..., list(places)] if places else image
         return np.concatenate([rows.ids() for _, rows in predictor.score_rows(predictor.groups([(None, image)]))])
 
     return class_map

@@ -17,6 +17,9 @@ from genseg.recipes.resolve import resolve
 class Data(shared.Data):
     """config.data: one data set, or several together."""
 
+    only_bands: tuple[str, ...] = key(
+        (), "the bands that are used, by name and in this order, of those that were prepared; () = all", DIFFERENT, before=(),
+    )  # fmt: skip
     also: dict[str, dict[str, Any]] = key(
         {}, "further data sets of the same bands and classes, by a name of yours, each with its own 'name' and keys as here, "
         "trained on and scored together with the first; {} = none", before={},

@@ -14,7 +14,7 @@ from genseg import checkpoints, evaluate, inputs, partition, tasks, windows
 from genseg.data.augment import transforms
 from genseg.data.batches import pipeline
 from genseg.data.card import DatasetCard
-from genseg.data.compare_cards import card_for_network
+from genseg.data.compare_cards import bands_for_network, card_for_network
 from genseg.data.files import maps, masks, rasters
 from genseg.errors import UserError
 from genseg.predict import run as runs
@@ -105,6 +105,7 @@ def prepared(
     None for 0. Raises: UserError if the split's bands, type or classes are not the network's.
     """
     opened = pipeline.open_split(folder, split)
+    opened = opened.only(bands_for_network(weights.card, opened.card))
     card = card_for_network(weights.card, opened.card)
     opened = dataclasses.replace(opened, card=card)
     config = ConfigDict(weights.config)

@@ -36,7 +36,7 @@ class Split:
     """One split of a prepared data set.
 
     source: random access to serialised records. places: of each record, for segmentation. corrupt: index -> message of
-    undecodable records met so far.
+    undecodable records met so far. picked: the number of bands of the records, and which of them are the card's; None: all.
     """
 
     card: DatasetCard
@@ -44,12 +44,21 @@ class Split:
     source: Sequence[bytes] = dataclasses.field(repr=False)
     places: Sequence[storage.Place] = dataclasses.field(default=(), repr=False)
     corrupt: dict[int, str] = dataclasses.field(default_factory=dict, repr=False)
+    picked: tuple[int, tuple[int, ...]] | None = None
 
     def __len__(self) -> int:
         return len(self.source)
 
     def with_card(self, card: DatasetCard) -> "Split":
         return dataclasses.replace(self, card=card)
+
+    def only(self, names: Sequence[str]) -> "Split":
+        """The split with these bands alone, by name and in this order; as it is for (). Raises: UserError."""
+        if not names or [band.name for band in self.card.bands] == list(names):
+            return self
+        stored, places = self.picked or (self.card.channels, tuple(range(self.card.channels)))
+        chosen = tuple(places[i] for i in self.card.places_of(names))
+        return dataclasses.replace(self, card=self.card.only(names), picked=(stored, chosen))
 
     def shared(self, share: float) -> "Split":
         """`share` of the records, without their places: for training; see `sampling.Shared`."""
@@ -71,17 +80,20 @@ class Split:
         Raises: CorruptFile naming the file; UserError if the band count is not the card's.
         """
         record = self.record(index)
+        stored = self.picked[0] if self.picked else self.card.channels
         if self.card.task == "classification":
             image, label = codec.decode_rgb(record.image, record.file_name), record.label
         else:
             image = codec.decode_image(record.image, record.file_name)
             label = codec.decode_mask(record.label, f"mask of {record.file_name}")
-            image = codec.grey_as_colour(record.image, image, self.card.channels)
-        if image.shape[2] != self.card.channels:
+            image = codec.grey_as_colour(record.image, image, stored)
+        if image.shape[2] != stored:
             raise UserError(
-                f"{record.file_name} has {image.shape[2]} bands, the card of {self.card.name} {self.card.channels}: "
-                "prepare the data again."
+                f"{record.file_name} has {image.shape[2]} bands, the card of {self.card.name} {stored}: prepare the data "
+                "again."
             )
+        if self.picked:
+            image = np.ascontiguousarray(image[..., self.picked[1]])
         if self.card.task == "segmentation":
             image = filled(image, self.card)
         return {"image": image, "label": label, "name": record.file_name, "index": index}
