@@ -169,12 +169,12 @@ def _network(checkpoint: str, card: DatasetCard, *, best: bool) -> Network:
     """A trained segmenter, as its training's evaluation sees images. Raises: UserError if it does not fit the data."""
     from ml_collections import ConfigDict
 
-    from genseg import inputs, partition, tasks
+    from genseg import partition, tasks
     from genseg.data import compare_cards
     from genseg.predict import command
     from genseg.predict.network import Predictor
 
-    partition.start(inputs.cache_dir() / "xla")
+    partition.start(outputs.cache_dir() / "xla")
     weights = command.weights_of(checkpoint, ema=None, best=best)
     names = compare_cards.bands_for_network(weights.card, card)
     places = card.places_of(names)
