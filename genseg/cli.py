@@ -22,6 +22,7 @@ REPORT = (
     "the command and the lines above."
 )
 INTERRUPTED = 130  # of a command that Control-C ends, as shells have it
+KEPT = "what has its name is whole; the same command goes on or starts again"
 
 
 def start_log(level: int = logging.INFO) -> None:
@@ -82,15 +83,15 @@ def ending(known: Callable[[Exception], UserError | TryAgain | None] = lambda er
     failures: list[threading.ExceptHookArgs] = []
     former_hook, threading.excepthook = threading.excepthook, failures.append
     try:
-        with told_by_exception():
+        with told_by_exception(), unwrapped():
             yield end
     except BrokenPipeError:  # whoever read our output, such as `head`, has ended
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - Python flushes it at its end
         end.status = 128 + signal.SIGPIPE
-    except Told:
-        end.status = tell(TryAgain("told to end (SIGTERM); the same command goes on or starts again"))
+    except Told as error:
+        end.status = tell(TryAgain(f"told to end (SIGTERM); {error if str(error) else KEPT}"))
     except KeyboardInterrupt as error:
-        print(f"stopped: {error if str(error) else 'interrupted'}", file=sys.stderr, flush=True)
+        print(f"stopped: interrupted; {error if str(error) else KEPT}", file=sys.stderr, flush=True)
         end.status = INTERRUPTED
     except Exception as error:
         mistake = known(error) or mistake_of(error)
@@ -157,13 +158,39 @@ def mistake_of(error: BaseException) -> UserError | TryAgain | None:
     return None
 
 
+@contextlib.contextmanager
+def unwrapped() -> Iterator[None]:
+    """Libraries in C that are imported or called while Control-C or SIGTERM comes raise errors of their own from it: these are
+    what they came of."""
+    try:
+        yield
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, KeyboardInterrupt | Told):
+            cause = cause.__cause__ or cause.__context__
+        if cause is None:
+            raise
+        raise cause from None
+
+
+@contextlib.contextmanager
+def saying(kept: Callable[[], str]) -> Iterator[None]:
+    """Around work that Control-C or SIGTERM may end: what the command's last line then says has been kept."""
+    try:
+        with unwrapped():
+            yield
+    except (KeyboardInterrupt, Told) as error:
+        raise error if str(error) else type(error)(kept()) from None
+
+
 class Told(BaseException):
     """SIGTERM has come. No Exception: nothing that handles errors may take it for one."""
 
 
 @contextlib.contextmanager
 def told_by_exception():
-    """SIGTERM raises `Told` in the main thread, so that what is half done is cleared away; a second one ends at once."""
+    """SIGTERM raises `Told` in the main thread, as Control-C does KeyboardInterrupt, so that what is half done is cleared away;
+    a second SIGTERM ends at once."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -172,19 +199,25 @@ def told_by_exception():
         signal.signal(signal.SIGTERM, end_at_once)
         raise Told
 
-    former = signal.signal(signal.SIGTERM, told)
+    former = {signal.SIGTERM: signal.signal(signal.SIGTERM, told)}
+    if signal.getsignal(signal.SIGINT) is end_at_once:  # not where the shell has it ignored
+        former[signal.SIGINT] = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, former if former is not None else signal.SIG_DFL)
+        for number, handler in former.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
 
 def answer_from_the_start() -> None:
-    """For the first line of a command, before its imports: from here on SIGTERM ends it with the status 75."""
+    """For the first line of a command, before its imports: from here on SIGTERM and Control-C end it with a sentence."""
     signal.signal(signal.SIGTERM, end_at_once)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, end_at_once)
 
 
 def end_at_once(number: int, frame: Any) -> NoReturn:
-    """Of SIGTERM before a command has begun, and of a second one."""
-    os.write(2, b"stopped: told to end (SIGTERM); the same command goes on or starts again\n")
-    os._exit(TryAgain.status)
+    """Of SIGTERM and Control-C before a command has begun or after its end, and of a second SIGTERM."""
+    interrupted = number == signal.SIGINT
+    os.write(2, f"stopped: {'interrupted' if interrupted else 'told to end (SIGTERM)'}; {KEPT}\n".encode())
+    os._exit(INTERRUPTED if interrupted else TryAgain.status)

@@ -8,7 +8,6 @@ scores = task.summarize(counts)
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from genseg import border_scores, inputs, metrics, partition, scene_borders, windows
+from genseg import border_scores, inputs, metrics, outputs, partition, scene_borders, windows
 from genseg.data.batches import pipeline
 from genseg.data.card import DatasetCard
 from genseg.data.records import patches
@@ -271,12 +270,11 @@ def write_scene_counts(path: Path, counts: Counts, scenes: Sequence[str], card: 
     scenes: of each record, `Evaluation.scenes`.
     """
     names, whole = scene_counts(counts, scenes)
-    temporary = path.with_name(path.name + ".tmp.npz")
-    np.savez_compressed(
-        temporary, scenes=np.array(names), confusion=whole, borders=counts["scene_borders"], classes=np.array(card.classes),
-        scored=np.array(card.scored), absent=card.absent, step=step,
-    )  # fmt: skip
-    os.replace(temporary, path)
+    with outputs.replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(
+            file, scenes=np.array(names), confusion=whole, borders=counts["scene_borders"], classes=np.array(card.classes),
+            scored=np.array(card.scored), absent=card.absent, step=step,
+        )  # fmt: skip
 
 
 def write_details(task: Task, counts: Counts, pictures: Path, writers: writing.Writers, step: int, split: str) -> None:

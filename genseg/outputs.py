@@ -1,10 +1,13 @@
-"""Where a command writes: never onto its inputs, nor onto what it did not make."""
+"""Where a command writes: never onto its inputs, nor onto what it did not make, and whole or not at all."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import os
+import re
+import shutil
+import socket
 import stat
 import zipfile
 import zlib
@@ -108,10 +111,13 @@ def claim(
 ) -> None:
     """Raises UserError if one of `outputs` is one of `inputs`, or a file that no command of genseg has made.
 
-    Called before anything is computed: nothing is found out at the end of an hour's work. unmarked: outputs in formats
+    Called before anything is computed: nothing is found out at the end of an hour's work. Half-made files of killed processes
+    beside the outputs are removed. unmarked: outputs in formats
     without a place for the mark near their beginning; they are genseg's if `sign`, one of the others, is there.
     """
     unmarked, outputs = list(unmarked), list(outputs)
+    for folder in {path.parent for path in (*outputs, *unmarked)}:
+        clear_abandoned(folder)
     read = {_identity(path): path for path in inputs}
     for path in (*outputs, *unmarked):
         if path.is_symlink() and not path.exists():
@@ -138,17 +144,69 @@ def made_here(path: Path) -> bool:
         return MARK.encode() in file.read(_HEAD)
 
 
+def partial(path: Path) -> Path:
+    """Where what becomes `path` is made: beside it and hidden, in a name that says by which process of which machine."""
+    name = path.name
+    if len(os.fsencode(name)) > 200:  # names have at most 255 bytes
+        name = f"{zlib.crc32(os.fsencode(name)):08x}"
+    return path.with_name(f".partial-{name}-{_machine()}-{os.getpid()}")
+
+
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` to write to; it takes the place of `path` when that has gone well, and is removed
     otherwise. Whoever reads `path` sees the old file or the new one, never half of it."""
-    name = path.name
-    if len(os.fsencode(name)) > 200:  # names have at most 255 bytes
-        name = f"{zlib.crc32(os.fsencode(name)):08x}"
-    temporary = path.with_name(f".{name}.{os.getpid()}.part")
-    temporary.unlink(missing_ok=True)  # of another process of this number, or a link to somewhere
+    temporary = partial(path)
+    temporary.unlink(missing_ok=True)  # a link to somewhere
     try:
         yield temporary
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def staged(final: Path, whole: str = "") -> Iterator[Path]:
+    """A hidden folder to fill, which becomes `final` at the end and is removed if anything fails.
+
+    whole: a file that is in `final` where another process has finished the same work meanwhile, which then stands.
+    Raises: UserError if the parent of `final` cannot be written to.
+    """
+    clear_abandoned(final.parent)
+    temporary = partial(final)
+    try:
+        temporary.mkdir(parents=True)
+    except OSError as error:
+        raise UserError(f"Cannot write to {final.parent} ({error.strerror}): choose another folder.") from None
+    try:
+        yield temporary
+        try:
+            temporary.rename(final)
+        except OSError:
+            if not (whole and (final / whole).is_file()):
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def clear_abandoned(folder: Path) -> None:
+    """Removes what processes of this machine that were killed have left half made in a folder."""
+    if not folder.is_dir():
+        return
+    for path in list(folder.iterdir()):
+        match = re.fullmatch(r"\.partial-.*-([0-9a-f]{8})-(\d+)(?:[.-][a-z.]+)?", path.name)
+        if match is None or match[1] != _machine() or int(match[2]) == os.getpid():
+            continue
+        try:
+            os.kill(int(match[2]), 0)
+        except ProcessLookupError:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+        except (PermissionError, OverflowError):
+            continue  # it lives, and is somebody else's
+
+
+def _machine() -> str:
+    return f"{zlib.crc32(socket.gethostname().encode()):08x}"

@@ -44,6 +44,8 @@ def train(config: ConfigDict, workdir: str) -> dict[str, Any]:
     try:
         Path(workdir).mkdir(parents=True, exist_ok=True)
         with checkpoints.sole_use(workdir):
+            for folder in (Path(workdir), Path(workdir) / "pictures"):
+                outputs.clear_abandoned(folder)
             refuse_another_config(Path(workdir) / "config.json")
             return _train(config, workdir)
     except OSError as error:
@@ -102,9 +104,7 @@ def _train(config: ConfigDict, workdir: str) -> dict[str, Any]:
             except KeyboardInterrupt:
                 saved.wait()
                 kept = f"the last checkpoint is of step {saved.latest()}, the same command goes on there"
-                raise KeyboardInterrupt(
-                    f"interrupted; {kept if saved.latest() else 'no checkpoint was saved yet'}"
-                ) from None
+                raise KeyboardInterrupt(kept if saved.latest() else "no checkpoint was saved yet") from None
         saved.wait()
         result = {
             "task": config.task,

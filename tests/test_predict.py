@@ -366,7 +366,7 @@ def test_finished_scenes_are_left_alone_and_changed_ones_are_not(mapped, capsys)
     assert "is there already" in capsys.readouterr().out
     assert (root / "out" / "scene_classes.tif").stat().st_mtime_ns == before
     (root / "out" / "scene_areas.csv").unlink()
-    (root / "out" / ".scene_classes.tif.1234.rows.part").touch()  # of a killed process
+    (root / "out" / ".partial-scene_classes.tif.rows-00000000-1234").touch()  # of a killed process
     assert predict.main(argv) == 0
     assert (root / "out" / "scene_areas.csv").exists()
     assert not [p for p in (root / "out").iterdir() if p.name.startswith(".")]

@@ -212,7 +212,8 @@ def main(argv: list[str] | None = None) -> int:
     data, others = parse_command(argv, "python -m genseg.data.prepare", lambda parser: None)
 
     def command() -> None:
-        folder = ensure_prepared(data, kept_in(others.data_dir), threads=others.threads)
+        with cli.saying(lambda: "nothing of the data set was kept; the same command starts again"):
+            folder = ensure_prepared(data, kept_in(others.data_dir), threads=others.threads)
         print(DatasetCard.read(folder).describe())
         print(f"Prepared   {folder}")
 

@@ -69,8 +69,9 @@ def import_weights(args: argparse.Namespace) -> None:
         "card": card.to_json(),
         "versions": checkpoints.versions(),
     }
-    saver = checkpoints.Checkpoints(args.output, keep=1)
-    saver.save(state.TrainState(np.int32(0), params, stats, {}, {}), batches=0, meta=meta, score=None)
-    saver.wait()
-    saver.close()
+    with outputs_rules.staged(folder.absolute()) as staged:
+        saver = checkpoints.Checkpoints(str(staged), keep=1)
+        saver.save(state.TrainState(np.int32(0), params, stats, {}, {}), batches=0, meta=meta, score=None)
+        saver.wait()
+        saver.close()
     print(f"written: {args.output}")

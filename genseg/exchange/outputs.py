@@ -11,8 +11,10 @@ from typing import Any
 
 from genseg import checkpoints, exchange, nets
 from genseg import outputs as rules
+from genseg.data.card import DatasetCard
 from genseg.errors import UserError
 from genseg.exchange import deepness, model_card, names, programs, stac
+from genseg.report import writing
 
 FILES = ("model.safetensors", "README.md", "stac_item.json", "config.json", "preprocessor_config.json")
 """What a folder of exported weights holds."""
@@ -43,7 +45,7 @@ def _item_of(output: Path) -> Path:
 
 def _described(weights: checkpoints.Weights, artifact: stac.Artifact, path: Path) -> None:
     item = stac.item(weights, artifact, datetime.datetime.now(datetime.UTC))
-    path.write_text(json.dumps(item, indent=1) + "\n")
+    writing.write_atomically(path, json.dumps(item, indent=1) + "\n")
 
 
 def _weights(weights: checkpoints.Weights, args: argparse.Namespace, output: Path) -> str:
@@ -54,15 +56,16 @@ def _weights(weights: checkpoints.Weights, args: argparse.Namespace, output: Pat
     backbone, card = weights.config["model"]["backbone"], weights.card
     tensors = exchange.export(weights.params, weights.stats, backbone, args.format)
     output.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, output / "model.safetensors", metadata={"format": "pt", "software": rules.MARK})
+    with rules.replacing(output / FILES[0]) as temporary:  # first: it says whose those beside it are
+        save_file(tensors, temporary, metadata={"format": "pt", "software": rules.MARK})
     extra: dict[str, Any] = {}
     if args.format in ("timm", "huggingface"):
         extra["config.json"] = exchange.config(weights.params, backbone, args.format, card.classes)
     if args.format == "huggingface":
         extra["preprocessor_config.json"] = model_card.preprocessor(card, "norms" in weights.params)
     for name, content in extra.items():
-        (output / name).write_text(json.dumps(content, indent=1))
-    (output / "README.md").write_text(model_card.readme(weights, args.format, args.license))
+        writing.write_atomically(output / name, json.dumps(content, indent=1))
+    writing.write_atomically(output / "README.md", model_card.readme(weights, args.format, args.license))
     artifact = stac.Artifact(
         "model.safetensors", "safetensors", "Hugging Face" if args.format == "huggingface" else "PyTorch",
         "safetensors.torch.save_file", "bands", None, -1, stac.z_scores(card), "logits",
@@ -96,15 +99,28 @@ def _program(weights: checkpoints.Weights, args: argparse.Namespace, output: Pat
         raise UserError(f"{what} needs a fixed image size; add --size HEIGHT WIDTH")
     run, size = run_of(weights), tuple(args.size) if args.size else None
     output.parent.mkdir(parents=True, exist_ok=True)
-    if kind == "stablehlo":
-        output.write_bytes(programs.to_stablehlo(run, card.channels, size))
-        artifact = stac.Artifact(output.name, kind, "JAX", "jax.export", "height", size, -1, None, "logits")
-    elif kind == "onnx":
-        programs.to_onnx(run, card.channels, size, str(output))
-        artifact = stac.Artifact(output.name, kind, "ONNX", "onnx.save", "height", size, 1, None, "logits")
-    else:
-        deepness.write(run, card, size, str(output), overlap=args.overlap, resolution=args.resolution)
-        scaling = [{"type": "scale", "value": deepness.PLUGIN_DIVISOR}]
-        artifact = stac.Artifact(output.name, "onnx", "ONNX", "onnx.save", "bands", size, 1, scaling, "probabilities")
-    _described(weights, artifact, _item_of(output))
+    with rules.replacing(output) as temporary:
+        artifact = _program_file(kind, run, card, size, args, output.name, temporary)
+        _described(weights, artifact, _item_of(output))  # which says that the program is ours, if we are killed here
     return f"written: {output}, {output.stat().st_size:,} bytes"
+
+
+def _program_file(
+    kind: str,
+    run: Callable,
+    card: DatasetCard,
+    size: tuple[int, ...] | None,
+    args: argparse.Namespace,
+    name: str,
+    path: Path,
+) -> stac.Artifact:
+    """Writes the program at `path`; `name` is what it will be called."""
+    if kind == "stablehlo":
+        path.write_bytes(programs.to_stablehlo(run, card.channels, size))
+        return stac.Artifact(name, kind, "JAX", "jax.export", "height", size, -1, None, "logits")
+    if kind == "onnx":
+        programs.to_onnx(run, card.channels, size, str(path))
+        return stac.Artifact(name, kind, "ONNX", "onnx.save", "height", size, 1, None, "logits")
+    deepness.write(run, card, size, str(path), overlap=args.overlap, resolution=args.resolution)
+    scaling = [{"type": "scale", "value": deepness.PLUGIN_DIVISOR}]
+    return stac.Artifact(name, "onnx", "ONNX", "onnx.save", "bands", size, 1, scaling, "probabilities")

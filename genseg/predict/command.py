@@ -49,10 +49,12 @@ class _Told:
         from tqdm import tqdm
 
         self._scenes, self._out, self._products = scenes, out, products
+        self.whole = 0
         self._bar = tqdm(unit="px", unit_scale=True, disable=None, leave=False)
 
     def __call__(self, what: str, scene: Scene, value: Any) -> None:
         target = paths(scene, self._out, self._products)["classes"]
+        self.whole += what in ("done", "skipped")
         if what == "rows":
             self._bar.update(value)
         elif what == "opened":
@@ -134,7 +136,10 @@ def run(arguments: argparse.Namespace) -> int:
         out.mkdir(parents=True, exist_ok=True)
         told = _Told(len(scenes), out, products)
         try:
-            outcome = runs.predict(scenes, predictor, weights, request, told=told)
+            with cli.saying(
+                lambda: f"{told.whole} of {len(scenes)} scenes have their maps in {out}; the same command goes on there"
+            ):
+                outcome = runs.predict(scenes, predictor, weights, request, told=told)
         finally:
             told.close()
         if outcome.failed:

@@ -44,8 +44,11 @@ def write(path: Path, class_map: Path, classes: Classes, *, nodata: int, smalles
             count = 0
             for chunk in _chunks((shape, int(v)) for shape, v in shapes if int(v) != nodata):
                 fields, geometry = _columns(chunk, classes, place)
-                with warnings.catch_warnings():  # of the temporary name, which does not end in .gpkg
+                with (
+                    warnings.catch_warnings()
+                ):  # of the temporary name, which does not end in .gpkg; of maps without a place
                     warnings.simplefilter("ignore", RuntimeWarning)
+                    warnings.simplefilter("ignore", UserWarning)
                     pyogrio.raw.write(
                         temporary, geometry, list(fields.values()), list(fields), layer=path.stem, driver="GPKG",
                         geometry_type="Polygon", crs=wkt, append=count > 0,

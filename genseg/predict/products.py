@@ -81,7 +81,7 @@ class SceneWriter:
         self._measured = np.zeros(256)
         self._small: list[np.ndarray] = []
         for path in self.paths.values():  # of a process that was killed: this scene is ours alone
-            for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+            for leftover in path.parent.glob(f".partial-{glob.escape(path.name)}*"):
                 leftover.unlink(missing_ok=True)
         self._stack = contextlib.ExitStack()
         self._stack.enter_context(self._open())

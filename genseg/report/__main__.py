@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
         out = outputs.given(arguments.out, "--out")
         if arguments.every < 1:
             raise UserError(f"--every is {arguments.every}; give at least 1 second")
-        outputs.claim([out / "runs.html"], unmarked=[out / "runs.png"], sign=out / "runs.html")
+        outputs.claim([out / "runs.html", out / "runs.png"])
         if not arguments.follow:
             write(arguments.runs, out)
         else:

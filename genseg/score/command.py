@@ -58,8 +58,10 @@ def score(arguments: argparse.Namespace) -> None:
     if arguments.classes is not None:
         table = masks.read_class_table(outputs.given(arguments.classes, "--classes"))
     ours = out / "score.json"
-    names = ("classes.csv", "scenes.csv", "confusion.csv", "confusion.png", "samples.png")
-    outputs.claim([ours], unmarked=[out / name for name in names], sign=ours)
+    names = ("classes.csv", "scenes.csv", "confusion.csv")
+    outputs.claim(
+        [ours, out / "confusion.png", out / "samples.png"], unmarked=[out / name for name in names], sign=ours
+    )
     partition.start(outputs.cache_dir() / "xla")
     weights = weights_of(arguments.checkpoint, ema=arguments.ema, best=arguments.best) if arguments.checkpoint else None
     origin = {"checkpoint": weights.path if weights else "", "truth": str(getattr(arguments, ways[0]))}

@@ -75,7 +75,10 @@ def main(argv: list[str] | None = None) -> int:
                 out, cells, sources, arguments.data_dir, side_by_side=arguments.side_by_side, retry=arguments.retry
             )
             print(running.remaining(out, cells, arguments.side_by_side), flush=True)
-            runner.run()
+            with cli.saying(
+                lambda: f"{running.remaining(out, cells, arguments.side_by_side)}; the same command goes on"
+            ):
+                runner.run()
         written = report.write(study, cells, out, sources, arguments.data_dir)
         print(f"{running.remaining(out, cells, arguments.side_by_side)}\n{written}")
 

@@ -134,6 +134,8 @@ class Runner:
         self.out, self.cells, self.sources, self.data_dir = out, list(cells), sources, data_dir
         self.side_by_side, self.program, self._told, self._children = side_by_side, program, threading.Event(), {}
         self._lock, self._tried = threading.Lock(), set()
+        for folder in {(out / cell.folder).parent for cell in cells}:
+            outputs.clear_abandoned(folder)
         check_same_cells(out, cells)
         if retry:
             for cell in cells:

@@ -80,7 +80,7 @@ def studies() -> Iterator[Row]:
     for name, arguments, sentence, make in (
         ("absent", ("{here}/no.py", "--out", "{here}/o", "--list"), "no Python file", nothing),
         ("a folder", ("{here}", "--out", "{here}/o", "--list"), "no Python file", nothing),
-        ("empty", ("", "--out", "{here}/o", "--list"), "no Python file", nothing),
+        ("empty", ("", "--out", "{here}/o", "--list"), "is empty", nothing),
         ("a pipe", ("{here}/p.py", "--out", "{here}/o", "--list"), "no Python file", lambda h, b: os.mkfifo(h / "p.py")),
         ("latin-1", ("{here}/s.py", "--out", "{here}/o", "--list"), "fails", write("s.py", b"STUDY = '\xe9'")),
         ("empty out", ("{here}/s.py", "--out", "", "--list"), "--out is empty", a_study()),

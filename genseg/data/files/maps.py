@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import glob
 import math
-import os
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -150,7 +148,7 @@ def cog(
     import rasterio
     import rasterio.shutil
 
-    plain = path.with_name(f".{path.name}.{os.getpid()}.rows.part")
+    plain = outputs.partial(path.with_name(f"{path.name}.rows"))
     options = dict(height=shape[0], width=shape[1], count=len(bands), dtype="uint8", nodata=nodata)
     options |= dict(transform=place.transform, crs=place.crs, tiled=True, blockxsize=_TILE, blockysize=_TILE)
     try:
@@ -181,5 +179,5 @@ def cog(
     except rasterio.errors.RasterioError as error:
         raise UserError(f"{path} cannot be written ({error}): free space, or give another folder.") from None
     finally:
-        for leftover in path.parent.glob(f".{glob.escape(path.name)}.{os.getpid()}.*"):
-            leftover.unlink(missing_ok=True)
+        for suffix in ("", ".aux.xml", ".ovr", ".msk"):  # what GDAL may put beside
+            plain.with_name(plain.name + suffix).unlink(missing_ok=True)

@@ -19,13 +19,10 @@ TensorFlow as soon as a split exceeds 1 GB. Records keep the order in which they
 
 import collections
 import concurrent.futures
-import contextlib
 import dataclasses
 import hashlib
 import json
 import os
-import shutil
-import socket
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -34,7 +31,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from genseg import texts
+from genseg import outputs, texts
 from genseg.data.card import DatasetCard
 from genseg.data.files.codec import CorruptFile
 from genseg.data.records import statistics
@@ -152,7 +149,7 @@ def write(plan: Plan, data_dir: Path, *, threads: int = 0, skip_corrupt: int = 0
     final = Path(data_dir) / f"{plan.card.name}-{plan.fingerprint}"
     if (final / "card.json").is_file():
         return final
-    with staged(final) as folder:
+    with outputs.staged(final, whole="card.json") as folder:
         card, places = _write_records(plan, folder / "records", threads or os.cpu_count() or 1, skip_corrupt, progress)
         if card.task == "segmentation":
             (folder / "places.json").write_text(json.dumps(places))
@@ -160,43 +157,6 @@ def write(plan: Plan, data_dir: Path, *, threads: int = 0, skip_corrupt: int = 0
         (folder / "source.json").write_text(json.dumps(source))
         (folder / "card.json").write_text(card.to_json())
     return final
-
-
-@contextlib.contextmanager
-def staged(final: Path) -> Iterator[Path]:
-    """A hidden folder to fill, renamed to `final` at the end and removed if anything fails.
-
-    Raises: UserError if the parent of `final` cannot be written to.
-    """
-    _remove_abandoned(final.parent, final.name)
-    partial = final.parent / f".partial-{final.name}-{socket.gethostname()}-{os.getpid()}"
-    try:
-        partial.mkdir(parents=True)
-    except OSError as error:
-        raise UserError(f"Cannot write to {final.parent} ({error.strerror}): choose another data_dir.") from None
-    try:
-        yield partial
-        try:
-            partial.rename(final)
-        except OSError:
-            if not (final / "card.json").is_file():  # another process has finished the same work meanwhile
-                raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _remove_abandoned(data_dir: Path, name: str) -> None:
-    """Removes what killed preparations of this data set on this machine have left."""
-    prefix = f".partial-{name}-{socket.gethostname()}-"
-    for folder in data_dir.glob(f"{prefix}*"):
-        with contextlib.suppress(ValueError, PermissionError):
-            process = int(folder.name[len(prefix) :])
-            if process == os.getpid():
-                continue
-            try:
-                os.kill(process, 0)
-            except ProcessLookupError:
-                shutil.rmtree(folder, ignore_errors=True)
 
 
 def read_places(folder: Path, split: str) -> tuple[Place, ...]:

@@ -105,7 +105,7 @@ class ImageNet2012:
                     "Preparing imagenet2012 from its archives needs TensorFlow, which reading does not: "
                     "pip install 'genseg[prepare]'."
                 )
-        with storage.staged(final) as folder:
+        with outputs.staged(final, whole="card.json") as folder:
             if existing is None:
                 _build(archives, folder, progress)
             else:
