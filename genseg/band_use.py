@@ -25,9 +25,10 @@ from ml_collections import ConfigDict
 
 from genseg import checkpoints, evaluate, inputs, outputs, partition, robustness, tasks
 from genseg.config import to_json
+from genseg.data import doubts
 from genseg.data.card import DatasetCard
 from genseg.errors import UserError
-from genseg.report import drawing, tables, writing
+from genseg.report import drawing, lines, tables, writing
 
 logger = logging.getLogger(__name__)
 
@@ -116,10 +117,11 @@ def run(config: ConfigDict, workdir: str, *, checkpoint: str = "") -> list[Row]:
         raise UserError(f"--mode=band_use is for segmentation and config.task is '{config.task}'; use --mode=eval")
     mesh = partition.make_mesh(config.mesh.data, config.mesh.fsdp)
     partition.check_batch(config.eval.batch_size, mesh)
-    data = Without(inputs.open_inputs(config))
+    path = checkpoint or config.checkpoint.dir or workdir
+    data = Without(inputs.open_inputs(config, checkpoints.load_weights(path, ema=False).card))
     task = tasks.build(config, data.card)
     evaluation = evaluate.Evaluation(task, data, mesh)
-    path, names, rows = checkpoint or config.checkpoint.dir or workdir, [b.name for b in data.card.bands], []
+    names, rows = [b.name for b in data.card.bands], []
     passes = [("", ""), *((name, way) for name in names for way in WAYS if len(names) > 1 or way != "absent")]
     if {"red", "blue"} <= set(names):
         passes.append(("red, blue", "swapped"))
@@ -127,11 +129,13 @@ def run(config: ConfigDict, workdir: str, *, checkpoint: str = "") -> list[Row]:
         weights = checkpoints.load_weights(path, ema=bool(config.eval.ema and config.ema.decay > 0))
         params, stats = robustness.on_devices(weights, task, mesh)
         for data.band, data.way in passes:
-            scores = task.summarize(evaluation(params, stats))
+            counts = evaluation(params, stats)
+            scores = task.summarize(counts)
             rows.append(Row(data.band, data.way, scores))
             logger.info("%s %s: mIoU %s", data.band or "all bands", data.way, tables.percent(scores["miou"]))
     if partition.is_main_process():
-        write(rows, data.card, config, weights.path, outputs.given(workdir, "--workdir"))
+        notes = doubts.beside(data.card, config.data.eval_split, counts["confusion"])
+        write(rows, data.card, config, weights.path, outputs.given(workdir, "--workdir"), notes)
     return rows
 
 
@@ -147,20 +151,24 @@ def table(rows: list[Row]) -> list[list[str]]:
     for row in rows:
         values = []
         for name in names:
-            lost = rows[0].scores[name] - row.scores[name]
-            values += [tables.percent(row.scores[name]), "-" if np.isnan(lost) else f"{100 * lost:+.2f}"]
+            lost = rows[0].scores[name] - row.scores.get(name, np.nan)
+            values += [tables.percent(row.scores.get(name, np.nan)), "-" if np.isnan(lost) else f"{100 * lost:+.2f}"]
         cells.append([row.band or "all bands", row.way or "as they are", *values])
     return cells
 
 
-def write(rows: list[Row], card: DatasetCard, config: ConfigDict, origin: str, workdir: Path) -> None:
+def write(
+    rows: list[Row], card: DatasetCard, config: ConfigDict, origin: str, workdir: Path, notes: tuple[str, ...]
+) -> None:
+    """band_use.json, .csv and the picture. notes: to be read with the scores."""
     split, cells = config.data.eval_split, table(rows)
-    logger.info("%s %s, protocol: %s\n%s", card.name, split, card.protocol, tables.text_table(cells))
+    text = lines.beside(tables.text_table(cells), notes)
+    logger.info("%s %s, protocol: %s\n%s", card.name, split, card.protocol, text)
     (workdir / "pictures").mkdir(parents=True, exist_ok=True)
     writing.write_atomically(workdir / "band_use.csv", tables.csv_text(cells, [card.protocol] * len(rows)))
     result = {
         "data": card.name, "synthetic": card.synthetic, "protocol": card.protocol, "split": split, "checkpoint": origin,
-        "rows": [dataclasses.asdict(row) for row in rows], "config": to_json(config),
+        "notes": list(notes), "rows": [dataclasses.asdict(row) for row in rows], "config": to_json(config),
     }  # fmt: skip
     writing.write_json(workdir / "band_use.json", result)
     synthetic = " (synthetic data)" if card.synthetic else ""
@@ -183,7 +191,7 @@ def picture(rows: list[Row], card: DatasetCard, title: str) -> np.ndarray:
             found = [(bands.index(row.band), row) for row in rows if row.way == way]
             # A way of one pair of bands stands in the middle of its place.
             places = [place + (0 if way == "swapped" else (k - (len(WAYS) - 1) / 2) * width) for place, _ in found]
-            lost = [100 * (rows[0].scores[name] - row.scores[name]) for _, row in found]
+            lost = [100 * (rows[0].scores[name] - row.scores.get(name, np.nan)) for _, row in found]
             axes.bar(places, lost, width, label=way, color=f"C{k}")
         axes.set_xticks(range(len(bands)), bands)
         axes.axhline(0, color="0.6", linewidth=0.8)

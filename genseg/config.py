@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from ml_collections import ConfigDict
 
-from genseg import outputs
+from genseg import outputs, texts
 from genseg.errors import UserError
 
 Settings = TypeVar("Settings")
@@ -147,7 +147,7 @@ def section(cls: type[Settings], config: ConfigDict, name: str) -> Settings:
 
 def to_json(config: ConfigDict) -> dict[str, Any]:
     """Plain nested dicts and lists, as they come back from a JSON file."""
-    return json.loads(json.dumps(config.to_dict(), default=list))
+    return json.loads(texts.as_json(config.to_dict(), default=list))
 
 
 def listing(config: ConfigDict) -> str:

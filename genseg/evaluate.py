@@ -18,6 +18,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from genseg import border_scores, inputs, metrics, outputs, partition, scene_borders, windows
+from genseg.data import doubts
 from genseg.data.batches import pipeline
 from genseg.data.card import DatasetCard
 from genseg.data.records import patches
@@ -289,10 +290,12 @@ def write_details(task: Task, counts: Counts, pictures: Path, writers: writing.W
     if isinstance(task, Pretrain) or not partition.is_main_process():
         return
     rows = tables.class_rows(task.card, task.detail(counts["confusion"]), counts["confusion"])
+    notes = doubts.beside(task.card, split, counts["confusion"])
     table = tables.text_table(rows)
+    said = lines.beside(table, notes)
     protocol = f"{task.card.protocol}; {task.inference.describe()}"
-    logger.info("%s, protocol: %s\n%s", split, protocol, table)
-    writers.text(step, f"{split}/classes", f"{protocol}\n\n{table}")
+    logger.info("%s, protocol: %s\n%s", split, protocol, said)
+    writers.text(step, f"{split}/classes", f"{protocol}\n\n{said}")
     writing.write_atomically(
         pictures / f"{split}_classes.csv", tables.csv_text(rows, [protocol] * len(task.card.classes))
     )

@@ -21,7 +21,7 @@ import jax
 from jax._src import distributed  # the key-value store has no public name; Orbax takes it from here too
 from jax.experimental import multihost_utils
 
-from genseg import cli
+from genseg import cli, texts
 from genseg.errors import TryAgain, UserError
 
 Result = TypeVar("Result")
@@ -84,7 +84,7 @@ def fail(error: Exception) -> NoReturn:
         error.add_note(cli.REPORT)
         traceback.print_exception(error)
         error = RuntimeError(f"{type(error).__name__}: {error}")
-    message = json.dumps([_status(error), f"process {jax.process_index()}: {error}"])
+    message = texts.as_json([_status(error), f"process {jax.process_index()}: {error}"])
     try:
         _store().key_value_set(f"{_KEYS}{'end' if _is_main() else f'beat/{jax.process_index()}'}", message, True)
         if _is_main():  # the store ends with this process
@@ -196,9 +196,9 @@ def main_only(function: Callable[[], Any]) -> Any:
     answer = ""
     if _is_main():
         try:
-            answer = json.dumps({"result": function()})
+            answer = texts.as_json({"result": function()})
         except UserError as problem:
-            answer = json.dumps({"error": str(problem)})
+            answer = texts.as_json({"error": str(problem)})
     answer = json.loads(_told(answer))
     if "error" in answer:
         raise UserError(answer["error"])

@@ -19,9 +19,10 @@ from ml_collections import ConfigDict
 
 from genseg import checkpoints, evaluate, inputs, outputs, partition, tasks, tree
 from genseg.config import to_json
+from genseg.data import doubts
 from genseg.data.card import DatasetCard
 from genseg.errors import UserError
-from genseg.report import drawing, tables, writing
+from genseg.report import drawing, lines, tables, writing
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +63,7 @@ def run(config: ConfigDict, workdir: str, *, checkpoint: str = "", permutations:
     source = data if isinstance(task, tasks.Pretrain) else Reordered(data)
     evaluation = evaluate.Evaluation(task, source, mesh)
     rows: list[Row] = []
+    notes = data.card.notes
     with partition.use_mesh(mesh):
         for kind in ("raw", "ema") if config.ema.decay > 0 else ("raw",):
             weights = checkpoints.load_weights(path, ema=kind == "ema")
@@ -70,9 +72,10 @@ def run(config: ConfigDict, workdir: str, *, checkpoint: str = "", permutations:
             if isinstance(task, tasks.Pretrain):
                 rows += pretrain_rows(task, evaluation(params, stats), kind)
             else:
-                rows += segment_rows(evaluation, source, params, stats, kind, permutations)
+                found, notes = segment_rows(evaluation, source, params, stats, kind, permutations)
+                rows += found
     if partition.is_main_process():
-        write(rows, data.card, config, weights.path, outputs.given(workdir, "--workdir"), permutations)
+        write(rows, data.card, config, weights.path, outputs.given(workdir, "--workdir"), permutations, notes)
     return rows
 
 
@@ -132,17 +135,19 @@ class Reordered:
 
 def segment_rows(
     evaluation: evaluate.Evaluation, data: Reordered, params: Any, stats: Any, weights: str, permutations: int
-) -> list[Row]:
-    """One pass over the split for each order and draw."""
-    rows = []
+) -> tuple[list[Row], tuple[str, ...]]:
+    """One pass over the split for each order and draw; and what is to be read with the scores."""
+    rows, notes = [], data.card.notes
     for data.order, draws in (("fixed", 1), ("permuted", permutations), ("reversed", 1)):
         scores: dict[str, list[float]] = {}
         for data.draw in range(draws):
-            found = evaluation.task.summarize(evaluation(params, stats))
+            counts = evaluation(params, stats)
+            found = evaluation.task.summarize(counts)
+            notes = doubts.beside(data.card, data.config.data.eval_split, counts["confusion"])
             for name in ("miou", "mf1", "macc", "oa"):
                 scores.setdefault(name, []).append(found[name])
         rows.append(Row(weights, data.order, data.card.channels, {k: tuple(v) for k, v in scores.items()}))
-    return rows
+    return rows, notes
 
 
 def band_order(channels: int, order: str, draw: int, index: int) -> np.ndarray:
@@ -168,14 +173,15 @@ def table(rows: list[Row]) -> str:
 
 
 def write(
-    rows: list[Row], card: DatasetCard, config: ConfigDict, origin: str, workdir: Path, permutations: int
-) -> None:
-    """Table to the log, robustness.json and the picture."""
+    rows: list[Row], card: DatasetCard, config: ConfigDict, origin: str, workdir: Path, permutations: int,
+    notes: tuple[str, ...],
+) -> None:  # fmt: skip
+    """Table to the log, robustness.json and the picture. notes: to be read with the scores."""
     split = config.data.eval_split
-    logger.info("%s %s, protocol: %s\n%s", card.name, split, card.protocol, table(rows))
+    logger.info("%s %s, protocol: %s\n%s", card.name, split, card.protocol, lines.beside(table(rows), notes))
     workdir.mkdir(parents=True, exist_ok=True)
     result = {
-        "data": card.name, "synthetic": card.synthetic, "protocol": card.protocol, "notes": list(card.notes), "split": split,
+        "data": card.name, "synthetic": card.synthetic, "protocol": card.protocol, "notes": list(notes), "split": split,
         "checkpoint": origin,
         "permutations": permutations, "rows": [dataclasses.asdict(row) for row in rows], "config": to_json(config),
     }  # fmt: skip

@@ -22,6 +22,7 @@ from ml_collections import ConfigDict
 
 from genseg import bands, border_scores, csp, losses, metrics, mixing, tree
 from genseg.config import section
+from genseg.data import doubts
 from genseg.data.card import DatasetCard
 from genseg.errors import UserError
 from genseg.freezing import NOTHING_FROZEN, Freezing
@@ -324,17 +325,18 @@ class Segment:
 
     def summarize(self, counts: dict[str, np.ndarray]) -> dict[str, float]:
         """{"miou", "mf1", "macc", "oa"} and `border_scores.named_scores`, shares in [0, 1]; of a part's counts
-        "confusion_PART" and "borders_PART" {"miou_PART", ...}. Border scores that no class has are left out."""
-        scores = {}
-        for name, confusion in counts.items():
+        "confusion_PART" and "borders_PART" {"miou_PART", ...}. Scores that nothing counts for, such as those of a part without
+        a valid pixel, are left out. Raises: UserError where nothing counts at all."""
+        doubts.refuse_uncounted(counts["confusion"], self.card.scored, self.card.classes)
+        scores: dict[str, float] = {}
+        for name, of_part in counts.items():
             if name.split("_")[0] == "confusion":
-                detail, part = self.detail(confusion), name.removeprefix("confusion")
+                detail, part = self.detail(of_part), name.removeprefix("confusion")
                 scores |= {f"{k}{part}": getattr(detail, k) for k in ("miou", "mf1", "macc", "oa")}
-        for name, borders in counts.items():
-            if name.split("_")[0] == "borders":
-                named = border_scores.named_scores(self.border_detail(borders))
-                scores |= {f"{k}{name.removeprefix('borders')}": v for k, v in named.items() if not np.isnan(v)}
-        return scores
+            elif name.split("_")[0] == "borders":
+                named = border_scores.named_scores(self.border_detail(of_part))
+                scores |= {f"{k}{name.removeprefix('borders')}": v for k, v in named.items()}
+        return {name: score for name, score in scores.items() if not np.isnan(score)}
 
 
 Task = Pretrain | Segment

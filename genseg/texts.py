@@ -100,6 +100,17 @@ def mapping(path: Path, what: str, mend: str) -> dict[str, Any]:
         return found
 
 
+def as_json(value: Any, **layout: Any) -> str:
+    """JSON as every reader takes it: numbers that are not finite, which the format has no word for, are null.
+
+    layout: of `json.dumps` (indent, sort_keys, default)."""
+    try:
+        return json.dumps(value, allow_nan=False, **layout)
+    except ValueError:  # looked for only where there is one: values are large at times
+        plain = json.loads(json.dumps(value, **layout), parse_constant=lambda word: None)
+        return json.dumps(plain, allow_nan=False, **layout)
+
+
 def _separator(text: str, every: bool) -> tuple[str, str]:
     """The separator of a table, and its text, in which a line "sep=;" is left empty."""
     first = next((line for line in text.split("\n") if line.strip()), "")

@@ -100,7 +100,7 @@ def _train(config: ConfigDict, workdir: str) -> dict[str, Any]:
         with contextlib.closing(writers), contextlib.closing(traced):
             try:
                 with bar as moved:
-                    scores, step = loop(run, state, position, saved, writers, traced, told_to_end, moved)
+                    scores, step, notes = loop(run, state, position, saved, writers, traced, told_to_end, moved)
             except KeyboardInterrupt:
                 saved.wait()
                 kept = f"the last checkpoint is of step {saved.latest()}, the same command goes on there"
@@ -113,7 +113,7 @@ def _train(config: ConfigDict, workdir: str) -> dict[str, Any]:
             "protocol": run.data.card.protocol,
             "inference": run.task.inference.describe() if isinstance(run.task, tasks.Segment) else "",
             "split": config.data.eval_split,
-            "notes": list(run.data.card.notes),
+            "notes": list(notes),
             "step": step,
             "scores": scores,
             "best_step": saved.best(),
@@ -150,8 +150,9 @@ def beginning(run: Setup, first: int) -> str:
 def loop(
     run: Setup, state: states.TrainState, position: int, saved: checkpoints.Checkpoints, writers: writing.Writers,
     traced: trace.Trace, told_to_end: Callable[[], bool], moved: Callable[[], Any],
-) -> tuple[dict[str, float], int]:  # fmt: skip
-    """From `state` to the end of the plan, or until `stalled`; the final scores and the step. `state` is consumed.
+) -> tuple[dict[str, float], int, tuple[str, ...]]:  # fmt: skip
+    """From `state` to the end of the plan, or until `stalled`; the final scores, the step, and what is to be read with the
+    scores. `state` is consumed.
 
     told_to_end: asked once a step and once a batch of evaluation, equally often in all processes. When it says yes, the
     state is saved and TryAgain raised. moved: called after each step.
@@ -177,7 +178,7 @@ def loop(
             saved.add_score(first, scores[run.task.score])
         progress.restart(first)
     if ended:
-        return scores, first
+        return scores, first, evaluator.notes
 
     batches = device_batches(run, position, progress, watch)
     under_way: collections.deque = collections.deque()
@@ -223,8 +224,8 @@ def loop(
                 "stopped early at step %d: no %s as good as that of step %d for %d evaluations",
                 step, run.task.score, saved.best(), config.train.patience,
             )  # fmt: skip
-            return evaluator(state, step, final=True) if state.ema else scores, step
-    return scores, steps
+            return evaluator(state, step, final=True) if state.ema else scores, step, evaluator.notes
+    return scores, steps, evaluator.notes
 
 
 def stalled(run: Setup, saved: checkpoints.Checkpoints, step: int) -> bool:

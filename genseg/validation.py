@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from genseg import evaluate, partition, tasks
 from genseg import state as states
+from genseg.data import doubts
 from genseg.design import Setup
 from genseg.report.writing import Writers
 
@@ -19,6 +20,7 @@ class Evaluator:
 
     def __init__(self, run: Setup, writers: Writers, told_to_end: Callable[[], bool]):
         self._run, self._writers, self._told_to_end = run, writers, told_to_end
+        self.notes = run.data.card.notes  # to be read with the scores of the last call
         self._evaluation = evaluate.Evaluation(run.task, run.data, run.mesh, self._between)
 
     def _between(self) -> None:
@@ -34,13 +36,15 @@ class Evaluator:
         ema = config.eval.ema and bool(state.ema)
         params, stats = state.weights(ema)
         counts = self._evaluation(params, stats)
+        scores = run.task.summarize(counts)
         pictures, split = run.workdir / "pictures", config.data.eval_split
         pictures.mkdir(exist_ok=True)
         evaluate.write_details(run.task, counts, pictures, self._writers, step, split)
         if isinstance(run.task, tasks.Segment) and partition.is_main_process():
             path = run.workdir / f"{split}_scene_counts.npz"
             evaluate.write_scene_counts(path, counts, self._evaluation.scenes, run.task.card, step)
-        scores = run.task.summarize(counts)
+        if isinstance(run.task, tasks.Segment):
+            self.notes = doubts.beside(run.task.card, split, counts["confusion"])
         if isinstance(run.task, tasks.Segment) and config.report.panels:
             evaluate.write_panels(
                 self._evaluation,

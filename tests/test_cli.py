@@ -107,9 +107,10 @@ def test_the_summaries_of_a_run_say_what_was_done_and_where_it_lies():
     assert all(part in text for part in ("segment: net", "on       tiles", "from     scratch", "3 steps"))
     result = {
         "task": "segment", "synthetic": True, "step": 9, "best_step": 6, "data": "d", "split": "val", "protocol": "p",
-        "seconds": 61.0,
+        "seconds": 61.0, "notes": ["Constant in training"],
     }  # fmt: skip
     text = lines.ending({"miou": 0.5}, result, "runs/a")
+    assert "  note     Constant in training" in text
     assert "miou 50.00 (SYNTHETIC data)" in text and "best of step 6" in text and "done in 1m01s" in text
     assert "genseg predict --checkpoint=runs/a" in text and "genseg predict" not in lines.ending(
         {}, result | {"task": "pretrain"}, "runs/a"

@@ -38,7 +38,7 @@ FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 # Within genseg/data: its rooms and the modules beside them. "DATASETS" is what its __init__ holds.
 DATA_FLOORS = [
     {"card", "palette"},
-    {"compare_cards"},
+    {"compare_cards", "doubts"},
     {"files", "augment"},
     {"records"},
     {"sets", "batches"},

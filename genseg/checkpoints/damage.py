@@ -16,6 +16,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
+from genseg import texts
 from genseg.checkpoints.checksums import checksum_on_host, leaves
 from genseg.checkpoints.layout import ASIDE, FOLDER, absolute, one_line, steps_in, text_of
 from genseg.errors import UserError
@@ -58,7 +59,7 @@ def refuse_specials(step_dir: epath.Path) -> None:
 
 def sealed(values: dict[str, Any]) -> dict[str, Any]:
     """`values` with a checksum of their JSON beside them."""
-    return values | {"crc32": zlib.crc32(json.dumps(values, sort_keys=True).encode())}
+    return values | {"crc32": zlib.crc32(texts.as_json(values, sort_keys=True).encode())}
 
 
 def read_json(step_dir: epath.Path, item: str) -> dict[str, Any]:

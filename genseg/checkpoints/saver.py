@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint import checkpoint_managers
 
-from genseg import processes, tree
+from genseg import processes, texts, tree
 from genseg.checkpoints.checksums import checksums_of, leaves
 from genseg.checkpoints.clock import use_monotonic_deadlines
 from genseg.checkpoints.damage import read_json, saved_tree, sealed, set_damaged_aside
@@ -115,7 +114,7 @@ class Checkpoints:
         def write():
             folder = self._manager.directory / str(step) / "metrics"
             folder.mkdir(exist_ok=True)
-            (folder / "metrics").write_text(json.dumps({"score": score}))
+            (folder / "metrics").write_text(texts.as_json({"score": score}))
 
         self.wait()
         processes.main_only(write)

@@ -137,7 +137,7 @@ class DatasetCard:
         }
 
     def to_json(self) -> str:
-        return json.dumps(dataclasses.asdict(self), indent=1)
+        return texts.as_json(dataclasses.asdict(self), indent=1)
 
     @classmethod
     def from_json(cls, text: str, mend: str = "prepare the data again") -> "DatasetCard":

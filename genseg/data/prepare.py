@@ -101,7 +101,7 @@ def ensure_prepared(data: Any, data_dir: Path | str, *, threads: int = 0, progre
 def _kept(options: Any) -> dict[str, Any]:
     """The options that decide the records, as they come back from JSON."""
     fields = {k: v for k, v in dataclasses.asdict(options).items() if k not in storage.UNCOUNTED}
-    return json.loads(json.dumps(fields))
+    return json.loads(texts.as_json(fields))
 
 
 def _options_of(folder: Path) -> dict[str, Any] | None:

@@ -8,12 +8,12 @@ over 255, [1 c s s], and gives probabilities [1 classes s s]; normalisation is i
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
+from genseg import texts
 from genseg.data.card import DatasetCard
 from genseg.errors import UserError
 from genseg.exchange import programs
@@ -51,7 +51,7 @@ def metadata(card: DatasetCard, size: int, *, overlap: int, resolution: float | 
     }
     if resolution is not None:
         values["resolution"] = resolution
-    return {name: json.dumps(value) for name, value in values.items()}
+    return {name: texts.as_json(value) for name, value in values.items()}
 
 
 def write(

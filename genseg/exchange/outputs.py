@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from genseg import checkpoints, exchange, nets
+from genseg import checkpoints, exchange, nets, texts
 from genseg import outputs as rules
 from genseg.data.card import DatasetCard
 from genseg.errors import UserError
@@ -45,7 +44,7 @@ def _item_of(output: Path) -> Path:
 
 def _described(weights: checkpoints.Weights, artifact: stac.Artifact, path: Path) -> None:
     item = stac.item(weights, artifact, datetime.datetime.now(datetime.UTC))
-    writing.write_atomically(path, json.dumps(item, indent=1) + "\n")
+    writing.write_atomically(path, texts.as_json(item, indent=1) + "\n")
 
 
 def _weights(weights: checkpoints.Weights, args: argparse.Namespace, output: Path) -> str:
@@ -64,7 +63,7 @@ def _weights(weights: checkpoints.Weights, args: argparse.Namespace, output: Pat
     if args.format == "huggingface":
         extra["preprocessor_config.json"] = model_card.preprocessor(card, "norms" in weights.params)
     for name, content in extra.items():
-        writing.write_atomically(output / name, json.dumps(content, indent=1))
+        writing.write_atomically(output / name, texts.as_json(content, indent=1))
     writing.write_atomically(output / "README.md", model_card.readme(weights, args.format, args.license))
     artifact = stac.Artifact(
         "model.safetensors", "safetensors", "Hugging Face" if args.format == "huggingface" else "PyTorch",

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import genseg
-from genseg import checkpoints, windows
+from genseg import checkpoints, texts, windows
 from genseg.data.files import maps
 from genseg.data.files.rasters import Raster
 from genseg.errors import UserError
@@ -87,7 +87,7 @@ def settings_of(scene: Scene, predictor: Predictor, weights: checkpoints.Weights
         "products": dataclasses.asdict(request.products), "bands": request.given, "sensor": request.sensor,
         "aoi": None if request.area is None else str(request.area.path), "genseg": genseg.__version__,
     }  # fmt: skip
-    return json.loads(json.dumps(settings))
+    return json.loads(texts.as_json(settings))
 
 
 def finished(scene: Scene, settings: dict[str, Any], request: Request) -> bool:

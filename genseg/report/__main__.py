@@ -32,14 +32,14 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 def write(folders: list[str], out: Path, refresh: int = 0) -> bool:
     """Both files; returns whether all runs are done."""
-    from genseg.report import charts, page, runs, tables, writing
+    from genseg.report import charts, lines, page, runs, tables, writing
 
     chosen = runs.read(folders)
     done = all(run.result for run in chosen)
     out.mkdir(parents=True, exist_ok=True)
     charts.png(chosen, out / "runs.png")
     writing.write_atomically(out / "runs.html", page.page(chosen, refresh=0 if done else refresh))
-    print(tables.text_table(runs.score_rows(chosen)), flush=True)
+    print(lines.beside(tables.text_table(runs.score_rows(chosen)), runs.notes(chosen)), flush=True)
     return done
 
 

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from tqdm import tqdm
@@ -96,7 +96,14 @@ def ending(scores: Mapping[str, float], result: Mapping[str, Any], workdir: Any)
     }
     if result["task"] == "segment":
         rows["maps"] = f"genseg predict --checkpoint={workdir} --out=maps scene.tif"
-    return "\n".join([f"done in {duration(result['seconds'])}", *(f"  {name:<9}{text}" for name, text in rows.items())])
+    said = [f"  {'note':<9}{note}" for note in result["notes"]]
+    told = [f"  {name:<9}{text}" for name, text in rows.items()]
+    return "\n".join([f"done in {duration(result['seconds'])}", *told, *said])
+
+
+def beside(text: str, notes: Sequence[str]) -> str:
+    """A table of scores, and below it a line for each note that is to be read with them."""
+    return "\n".join([text, *(f"NOTE       {note}" for note in notes)])
 
 
 def duration(seconds: float) -> str:

@@ -64,8 +64,7 @@ def page(chosen: Sequence[Run], *, refresh: int = 0) -> str:
         parts.append(
             "<p><strong>These runs were scored by different protocols: their scores do not compare.</strong></p>"
         )
-    notes = dict.fromkeys(note for run in chosen for note in run.result.get("notes", ()))
-    parts += [f"<p class='note'>{html.escape(note)}</p>" for note in notes]
+    parts += [f"<p class='note'>{html.escape(note)}</p>" for note in runs.notes(chosen)]
     drawn = "".join(f"<div>{charts.svg(*chart)}</div>" for chart in charts.panels(chosen))
     parts += ["<h2>Curves, classes, confusion</h2>", f"<div class='charts'>{drawn}</div>"]
     if len(chosen) > 1:

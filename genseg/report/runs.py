@@ -166,6 +166,11 @@ def config_rows(runs: Sequence[Run]) -> list[list[str]]:
     return [["config", *(r.name for r in runs)], *([k, *(value(r.config, k) for r in runs)] for k in sorted(keys))]
 
 
+def notes(runs: Sequence[Run]) -> list[str]:
+    """What is to be read with the runs' scores, each sentence once."""
+    return list(dict.fromkeys(str(note) for run in runs for note in run.result.get("notes", ())))
+
+
 def score_rows(runs: Sequence[Run]) -> list[list[str]]:
     """Rows (header first) of the runs' last scores in percent, their step and what they were scored on."""
     last = []

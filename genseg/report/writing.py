@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from genseg import outputs
+from genseg import outputs, texts
 from genseg.report import trackers as services
 
 logger = logging.getLogger(__name__)
@@ -39,9 +40,11 @@ class Writers:
         self._board = tensorboardX.SummaryWriter(workdir, purge_step=step + 1 if step else None)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """A line of metrics.jsonl; values that are not finite are left out of it."""
         if self._active:
+            finite = {name: value for name, value in values.items() if math.isfinite(value)}
             try:
-                self._lines.write(json.dumps({"step": step, **values}) + "\n")
+                self._lines.write(texts.as_json({"step": step, **finite}) + "\n")
                 self._lines.flush()
             except OSError as error:  # a full disk: checkpoints say what to do about it, see config.checkpoint.on_error
                 logger.error("the metrics of step %d are not in %s: %s", step, self._path, error)
@@ -97,4 +100,4 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    write_atomically(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
+    write_atomically(path, texts.as_json(value, indent=2, sort_keys=True) + "\n")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 from pathlib import Path
 
 import numpy as np
 
 from genseg import outputs, partition, texts, windows
+from genseg.data import doubts
 from genseg.data.card import DatasetCard
 from genseg.data.files import masks
 from genseg.errors import UserError
@@ -41,7 +41,7 @@ def _card_of(path: Path) -> DatasetCard:
     if not record.exists():
         raise UserError(f"{path} has no record {record.name} beside it that says its classes: {mend}.")
     with outputs.undamaged(record, mend):
-        return DatasetCard.from_json(json.dumps(texts.mapping(record, "record", mend)["card"]), mend)
+        return DatasetCard.from_json(texts.as_json(texts.mapping(record, "record", mend)["card"]), mend)
 
 
 def score(arguments: argparse.Namespace) -> None:
@@ -70,10 +70,11 @@ def score(arguments: argparse.Namespace) -> None:
         raise UserError("--panels are of a prepared split: genseg.predict draws a picture of each scene in files.")
     if arguments.panels < 0:
         raise UserError(f"--panels is {arguments.panels}: give how many records to draw.")
+    strange: list[str] = []
     if arguments.prepared:
         if arguments.borders or arguments.errors:
             raise UserError("--borders and --errors are of scenes in files: give --masks or --pairs.")
-        confusion, scenes, picture = sources.prepared(
+        card, confusion, scenes, picture = sources.prepared(
             weights,
             seen,
             outputs.given(arguments.prepared, "--prepared"),
@@ -83,7 +84,8 @@ def score(arguments: argparse.Namespace) -> None:
         )
         if picture is not None:
             drawing.save_picture(out / "samples.png", picture)
-        card, data = weights.card, f"{arguments.prepared}, split {arguments.split}"
+        data, split = f"{arguments.prepared}, split {arguments.split}", arguments.split
+        notes = doubts.beside(card, split, confusion)
     else:
         found = pairs.listed(arguments.pairs) if arguments.pairs else pairs.by_name(arguments.scenes, arguments.masks)
         card = weights.card if weights else _card_of(found[0][0].files[0][0])
@@ -93,14 +95,17 @@ def score(arguments: argparse.Namespace) -> None:
         else:
             given = None if arguments.bands is None else bands.mapping(arguments.bands, card)
             request = runs.Request(out, Products(), given, arguments.sensor)
-            scenes = sources.network(Predictor(weights, seen, arguments.batch), found, request, table, **options)
+            scenes = sources.network(
+                Predictor(weights, seen, arguments.batch), found, request, table, strange=strange.append, **options
+            )
         confusion, data = np.sum([scene.confusion for scene in scenes], axis=0), f"{len(scenes)} scenes"
-    if not confusion.sum():
-        raise UserError("No pixel counts: every pixel of every mask is ignored, or not measured; give other masks.")
+        trained = tuple(f"of the training data: {note}" for note in card.notes)
+        notes = (*trained, *doubts.of_classes("these masks", confusion.sum(1), card), *strange)
+    doubts.refuse_uncounted(confusion, card.scored, card.classes)
     how = "maps as they are" if arguments.maps else seen.describe()
     protocol = f"{card.protocol or card.name}; {data}; {how}"
     origin["inference"] = None if arguments.maps else dataclasses.asdict(seen)
-    print(report.write(out, card, confusion, scenes, protocol, origin))
+    print(report.write(out, card, confusion, scenes, protocol, origin, notes))
 
 
 def _told(scene) -> None:

@@ -39,20 +39,24 @@ def interval(confusions: np.ndarray, card: DatasetCard, name: str) -> Interval |
 
 
 def write(
-    out: Path, card: DatasetCard, confusion: np.ndarray, scenes: Sequence[Scene], protocol: str, origin: dict[str, Any]
-) -> str:
+    out: Path, card: DatasetCard, confusion: np.ndarray, scenes: Sequence[Scene], protocol: str, origin: dict[str, Any],
+    notes: Sequence[str] = (),
+) -> str:  # fmt: skip
     """Writes score.json, classes.csv, confusion.csv, scenes.csv, confusion.png; gives the text for people.
 
-    confusion: of everything, by which the scores are; scenes: its parts.
+    confusion: of everything, by which the scores are; scenes: its parts. notes: to be read with the scores.
     """
     out.mkdir(parents=True, exist_ok=True)
     detail = metrics.segmentation_scores(confusion, card.scored, card.absent)
     scores: dict[str, Any] = {name: getattr(detail, name) for name in ("miou", "mf1", "macc", "oa")}
+    scores = {name: value for name, value in scores.items() if not np.isnan(value)}
     stacked = np.stack([scene.confusion for scene in scenes])
     found = {name: interval(stacked, card, name) for name in ("miou", "mf1", "oa")}
     lines = [f"Protocol   {protocol}"]
     for name, label in (("miou", "mIoU"), ("mf1", "mF1"), ("macc", "mAcc"), ("oa", "OA")):
         spread = found.get(name)
+        if name not in scores:
+            continue
         behind = f"  [{tables.percent(spread.low)}, {tables.percent(spread.high)}]" if spread else ""
         lines.append(f"{label:<10} {tables.percent(scores[name])}{behind}")
     if any(found.values()):
@@ -64,7 +68,8 @@ def write(
         of_scenes = {s.name: border_scores.border_scores(s.borders, card.scored, card.absent) for s in scenes}
         lines += [f"{name:<17} {tables.percent(value)}" for name, value in borders.items()]
     result = {  # first: it says whose the tables are
-        "software": outputs.MARK, "protocol": protocol, "scores": scores | (borders or {}), "scenes": len(scenes),
+        "software": outputs.MARK, "protocol": protocol, "scores": scores | {k: v for k, v in (borders or {}).items() if not np.isnan(v)}, "scenes": len(scenes),
+        "notes": list(notes),
         "intervals": {name: dataclasses.astuple(i) for name, i in found.items() if i}, "confusion": confusion.tolist(),
         "classes": list(card.classes), **origin,
     }  # fmt: skip
@@ -79,6 +84,7 @@ def write(
         writing.write_atomically(out / f"{name}.csv", tables.csv_text(table, [protocol] * (len(table) - 1)))
     title = f"{card.name}, mIoU {tables.percent(detail.miou)}\n{protocol}"
     drawing.save_picture(out / "confusion.png", drawing.confusion_picture(confusion, card.classes, title))
-    return "\n".join([*lines, "", tables.text_table(rows), "", tables.text_table(parts[:21])]) + (
+    said = [f"NOTE       {note}" for note in notes]
+    return "\n".join([*lines, *said, "", tables.text_table(rows), "", tables.text_table(parts[:21])]) + (
         f"\n... {len(parts) - 21} more scenes: {out / 'scenes.csv'}" if len(parts) > 21 else ""
     )

@@ -28,11 +28,12 @@ WRONG, RIGHT, UNCOUNTED = 1, 0, 255
 
 def network(
     predictor: Predictor, pairs: Pairs, request: runs.Request, table: masks.ClassTable | None, *, borders: bool,
-    told: Callable[[Scene], None], errors: Path | None,
+    told: Callable[[Scene], None], errors: Path | None, strange: Callable[[str], None],
 ) -> list[Scene]:  # fmt: skip
     """The network over scenes, through its own card; pixels that a scene has no measurement of do not count.
 
-    Windows of several scenes share batches. errors: folder for error maps, or None.
+    Windows of several scenes share batches. errors: folder for error maps, or None. strange: called with a
+    sentence on the values of a scene that are unlike those of training.
     """
     card, found, held = predictor.card, [], {}
 
@@ -44,6 +45,8 @@ def network(
                 raise UserError(
                     f"{place} is {image.shape[:2]} pixels and its mask {mask} {label.shape}: give those of one scene."
                 )
+            for sentence in image.strange():
+                strange(f"{place}: {sentence}; give the units of the training images.")
             held[place] = (image, label, np.empty(label.shape, np.uint8), ground)
             yield place, image
 
@@ -97,10 +100,10 @@ def _done(
 
 def prepared(
     weights: checkpoints.Weights, inference: windows.Inference, folder: Path, split: str, batch: int, panels: int = 0
-) -> tuple[np.ndarray, list[Scene], np.ndarray | None]:
+) -> tuple[DatasetCard, np.ndarray, list[Scene], np.ndarray | None]:
     """Training's own evaluation of a split of a prepared data set; the network is fed through its own card.
 
-    Returns int64 [classes, classes] of all records, as training counts them, and of each scene; where records overlap, a
+    Returns the card of the data as the network is fed with it; int64 [classes, classes] of all records, as training counts them, and of each scene; where records overlap, a
     scene's pixels count once; and a picture uint8 [h, w, 3] of bands, truth and prediction of the first `panels` records,
     None for 0. Raises: UserError if the split's bands, type or classes are not the network's.
     """
@@ -129,4 +132,4 @@ def prepared(
             by_scene[name] = by_scene.get(name, 0) + confusion
     else:
         by_scene = {n.removeprefix("scene:"): c for n, c in counts.items() if n.startswith("scene:")}
-    return counts["confusion"], [Scene(name, confusion, None) for name, confusion in by_scene.items()], picture
+    return card, counts["confusion"], [Scene(name, confusion, None) for name, confusion in by_scene.items()], picture

@@ -207,12 +207,26 @@ def markdown(
         _markdown_table(comparison_rows(study, compared)),
         "\n## Classes\n\nIoU; p by Holm over the classes of a comparison.\n",
         _markdown_table(class_rows(compared)),
+        *_notes(cells, out),
         "\n## Runs\n",
         _markdown_table(cell_rows(study, cells, out)),
         "\n## Commands\n\nEach run again, or what is missing, in this order:\n",
         "\n".join(f"    {cell.command(out, sources, data_dir)}" for cell in cells),
     ]
     return "\n".join(parts) + "\n"
+
+
+def _notes(cells: Sequence[Cell], out: Path) -> list[str]:
+    """What is to be read with the scores, each sentence once, with the runs that it stands beside."""
+    said: dict[str, list[str]] = {}
+    for cell in cells:
+        for note in (running.result(out, cell) or {}).get("notes", ()):
+            said.setdefault(note, []).append(cell.folder)
+    found = [
+        f"- {note} ({', '.join(runs[:3])}{f' and {len(runs) - 3} more' if len(runs) > 3 else ''})"
+        for note, runs in said.items()
+    ]
+    return ["\n## To be read with the scores\n", *found] if found else []
 
 
 def _markdown_table(rows: Sequence[Sequence[str]]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import logging
 import os
 import subprocess
@@ -68,7 +67,7 @@ def claim(out: Path, cell: Cell) -> Iterator[int | None]:
 
 def _made_of(cell: Cell) -> str:
     """What decides a cell's result, as text."""
-    return json.dumps(
+    return texts.as_json(
         [cell.config, {key: str(value) for key, value in cell.set}, cell.seed, cell.needs], sort_keys=True
     )
 

@@ -108,7 +108,7 @@ class File:
     """A raster that GDAL opens, whole or some of its bands, read by rows; opened anew in each process.
 
     shape: height, width, bands. dtype: of all bands together, as stored. nodata: of each band the value that it states,
-    None also for NaN. alpha: of each band whether it is opacity. scales: of each band (scale, offset).
+    None also for NaN and infinities. alpha: of each band whether it is opacity. scales: of each band (scale, offset).
     """
 
     def __init__(self, source: Path | bytes, name: str = ""):
@@ -124,7 +124,7 @@ class File:
         self.dtype = np.result_type(*map(np.dtype, set(types)))
         if isinstance(source, bytes) or not remote(source):
             _refuse_strange_tags(source, self.name)
-        self.nodata = tuple(None if v is None or np.isnan(v) else float(v) for v in self._each("nodatavals"))
+        self.nodata = tuple(None if v is None or not np.isfinite(v) else float(v) for v in self._each("nodatavals"))
         self.alpha = tuple(kind.name == "alpha" for kind in self._each("colorinterp"))
         self.scales = tuple(zip(self._each("scales"), self._each("offsets"), strict=True))
         self.descriptions = tuple(text or "" for text in self._each("descriptions"))

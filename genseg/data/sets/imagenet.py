@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import simplejpeg
 
-from genseg import outputs
+from genseg import outputs, texts
 from genseg.data.augment.transforms import resize
 from genseg.data.card import Band, DatasetCard
 from genseg.data.files import codec
@@ -111,7 +111,9 @@ class ImageNet2012:
             else:
                 (folder / "records").symlink_to(existing.resolve(), target_is_directory=True)
             card = _card(folder / "records", self.partial)
-            (folder / "source.json").write_text(json.dumps({"source": str(source.resolve()), "format": storage.FORMAT}))
+            (folder / "source.json").write_text(
+                texts.as_json({"source": str(source.resolve()), "format": storage.FORMAT})
+            )
             (folder / "card.json").write_text(card.to_json())
         return final
 

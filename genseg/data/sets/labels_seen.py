@@ -1,15 +1,13 @@
-"""What the masks and images of each split hold that makes its scores doubtful: a score of a class that never occurs is none,
-and is not to pass for one."""
+"""What the masks and images of each split hold that makes its scores doubtful, counted while they are prepared."""
 
 import threading
 
 import numpy as np
 
+from genseg.data import doubts
 from genseg.data.card import DatasetCard
 from genseg.data.files.validity import LARGEST
 from genseg.errors import UserError
-
-MOSTLY = 0.5  # of the pixels ignored: said beside every score
 
 
 class LabelsSeen:
@@ -29,7 +27,7 @@ class LabelsSeen:
 
     def notes(self, card: DatasetCard) -> tuple[str, ...]:
         """Notes for the card. Raises: UserError if no pixel of a split counts."""
-        notes = []
+        notes: list[str] = []
         for split in sorted(self._counts):
             counts = self._counts[split][: len(card.classes)]
             if not counts.sum():
@@ -37,24 +35,13 @@ class LabelsSeen:
                     f"No pixel of the split {split!r} counts: all its masks hold the ignore label {card.ignore_label} or "
                     "nodata only; correct the masks, or leave the split out of config.data.splits."
                 )
+            if not counts[list(card.scored)].sum():
+                names = ", ".join(repr(card.classes[i]) for i in card.scored[:5])
+                raise UserError(
+                    f"No pixel of the split {split!r} is of a scored class ({names}): correct the masks, or `scored`."
+                )
             ignored = self._counts[split][card.ignore_label] / self._counts[split].sum()
-            lost = [card.classes[i] for i in card.scored if not counts[i]]
-            names = ", ".join(map(repr, lost[:5])) + (", ..." if len(lost) > 5 else "")
-            if lost:
-                notes.append(
-                    f"NEVER IN {split}: {names} ({len(lost)} of {len(card.scored)} scored classes; {ignored:.1%} of the "
-                    f"pixels are ignored). Scores of {split} say nothing of them: look whether the masks are read as meant, "
-                    "such as 0 and 255 for two classes."
-                )
-            elif np.count_nonzero(counts) == 1 < len(counts):
-                notes.append(
-                    f"ONE CLASS IN {split}: all that counts there is {card.classes[int(counts.argmax())]!r}, so that a "
-                    "network that always says so is right everywhere."
-                )
-            if ignored > MOSTLY and not lost:
-                notes.append(
-                    f"MOSTLY IGNORED in {split}: {ignored:.1%} of the pixels take no part in its scores and losses."
-                )
+            notes += doubts.of_classes(split, counts, card, ignored)
             if self._unstated[split]:
                 notes.append(
                     f"FILL VALUES IN {split}: {self._unstated[split]:,} values of {LARGEST:g} or more in size, which no file "
