@@ -113,7 +113,7 @@ OWN = {
     "config.md": Page(slow=False),
     "datasets.md": Page(
         {"downloads/MFNet": places.mfnet, "ir_seg_dataset": places.mfnet, "iSAID": lambda path: places.made.isaid(path),
-         "PST900_RGBT_Dataset": lambda path: places.made.pst900(path), "Potsdam": places.potsdam, "tiles": places.naip,
+         "PST900_RGBT_Dataset": lambda path: places.made.pst900(path), "Potsdam": places.potsdam, "Vaihingen": places.vaihingen, "DFC2020": places.dfc2020, "tiles": places.naip,
          "scene.tif": lambda path: places.geotiff(path, 0), ".": lambda path: (places.pictures(path), places.rgb_and_thermal(path))},
         {"runs/csp4": "csp", "runs/rgbt": "naip"}, before="TILES = {}",
     ),

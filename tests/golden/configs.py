@@ -32,6 +32,8 @@ VARIANTS = {
     "segment_loveda": ["", "domain=urban"],
     "segment_mfnet": ["", *UPERNET, "protocol=foreground", "protocol=crm"],
     "segment_pst900": ["", *UPERNET],
+    "segment_vaihingen": ["", "protocol=mmseg"],
+    "segment_dfc2020": ["", "split=reversed"],
     "segment_potsdam": ["", *UPERNET, "protocol=geoseg", "protocol=mmseg", "protocol=aerialformer"],
     "small_segment": ["naip", "mfnet"],
     "demo_segment": [""],

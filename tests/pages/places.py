@@ -7,11 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import rasterio
+import test_data_dfc2020
 import test_data_imagenet
+import test_data_vaihingen
 import tiny
 from PIL import Image
 
 from tests.data import made
+from tests.pages.small import SIDE
 
 OF_A_CLONE = (
     "configs", "studies", "benchmarks", "launch", "tests", "genseg", "docs", "Makefile", "constraints.txt", "pyproject.toml",
@@ -73,7 +76,15 @@ def small_mfnet(folder: Path) -> None:
 
 
 def potsdam(folder: Path) -> None:
-    made.potsdam(folder, 64)
+    made.potsdam(folder, SIDE)
+
+
+def vaihingen(folder: Path) -> None:
+    test_data_vaihingen.drawn(folder)
+
+
+def dfc2020(folder: Path) -> None:
+    test_data_dfc2020.drawn(folder, test_data_dfc2020.CONTEST)
 
 
 def imagenet(folder: Path) -> None:

@@ -17,7 +17,9 @@ os.environ.update(
 )  # fmt: skip
 
 from genseg import nets
+from genseg.data.sets import mfnet, potsdam, pst900
 from tests.bad import runner
+from tests.pages import small
 
 DEPTHS, DIMS = (1, 1, 1, 1), (8, 16, 32, 64)
 
@@ -28,6 +30,7 @@ def main() -> None:
     for name in nets.BACKBONES:
         if name.startswith("convnext"):
             nets.BACKBONES[name] = partial(nets.BACKBONES[name], depths=DEPTHS, dims=DIMS)
+    mfnet.SIZE, pst900.SIZE, potsdam.SIZE = (24, 32), (18, 32), small.SIDE  # of what is drawn
     print("ready", flush=True)
     for line in sys.stdin:
         asked, before = json.loads(line), os.times()

@@ -6,6 +6,7 @@ from ml_collections import ConfigDict
 
 from genseg.config import load_file
 
+SIDE = 64  # of a drawn tile of Potsdam
 BOTH = {"train.batch_size": 4, "train.epochs": 0.0, "train.steps": 2, "train.warmup_steps": 1, "train.warmup_epochs": 0.0,
         "eval.batch_size": 4, "eval.every": 0}  # fmt: skip
 PRETRAIN = {"augment.size": 32, "augment.eval_size": 32}
@@ -16,6 +17,7 @@ DATA = {  # drawn data sets have few files
     "demo_classification": {"data.train_images": 32, "data.val_images": 8},
     "demo_segmentation": {"data.train_images": 16, "data.val_images": 8},
     "mfnet": {"data.allow_incomplete": True}, "isaid": {"data.allow_incomplete": True}, "pst900": {"data.allow_incomplete": True},
+    "vaihingen": {"data.allow_incomplete": True}, "dfc2020": {"data.allow_incomplete": True},
     "potsdam": {"data.allow_incomplete": True, "data.patch": 32, "data.stride": 24},
 }  # fmt: skip
 
