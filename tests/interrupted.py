@@ -1,4 +1,4 @@
-"""Every command stopped at every file that it writes: `python -m tests.interrupted OUT [--trained] [NAME ...]`,
+"""Every command stopped at every file that it writes: `python -m tests.interrupted OUT [NAME ...] [--trained]`,
 a JSON line a stop to OUT.
 
 At the moment at which the n-th file or folder is whole under its temporary name and has not got its own yet, the command gets

@@ -28,7 +28,7 @@ _CACHE = 256  # MiB of decoded blocks, for mosaics; files of one scene are read 
 _SCHEMES = {"https": "/vsicurl/https:/", "http": "/vsicurl/http:/", "s3": "/vsis3", "gs": "/vsigs", "az": "/vsiaz"}
 
 
-def address(text: str, what: str, below: Path | None = None) -> Path:
+def address(text: str, what: str = "the file", below: Path | None = None) -> Path:
     """A path (see `outputs.given`), or an address that GDAL opens (https://, s3://, gs://, az://, /vsizip/..., /vsicurl/...), as
     a path."""
     if (found := re.match(r"(\w+)://?(?=[^/])", text)) and (prefix := _SCHEMES.get(found[1].lower())):
