@@ -86,7 +86,7 @@ def ending(known: Callable[[Exception], UserError | TryAgain | None] = lambda er
         with told_by_exception(), unwrapped():
             yield end
     except BrokenPipeError:  # whoever read our output, such as `head`, has ended
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - Python flushes it at its end
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - Python flushes it at its end
         end.status = 128 + signal.SIGPIPE
     except Told as error:
         end.status = tell(TryAgain(f"told to end (SIGTERM); {error if str(error) else KEPT}"))
@@ -145,7 +145,9 @@ def mistake_of(error: BaseException) -> UserError | TryAgain | None:
     if isinstance(error, UnicodeDecodeError):
         return UserError(f"a file is not text in UTF-8 ({error}); save it as UTF-8")
     if isinstance(error, UnicodeEncodeError):
-        return UserError(f"a name cannot be written as text ({error.reason}); rename the file, or set LC_ALL=C.UTF-8")
+        return UserError(
+            f"a name cannot be written as text ({error.reason}): {error.object[-200:]!a}; rename the file, or set LC_ALL=C.UTF-8"
+        )
     if isinstance(error, RuntimeError) and "home directory" in str(error):
         return UserError("'~' stands for a home directory that is not known; write the whole path, or set HOME")
     if isinstance(error, ValueError) and "null byte" in str(error):

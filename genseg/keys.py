@@ -60,8 +60,11 @@ def each(rule: Rule) -> Rule:
 
 
 FILLED = Rule("that is not empty", lambda value: len(value) > 0)
+PRINTABLE = Rule("without line ends and control characters", lambda text: text.isprintable())
 RISING = Rule("the smaller first", lambda pair: pair[0] <= pair[1])
-DIFFERENT = Rule("all different", lambda value: not isinstance(value, list | tuple) or len(set(value)) == len(value))
+DIFFERENT = Rule(
+    "all different", lambda value: not isinstance(value, list | tuple) or len({str(v) for v in value}) == len(value)
+)
 EVEN = Rule("that is even", lambda value: value % 2 == 0)
 POSITIVE_EACH = Rule("of numbers above 0", lambda values: all(value > 0 for value in values.values()))
 ONES_UP = Rule("of at least 1, or -1", lambda value: value >= 1 or value == -1)

@@ -21,20 +21,21 @@ logger = logging.getLogger(__name__)
 def initial_state(run: Setup) -> states.TrainState:
     """The state before step 1: from scratch, or with the backbone of `config.init.checkpoint`."""
     key, stem_key = jax.random.split(jax.random.key(run.config.seed))
-    params, stats = jax.jit(run.task.net.init, out_shardings=(run.sharding.params, run.sharding.stats))(key)
-    if run.config.init.checkpoint:
-        init = run.config.init
+    init, weights = run.config.init, None
+    if init.checkpoint:  # before anything is compiled: it may not be there
         if init.head and run.config.task != "pretrain":
             raise UserError("config.init.head takes a classifier's head and this task is segmentation; set it to False")
         only = "" if init.head else "backbone/"
         weights = checkpoints.load_weights(init.checkpoint, ema=init.ema, best=init.best, only=only)
+    elif init.head:
+        raise UserError("config.init.head takes a classifier and config.init.checkpoint names none; name a checkpoint")
+    params, stats = jax.jit(run.task.net.init, out_shardings=(run.sharding.params, run.sharding.stats))(key)
+    if weights is not None:
         params, summary = transfer.adopt_backbone(
             params, weights.params, rule=init.stem, key=stem_key, origin=weights.path, head=init.head
         )
         logger.info("start: backbone from %s: %s", weights.path, summary)
         params = jax.device_put(params, run.sharding.params)
-    elif run.config.init.head:
-        raise UserError("config.init.head takes a classifier and config.init.checkpoint names none; name a checkpoint")
     else:
         logger.info("start: from scratch, seed %d", run.config.seed)
     use_ema = run.config.ema.decay > 0

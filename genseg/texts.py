@@ -91,6 +91,32 @@ def table(text: str, name: str) -> tuple[list[str], list[tuple[int, dict[str, st
     return columns, entries
 
 
+def yaml_of(text: str, name: str) -> Any:
+    """What a YAML (or JSON) text says. Raises UserError for one that is none, that names a key twice, or that repeats parts by
+    aliases, of which a few lines can stand for more than a machine holds."""
+    import yaml
+
+    class Plain(yaml.SafeLoader):
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            if self.check_event(yaml.events.AliasEvent):
+                raise yaml.composer.ComposerError(None, None, "aliases are not read", self.peek_event().start_mark)
+            return super().compose_node(parent, index)
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            said: set[str] = set()
+            for key, _ in node.value:
+                if str(key.value) in said:
+                    raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is named twice", key.start_mark)
+                said.add(str(key.value))
+            return super().construct_mapping(node, deep)
+
+    try:
+        return yaml.load(text, Plain)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(f"The {name} cannot be parsed ({reason}).") from None
+
+
 def mapping(path: Path, what: str, mend: str) -> dict[str, Any]:
     """The JSON mapping that a file of genseg's own holds. Raises UserError, with the mend, if it holds none."""
     with outputs.undamaged(path, mend):

@@ -134,6 +134,15 @@ def test_no_default_at_the_place_of_use():
         assert "config.get(" not in path.read_text(), path
 
 
+def test_texts_are_utf8_wherever_genseg_runs():
+    """Left out, the encoding is that of the machine's locale: names of classes would come back as others."""
+    for path in modules():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            name = node.func.attr if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) else ""
+            said = isinstance(node, ast.Call) and any(k.arg == "encoding" for k in node.keywords)
+            assert said or name not in ("read_text", "write_text"), f"{path}:{node.lineno}"
+
+
 def test_files_are_short():
     """One subject a file. Those that are tables of names aside."""
     tables = {"imagenet_classes.py", "published_names.py", "names.py"}

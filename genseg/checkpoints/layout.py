@@ -22,7 +22,7 @@ def one_line(error: BaseException) -> str:
 
 def text_of(path: epath.Path) -> str:
     """Of a small file of a checkpoint. Raises UserError for what is no file: a pipe would be waited for."""
-    return path.read_text() if "://" in str(path) else texts.read(Path(path), "file")
+    return path.read_text(encoding="utf-8") if "://" in str(path) else texts.read(Path(path), "file")
 
 
 def rank(metrics: dict[str, float]) -> float:

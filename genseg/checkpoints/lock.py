@@ -30,7 +30,7 @@ def sole_use(workdir: str) -> Iterator[None]:
             raise UserError(
                 f"{path} is a link or no file; genseg makes it itself: remove it, or give another --workdir"
             )
-        file = path.open("a+")
+        file = path.open("a+", encoding="utf-8")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

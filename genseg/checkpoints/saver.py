@@ -114,7 +114,7 @@ class Checkpoints:
         def write():
             folder = self._manager.directory / str(step) / "metrics"
             folder.mkdir(exist_ok=True)
-            (folder / "metrics").write_text(texts.as_json({"score": score}))
+            (folder / "metrics").write_text(texts.as_json({"score": score}), encoding="utf-8")
 
         self.wait()
         processes.main_only(write)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from genseg import checkpoints
+from genseg import checkpoints, outputs, texts
 from genseg.data.card import DatasetCard
 
 SCORES = {"miou": "mIoU", "mf1": "mF1", "macc": "mAcc", "oa": "overall accuracy", "top1": "top-1", "top5": "top-5"}
@@ -20,8 +19,13 @@ def result_of(weights: checkpoints.Weights) -> dict[str, Any] | None:
     path = parents[1] / "result.json" if len(parents) > 1 else Path("result.json")
     if not path.is_file():
         return None
-    result = json.loads(path.read_text())
-    return result if str(result["step"]) == Path(weights.path).name else None
+    mend = "remove it, or start the run's own command again, which evaluates anew"
+    result = texts.mapping(path, "file", mend)
+    with outputs.undamaged(path, mend):
+        if not all(isinstance(result["scores"].get(k, 0.0), int | float) for k in SCORES):
+            raise TypeError("a score is no number")
+        told = {k: str(result[k] or "") for k in ("split", "protocol", "inference", "step")}
+        return result | told if told["step"] == Path(weights.path).name else None
 
 
 def preprocessor(card: DatasetCard, segmenter: bool) -> dict[str, Any]:

@@ -186,7 +186,7 @@ class SceneWriter:
             table = csv.DictWriter(text, list(areas[0]), lineterminator="\n")
             table.writeheader()
             table.writerows(areas)
-            temporary.write_text(text.getvalue())
+            temporary.write_text(text.getvalue(), encoding="utf-8")
         record = {
             "software": outputs.MARK, "settings": settings, **origin, "height": self.shape[0], "width": self.shape[1],
             "areas": areas, "polygons": count, "written": sorted(p.name for k, p in where.items() if k != "record"),

@@ -94,7 +94,7 @@ def finished(scene: Scene, settings: dict[str, Any], request: Request) -> bool:
     """Whether a record says that these very products were made of it, and they lie there."""
     where = paths(scene, request.out, request.products)
     try:
-        record = json.loads(where["record"].read_text())
+        record = json.loads(where["record"].read_text(encoding="utf-8"))
         return record["settings"] == settings and all(path.exists() for path in where.values())
     except (OSError, ValueError, KeyError, TypeError):
         return False
@@ -106,7 +106,7 @@ def _sole(scene: Scene, out: Path) -> Iterator[bool]:
     path = out / f"{scene.name}.lock"
     path = path.with_name(f".{path.name}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
+    with path.open("a", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

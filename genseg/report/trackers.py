@@ -54,9 +54,9 @@ class Mlflow:
         mlflow.set_experiment(PROJECT)
         kept = workdir / "mlflow_run_id"
         if kept.exists():
-            mlflow.start_run(run_id=kept.read_text().strip())
+            mlflow.start_run(run_id=kept.read_text(encoding="utf-8").strip())
             return
-        kept.write_text(mlflow.start_run(run_name=workdir.name).info.run_id + "\n")
+        kept.write_text(mlflow.start_run(run_name=workdir.name).info.run_id + "\n", encoding="utf-8")
         mlflow.log_params({key: str(value)[:500] for key, value in _flat(config).items()})
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:

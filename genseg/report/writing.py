@@ -36,7 +36,7 @@ class Writers:
 
         self._path = Path(workdir) / "metrics.jsonl"
         keep_lines_up_to(self._path, step)
-        self._lines = self._path.open("a")
+        self._lines = self._path.open("a", encoding="utf-8")
         self._board = tensorboardX.SummaryWriter(workdir, purge_step=step + 1 if step else None)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
@@ -81,7 +81,7 @@ def keep_lines_up_to(path: Path, step: int) -> None:
 
 def lines_of(path: Path) -> Iterator[tuple[str, dict[str, float]]]:
     """(line, what it says) of a metrics.jsonl; lines that are none, such as one that is being written, are left out."""
-    for line in outputs.regular(path, "file").read_text(errors="replace").splitlines():
+    for line in outputs.regular(path, "file").read_text(errors="replace", encoding="utf-8").splitlines():
         try:
             record = json.loads(line)
             sound = isinstance(record["step"], int) and all(
@@ -96,7 +96,7 @@ def lines_of(path: Path) -> Iterator[tuple[str, dict[str, float]]]:
 def write_atomically(path: Path, text: str) -> None:
     """A reader, or a crash, sees the old file or the new one, never half of it."""
     with outputs.replacing(path) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:

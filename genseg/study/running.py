@@ -45,7 +45,7 @@ def result(out: Path, cell: Cell) -> dict | None:
 def failure(out: Path, cell: Cell) -> str:
     """The last line of a cell that ended with a mistake; "" of any other."""
     path = out / f"{cell.folder}.failed"
-    return path.read_text().strip() if path.exists() and result(out, cell) is None else ""
+    return path.read_text(encoding="utf-8").strip() if path.exists() and result(out, cell) is None else ""
 
 
 @contextlib.contextmanager
@@ -56,7 +56,7 @@ def claim(out: Path, cell: Cell) -> Iterator[int | None]:
     """
     path = out / f"{cell.folder}.claim"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
+    with path.open("a", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -76,9 +76,9 @@ def check_same_cells(out: Path, cells: Sequence[Cell]) -> None:
     """Raises UserError naming a cell whose folder holds a run of other settings, such as another study's on this folder."""
     for cell in cells:
         path = out / f"{cell.folder}.cell"
-        if path.exists() and path.read_text() != _made_of(cell):
+        if path.exists() and path.read_text(encoding="utf-8") != _made_of(cell):
             raise UserError(
-                f"{out / cell.folder} holds a run of {path.read_text()}, and this study wants {_made_of(cell)} there; "
+                f"{out / cell.folder} holds a run of {path.read_text(encoding='utf-8')}, and this study wants {_made_of(cell)} there; "
                 "give its start or arm another name, or another --out"
             )
 
@@ -202,7 +202,7 @@ class Runner:
         command = [*self.program, *cell.arguments(self.out, self.sources, self.data_dir)]
         writing.write_atomically(self.out / f"{cell.folder}.cell", _made_of(cell))
         log = self.out / f"{cell.folder}.log"
-        with log.open("a") as output:
+        with log.open("a", encoding="utf-8") as output:
             with self._lock:
                 if self._told.is_set():
                     return
@@ -221,7 +221,7 @@ class Runner:
             return
         self._tried.add(cell.folder)
         if status or result(self.out, cell) is None:
-            said = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+            said = [line for line in log.read_text(errors="replace", encoding="utf-8").splitlines() if line.strip()]
             last = said[-1] if said else "it said nothing"
             writing.write_atomically(self.out / f"{cell.folder}.failed", f"status {status}: {last}\n")
             logger.error("%s failed with status %d: %s (%s)", cell.folder, status, last, log)

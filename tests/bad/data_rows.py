@@ -13,12 +13,14 @@ from tests.bad.bombs import DAMAGED, said_of
 from tests.bad.row import DONE, Row, copied, nothing, replaced, special, tiff, write
 from tests.bad.runner import PREPARE, SHOW
 
+OWN = ("folder_segmentation", "--source", "{here}/tiles", "--data_dir", "{here}/d",
+       "--image_pattern", "{split}/img/tile_{id}.tif", "--mask_pattern", "{split}/mask/mask_{id}.tif",
+       "--bands", "('r','g','b','n')", "--classes", "('a','b','c')")  # fmt: skip
+
 
 def own_data() -> Iterator[Row]:
     """prepare and show on folders of images and masks."""
-    options = ("--image_pattern", "{split}/img/tile_{id}.tif", "--mask_pattern", "{split}/mask/mask_{id}.tif",
-               "--bands", "('r','g','b','n')", "--classes", "('a','b','c')")  # fmt: skip
-    run = ("folder_segmentation", "--source", "{here}/tiles", "--data_dir", "{here}/d", *options)
+    run = OWN
     for name, content in DAMAGED.items():
         for kind, place in (
             ("image", "train/img/tile_0.tif"),

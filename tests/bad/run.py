@@ -1,4 +1,4 @@
-"""All rows, or those whose name holds a word: `python -m tests.bad.run OUT [--quick] [WORD]`, a JSON line a row to OUT.
+"""All rows, or those whose name holds a word: `python -m tests.bad.run OUT [--quick] [--word WORD]`, a JSON line a row to OUT.
 
 Standard output: rows that did not end as promised, and how many did.
 """
@@ -21,13 +21,13 @@ os.environ.update(
 import numpy as np
 from PIL import Image
 
-from tests.bad import command_rows, config_rows, damage_rows, data_rows, exchange_rows, predict_rows, runner
+from tests.bad import command_rows, config_rows, damage_rows, data_rows, exchange_rows, predict_rows, runner, table_rows
 from tests.bad.row import Row, config
 from tests.data import made
 
 UNTRAINED = (
     config_rows.every_key, config_rows.config_files, config_rows.environments, data_rows.own_data, data_rows.photographs,
-    data_rows.shows, command_rows.studies,
+    data_rows.shows, command_rows.studies, table_rows.tables, table_rows.containers, table_rows.options,
 )  # fmt: skip
 TRAINED = (
     config_rows.contradictions, predict_rows.predictions, exchange_rows.exchange, damage_rows.prepared,
@@ -141,7 +141,7 @@ def main() -> int:
             kept += not result["problem"]
             if result["problem"]:
                 print(f"{result['name']}: {result['problem']} | {result['said']}", flush=True)
-    print(f"{kept} of {len(chosen)} rows ended as promised")
+    print(f"{len(chosen)} rows: {kept} as promised, {len(chosen) - kept} not ({kept / max(1, len(chosen)):.2%})")
     return 0 if kept == len(chosen) else 1
 
 

@@ -55,7 +55,10 @@ def _decoded(data: bytes, name: str) -> np.ndarray:
         elif data[:4] in gdal.TIFF:
             pixels = _decode_tiff(data)
         elif data[:6] == _NPY:
-            pixels = np.load(io.BytesIO(data), allow_pickle=False)
+            file = io.BytesIO(data)
+            pixels = np.load(file, allow_pickle=False)
+            if behind := len(data) - file.tell():
+                raise ValueError(f"there are {behind} bytes behind its pixels")
         elif not data:
             raise ValueError("it is empty")
         else:

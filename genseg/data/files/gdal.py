@@ -25,6 +25,7 @@ from genseg.errors import CorruptFile, UserError
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _NODATA_TAG, _ORIENTATION_TAG = 42113, 274
 _CACHE = 256  # MiB of decoded blocks, for mosaics; files of one scene are read block row by block row
+_PAGES = 512  # of a TIFF with a page a band; each is a file that is opened
 _SCHEMES = {"https": "/vsicurl/https:/", "http": "/vsicurl/http:/", "s3": "/vsis3", "gs": "/vsigs", "az": "/vsiaz"}
 
 
@@ -160,7 +161,12 @@ class File:
             else:
                 if not remote(self._source):
                     outputs.regular(self._source, "image")
+                    refuse_special_parts(self._source)
                 first = rasterio.open(shown(self._source), sharing=False)
+            if first.driver == "GTiff" and (count := len(first.subdatasets)) > _PAGES:
+                raise UserError(
+                    f"{self.name} holds {count} images: give one with its bands together, or at most {_PAGES} pages."
+                )
             if first.count == 1 and first.driver == "GTiff" and len(first.subdatasets) > 1:
                 order = sorted(first.subdatasets, key=lambda page: int(page.split(":")[1]))  # GTIFF_DIR:10:name
                 pages = [rasterio.open(page, sharing=False) for page in order[1:]]
@@ -247,6 +253,22 @@ def refuse_too_large(name: str, shape: tuple[int, ...], dtype: np.dtype, share: 
     """For those who decode a file whole, or a `share` below one of it. Raises: CorruptFile."""
     if words := memory.excess(float(np.prod(shape, dtype=np.float64)) * dtype.itemsize, share):
         raise CorruptFile(f"The image {name} cannot be decoded ({words}): repair or remove it, or set skip_corrupt.")
+
+
+def refuse_special_parts(path: Path, seen: frozenset[Path] = frozenset()) -> None:
+    """Raises UserError if a VRT, or one that it names, names a pipe or a device: GDAL would wait for it, or take zeros."""
+    with open(path, "rb") as file:
+        if b"<VRTDataset" not in file.read(512):
+            return
+    if words := memory.excess(path.stat().st_size, 1 / memory.TEXTS):
+        raise UserError(f"The image {path} is a VRT that is not read ({words}): give another one.")
+    for within, name in re.findall(rb"<Source(?:Filename|Dataset)([^>]*)>([^<]*)</Source", path.read_bytes()):
+        part = Path(os.fsdecode(name.strip()))
+        part = path.parent / part if b'relativeToVRT="1"' in within else part
+        if not part.exists() or part.is_dir() or part in seen:
+            continue
+        outputs.regular(part, f"part of {path}")
+        refuse_special_parts(part, seen | {part})
 
 
 def decode(data: bytes, name: str) -> np.ndarray:

@@ -1,10 +1,11 @@
 """Masks of class ids: class tables, ids from colours or from other numbers, and checks against a card."""
 
 import dataclasses
+import re
+import reprlib
 from pathlib import Path
 
 import numpy as np
-import yaml
 
 from genseg import texts
 from genseg.data.card import DatasetCard
@@ -12,6 +13,7 @@ from genseg.data.files import qgis
 from genseg.errors import UserError
 
 _STRIP = 1 << 20  # pixels whose colours or numbers are looked up at a time
+_LONGEST = 4 << 20  # characters of a class table
 
 
 def check_labels(mask: np.ndarray, card: DatasetCard, name: str) -> None:
@@ -84,12 +86,14 @@ def read_class_table(path: Path) -> ClassTable:
         return _table(rows, path)
     try:
         text = texts.read(path, "class table")
+        if len(text) > _LONGEST:
+            raise UserError(f"The class table {path} has {len(text):,} characters: give one of at most {_LONGEST:,}.")
         if path.suffix.lower() in (".yaml", ".yml", ".json") or text.lstrip().startswith(("-", "[")):
-            return _table(yaml.safe_load(text), path)
+            return _table(texts.yaml_of(text, f"class table {path}"), path)
         return _table([row for _, row in texts.table(text, f"class table {path}")[1]], path)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        if isinstance(error, UserError):
-            raise
+    except UserError:
+        raise
+    except (ValueError, RecursionError) as error:
         raise UserError(f"The class table {path} cannot be parsed ({str(error).splitlines()[0]}).") from None
 
 
@@ -100,12 +104,13 @@ def _table(rows: object, path: Path) -> ClassTable:
     for number, row in enumerate(rows, 1):
         try:
             colour = row.get("colour", row.get("color"))
-            entries.append(
-                (int(row["id"]), str(row["name"] or "").strip(), None if colour in (None, "") else _colour(colour))
-            )
+            name = str(row["name"] or "").strip()
+            if not name.isprintable():  # line ends, control characters of terminals
+                raise ValueError(name)
+            entries.append((_whole(row["id"]), name, None if colour in (None, "") else _colour(colour)))
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             raise UserError(
-                f"Entry {number} of the class table {path} is {row!r}: give id, name and colour (#rrggbb)."
+                f"Entry {number} of the class table {path} is {reprlib.repr(row)}: give id, name and colour (#rrggbb)."
             ) from None
     entries.sort(key=lambda e: e[0])
     ids, _, colours = zip(*entries, strict=True)
@@ -125,12 +130,21 @@ def _table(rows: object, path: Path) -> ClassTable:
     )  # fmt: skip
 
 
+def _whole(value: object) -> int:
+    """A whole number as it is written down: 1 or "1", but neither 1.9 nor true nor "1_0", which Python would take."""
+    if type(value) is int or (isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,18}", value.strip())):
+        return int(value)
+    raise ValueError(value)
+
+
 def _colour(value: object) -> tuple[int, int, int]:
     if isinstance(value, str) and value.strip().startswith("#"):
         digits = value.strip()[1:]
-        parts = [int(digits[i : i + 2], 16) for i in range(0, len(digits), 2)]
+        if not re.fullmatch(r"[0-9A-Fa-f]{6}", digits):
+            raise ValueError(value)
+        parts = [*bytes.fromhex(digits)]
     else:
-        parts = [int(v) for v in (value.replace(",", " ").split() if isinstance(value, str) else value)]
+        parts = [_whole(v) for v in (value.replace(",", " ").split() if isinstance(value, str) else value)]
     if len(parts) != 3 or not all(0 <= v <= 255 for v in parts):
         raise ValueError(value)
     return parts[0], parts[1], parts[2]

@@ -38,7 +38,7 @@ def write_style(path: Path, classes: Classes) -> None:
     ET.indent(root)
     text = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n" + ET.tostring(root, encoding="unicode")
     with outputs.replacing(path) as temporary:
-        temporary.write_text(text + "\n")
+        temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def write_attributes(path: Path, classes: Classes, counts: np.ndarray) -> None:
@@ -62,17 +62,19 @@ def write_attributes(path: Path, classes: Classes, counts: np.ndarray) -> None:
             ET.SubElement(row, "F").text = str(cell)
     ET.indent(root)
     with outputs.replacing(path) as temporary:
-        temporary.write_text(ET.tostring(root, encoding="unicode") + "\n")
+        temporary.write_text(ET.tostring(root, encoding="unicode") + "\n", encoding="utf-8")
 
 
 def read_style(path: Path) -> Classes:
     """(id, name, colour) of each entry of a .qml's paletted renderer, ascending. Raises: UserError."""
     try:
-        root = ET.parse(path).getroot()
+        root = ET.parse(outputs.regular(path, "QGIS style")).getroot()
         found = [
             (int(e.attrib["value"]), e.attrib["label"], tuple(bytes.fromhex(e.attrib["color"].lstrip("#")[:6])))
             for e in root.iter("paletteEntry")
         ]
+    except UserError:
+        raise
     except (OSError, ET.ParseError, KeyError, ValueError) as error:
         raise UserError(f"{path} cannot be read as a QGIS style ({error}): save the style again as .qml.") from None
     if not found:

@@ -152,10 +152,10 @@ def write(plan: Plan, data_dir: Path, *, threads: int = 0, skip_corrupt: int = 0
     with outputs.staged(final, whole="card.json") as folder:
         card, places = _write_records(plan, folder / "records", threads or os.cpu_count() or 1, skip_corrupt, progress)
         if card.task == "segmentation":
-            (folder / "places.json").write_text(texts.as_json(places))
+            (folder / "places.json").write_text(texts.as_json(places), encoding="utf-8")
         source = {"fingerprint": plan.fingerprint, "format": FORMAT, "options": plan.options}
-        (folder / "source.json").write_text(texts.as_json(source))
-        (folder / "card.json").write_text(card.to_json())
+        (folder / "source.json").write_text(texts.as_json(source), encoding="utf-8")
+        (folder / "card.json").write_text(card.to_json(), encoding="utf-8")
     return final
 
 

@@ -112,9 +112,9 @@ class ImageNet2012:
                 (folder / "records").symlink_to(existing.resolve(), target_is_directory=True)
             card = _card(folder / "records", self.partial)
             (folder / "source.json").write_text(
-                texts.as_json({"source": str(source.resolve()), "format": storage.FORMAT})
+                texts.as_json({"source": str(source.resolve()), "format": storage.FORMAT}), encoding="utf-8"
             )
-            (folder / "card.json").write_text(card.to_json())
+            (folder / "card.json").write_text(card.to_json(), encoding="utf-8")
         return final
 
 
@@ -205,7 +205,7 @@ def _tfds_folder(source: Path) -> Path | None:
     path = versions[-1] if versions else source / "dataset_info.json"
     if not path.is_file():
         return None
-    info = json.loads(path.read_text())
+    info = json.loads(path.read_text(encoding="utf-8"))
     if info["name"] != "imagenet2012":
         raise UserError(f"{path.parent} holds the TFDS data set {info['name']}, not imagenet2012: correct source.")
     written_as = info.get("fileFormat", "tfrecord")  # older copies do not say

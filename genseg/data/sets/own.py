@@ -22,7 +22,7 @@ from genseg.data.sets.ground import bounds_of, leaks, split_by_blocks, touching
 from genseg.data.sets.labels_seen import LabelsSeen
 from genseg.data.sets.scene_files import read_scene
 from genseg.errors import UserError
-from genseg.keys import DIFFERENT, FILLED, Rule, at_least, each, key, within
+from genseg.keys import DIFFERENT, FILLED, PRINTABLE, Rule, at_least, each, key, within
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class FolderSegmentation:
     mask_pattern: str = key("{split}/masks/{id}.png", "where masks lie", FILLED)
     splits: tuple[str, ...] = key(
         ("train", "val"), "split names to read; the first is for training and gives the band statistics",
-        FILLED, DIFFERENT, each(FILLED),
+        FILLED, DIFFERENT, each(FILLED), each(PRINTABLE),
     )  # fmt: skip
     split_lists: dict[str, str] = key(
         {}, "{'train': 'train.txt', ...}: files with one id a line, or CSV files with the columns image (image_2, ... for "
@@ -56,13 +56,14 @@ class FolderSegmentation:
     )  # fmt: skip
     bands: tuple[str, ...] = key(
         ("red", "green", "blue"), "names in stored order; their number must be that of the files. Photometric distortion "
-        "changes those named red, green, blue only", FILLED, DIFFERENT, each(FILLED),
+        "changes those named red, green, blue only", FILLED, DIFFERENT, each(FILLED), each(PRINTABLE),
     )  # fmt: skip
     classes: tuple[str, ...] = key(
-        (), "names; the id in a mask is the place in this tuple; () = of the class table", DIFFERENT
-    )
+        (), "names; the id in a mask is the place in this tuple; () = of the class table", DIFFERENT, each(FILLED),
+        each(PRINTABLE),
+    )  # fmt: skip
     palette: tuple[tuple[int, int, int], ...] = key(
-        (), "one (red, green, blue) a class; () = distinct colours", Rule("each from 0 to 255", _colours)
+        (), "one (red, green, blue) a class; () = distinct colours", Rule("each from 0 to 255", _colours), DIFFERENT
     )
     class_table: str = key(
         "", "a CSV or YAML file with id, name and colour of each class; ids need not be contiguous, and entries without a "
@@ -75,13 +76,15 @@ class FolderSegmentation:
     scored: tuple[int, ...] = key((), "class ids that are averaged; () = all", each(at_least(0)), DIFFERENT)
     patch: int = key(0, "cut scenes into squares of this side, pixels; 0 keeps them whole", at_least(0))
     stride: int = key(0, "from square to square, pixels", at_least(0))
-    protocol: str = key("", "one line to print beside scores; empty = a plain one")
+    protocol: str = key("", "one line to print beside scores; empty = a plain one", PRINTABLE)
 
     def plan(self) -> Plan:
         """Raises: UserError: no data set at the path, missing split, image without mask or mask without image, and,
         when loading: another band count, sizes that differ, a label or colour outside the classes."""
         root = existing_folder(self.source, "images and masks")
         table = self._table(root)
+        if self.stride and not self.patch:
+            raise UserError(f"config.data.stride is {self.stride}, but scenes are not cut: set config.data.patch too.")
         if self.patch:
             patches.windows(self.patch, self.patch, self.patch, self.stride)
         items = self._items(root)
