@@ -94,7 +94,7 @@ def stored(tmp_path_factory):
     )
     with zipfile.ZipFile(root / "in.zip", "w") as archive:
         archive.write(found["tiles"], "a/scene.tif")
-    found["zip"] = gdal.address(f"/vsizip/{root}/in.zip/a/scene.tif")
+    found["zip"] = gdal.address(f"/vsizip/{root}/in.zip/a/scene.tif", "a raster")
     np.save(root / "image.npy", IMAGE)
     return {**found, "npy": root / "image.npy"}
 
