@@ -13,6 +13,7 @@ from pathlib import Path
 
 os.environ.update(
     JAX_PLATFORMS="cpu", OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1",
+    JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0",
     XLA_FLAGS="--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
 )  # fmt: skip
 
