@@ -223,7 +223,7 @@ def test_mistakes_end_in_one_sentence(trained, tmp_path, capsys):
         ([*common, f"{tmp_path / 'deep.png'}:5"], "has 4 band(s): there is no band 5"),
         ([*common, str(tmp_path / "three.png")], "has 3 band(s), but the network takes 4 (red, green, blue, thermal)"),
         ([*common, str(tmp_path / "deep.png")], "holds uint16, but the network was trained on uint8"),
-        ([*common, str(tmp_path / "three.png"), str(tmp_path / "b" / "three.png")], "would both be written to"),
+        ([*common, f"{tmp_path / 'deep.png'}:1,2", f"{tmp_path / 'deep.png'}:2,1"], "would both be written to"),
         ([*common, "--batch=3", str(tmp_path / "deep.png")], "batch size 3 is not divisible by the 8 devices"),
         ([*common, "--stride", "40", "8", str(tmp_path / "deep.png")], "leaves gaps"),
         ([f"--checkpoint={tmp_path}", f"--out={tmp_path}", str(tmp_path / "deep.png")], "no complete checkpoint"),
@@ -444,7 +444,7 @@ def test_scenes_from_folders_patterns_and_lists(tmp_path):
     for texts, message in (
         ([str(tmp_path / "b" / "*.png")], "No file matches"),
         ([], "No scene is named"),
-        ([str(tmp_path / "a" / "deep" / "one.png"), str(tmp_path / "a" / "one.tif")], "would both be written"),
+        ([f"{tmp_path / 'a' / 'one.tif'}:1", f"{tmp_path / 'a' / 'one.tif'}:2"], "would both be written"),
     ):
         with pytest.raises(UserError, match=message):
             predict.scenes_of(texts)

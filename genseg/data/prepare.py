@@ -10,8 +10,8 @@ in `genseg.data.DATASETS`. Every data set shares these:
     config.data.data_dir      where prepared data sets are kept; "" = a folder chosen by the caller
     config.data.skip_corrupt  how many undecodable files are left out, counted; 0 = the first one stops
 
-A copy is used again as long as names and sizes of the raw files and all options are what it was made from; anything
-else is prepared beside it under another fingerprint, and nothing that exists is changed.
+A copy is used again as long as the raw files and all options are what it was made from (names, sizes and, where times
+differ, contents: `genseg.data.records.copies`); anything else is prepared beside it, and nothing that exists is changed.
 """
 
 if __name__ == "__main__":  # the rest takes seconds to import
@@ -33,7 +33,7 @@ from typing import Any
 from genseg import cli, keys, outputs, texts
 from genseg.data import DATASETS
 from genseg.data.card import DatasetCard
-from genseg.data.records import storage
+from genseg.data.records import copies, storage
 from genseg.errors import UserError
 
 
@@ -100,7 +100,7 @@ def ensure_prepared(data: Any, data_dir: Path | str, *, threads: int = 0, progre
 
 def _kept(options: Any) -> dict[str, Any]:
     """The options that decide the records, as they come back from JSON."""
-    fields = {k: v for k, v in dataclasses.asdict(options).items() if k not in storage.UNCOUNTED}
+    fields = {k: v for k, v in dataclasses.asdict(options).items() if k not in copies.UNCOUNTED}
     return json.loads(texts.as_json(fields))
 
 
@@ -108,7 +108,7 @@ def _options_of(folder: Path) -> dict[str, Any] | None:
     """The options that a prepared copy was made with; None if it is of another version and does not say."""
     try:
         source = json.loads(texts.read(folder / "source.json", "record of options"))
-        options = source["options"] if source["format"] == storage.FORMAT else None
+        options = source["options"] if source["format"] == copies.FORMAT else None
     except (KeyError, TypeError, ValueError, RecursionError):  # UserError is a ValueError
         return None
     return options if isinstance(options, dict) else None
@@ -215,7 +215,7 @@ def main(argv: list[str] | None = None) -> int:
         with cli.saying(lambda: "nothing of the data set was kept; the same command starts again"):
             folder = ensure_prepared(data, kept_in(others.data_dir), threads=others.threads)
         print(DatasetCard.read(folder).describe())
-        print(f"Prepared   {folder}")
+        print(f"Prepared   {folder} ({copies.made_on(folder)})")
 
     return cli.run(command)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from genseg import outputs, texts
 from genseg.data.files import codec, gdal, maps
-from genseg.data.files.folders import files_below
+from genseg.data.files.folders import files_below, told_apart
 from genseg.errors import UserError
 
 SUFFIXES = (".tif", ".tiff", ".jp2", ".vrt", ".png", ".jpg", ".jpeg", ".npy")  # named where they turn out damaged
@@ -44,7 +44,9 @@ def scenes_of(texts: Sequence[str], lists: Sequence[str] = ()) -> list[Scene]:
       texts: FILE, a path or an address (see `gdal.address`); FILE+FILE (one scene); FILE:4,3,2 (these bands of it); a
         folder (the rasters below it, one scene each, named with their path below it); a pattern such as "tiles/*.tif".
       lists: files with one scene a line, its files separated by commas, paths relative to the list.
-    Raises: UserError for what is not there or holds nothing, and for two scenes of one name.
+    Scenes of one name from several folders are named with as much of their paths as tells them apart.
+
+    Raises: UserError for what is not there or holds nothing, and for one file with several picks of bands.
     """
     found: list[Scene] = []
     for text in texts:
@@ -67,16 +69,22 @@ def scenes_of(texts: Sequence[str], lists: Sequence[str] = ()) -> list[Scene]:
     for text in lists:
         found += _listed(outputs.given(text, "--from"))
     names: dict[str, Scene] = {}
-    for scene in found:
+    for scene in apart(found):
         if scene.name in names and names[scene.name].files != scene.files:
-            first = names[scene.name].files[0][0]
             raise UserError(
-                f"{first} and {scene.files[0][0]} would both be written to {scene.name}_classes: predict them apart."
+                f"{scene.files[0][0]} is given twice, with other bands or files, which would both be written to "
+                f"{scene.name}_classes: predict them apart."
             )
         names[scene.name] = scene
     if not names:
         raise UserError("No scene is named: give files, folders, patterns, or a list by --from.")
     return list(names.values())
+
+
+def apart(scenes: Sequence[Scene]) -> list[Scene]:
+    """With names that are told apart where files of several folders are called alike."""
+    names = told_apart([scene.name for scene in scenes], [scene.files[0][0] for scene in scenes])
+    return [Scene(name, scene.files) for name, scene in zip(names, scenes, strict=True)]
 
 
 def _raster(path: Path) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from genseg import outputs, texts
 from genseg.data.files import gdal
 from genseg.errors import UserError
-from genseg.predict.scenes import Scene, scenes_of
+from genseg.predict.scenes import Scene, apart, scenes_of
 
 SUFFIXES = (".tif", ".tiff", ".png", ".npy")
 ENDINGS = ("", "_mask", "_masks", "_label", "_labels", "_gt", "_truth")
@@ -20,7 +20,12 @@ def by_name(texts: Sequence[str], folder: str) -> list[tuple[Scene, Path]]:
     place = outputs.given(folder, "--masks")
     if not place.is_dir():
         raise UserError(f"There is no folder of masks at {place}: give one that exists.")
-    return [(scene, _mask_of(scene, place)) for scene in scenes_of(texts)]
+    found = [(scene, _mask_of(scene, place)) for scene in scenes_of(texts)]
+    whose: dict[Path, Scene] = {}
+    for scene, mask in found:
+        if (other := whose.setdefault(mask, scene)) is not scene:
+            raise UserError(f"{other} and {scene} would both be scored by {mask}: give a list by --pairs.")
+    return found
 
 
 def _mask_of(scene: Scene, folder: Path) -> Path:
@@ -53,4 +58,8 @@ def listed(text: str) -> list[tuple[Scene, Path]]:
         found.append((scene, mask if gdal.remote(mask) else outputs.regular(mask, "mask")))
     if not found:
         raise UserError(f"The list {path} is empty: give lines of IMAGE,MASK.")
-    return found
+    scenes = apart([scene for scene, _ in found])
+    names = [scene.name for scene in scenes]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UserError(f"The list {path} has the scene {twice!r} twice: list each once.")
+    return [(scene, mask) for scene, (_, mask) in zip(scenes, found, strict=True)]

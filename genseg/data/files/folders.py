@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from genseg.errors import UserError
@@ -19,6 +20,56 @@ def files_below(root: Path) -> list[Path]:
     found: list[Path] = []
     _walk(root, {}, found)
     return sorted(found)
+
+
+_BESIDE = (".msk", ".aux.xml", ".hdr", ".ovr")  # behind a raster's name
+_INSTEAD = (".hdr", ".tfw", ".pgw", ".jgw", ".wld", ".prj", ".rpb", ".aux")  # in place of its suffix
+
+
+def with_beside(paths: Iterable[Path]) -> list[Path]:
+    """The files, each followed by those beside it that say more about a raster: masks, headers, its place on the ground."""
+    found, listed = [], {}
+    for path in paths:
+        folder = path.parent
+        if folder not in listed:  # one look at a folder, not a dozen a file
+            listed[folder] = set(os.listdir(folder))
+        wanted = [path.name + end for end in _BESIDE] + [path.stem + end for end in _INSTEAD]
+        found += [
+            path,
+            *(folder / name for name in dict.fromkeys(wanted) if name != path.name and name in listed[folder]),
+        ]
+    return found
+
+
+def told_apart(names: Sequence[str], paths: Sequence[Path], *, suffix: bool = False) -> list[str]:
+    """The names of files, of which those that are given to several become the last parts of their paths that tell them apart:
+    a/x.tif and b/x.tif, both called x, are a/x and b/x. Names that one file alone has stay, also where it is given twice.
+
+    suffix: whether names have their suffix. Without, it is added where files of one folder differ in it alone."""
+    alike: dict[str, list[int]] = {}
+    for i, name in enumerate(names):
+        alike.setdefault(name, []).append(i)
+    found, taken = list(names), {name for name, places in alike.items() if len(places) == 1}
+    for places in alike.values():
+        whole = {i: Path(os.path.abspath(paths[i])) for i in places}
+        if len(set(whole.values())) > 1:
+            longer = _shortest(
+                {i: p if suffix else p.with_suffix("") for i, p in whole.items()}, len(set(whole.values())), taken
+            )
+            longer = longer or _shortest(whole, len(set(whole.values())), taken)
+            for i, name in longer.items():
+                found[i] = name
+            taken |= set(longer.values())
+    return found
+
+
+def _shortest(paths: dict[int, Path], count: int, taken: set[str]) -> dict[int, str]:
+    """The fewest last parts of paths that make `count` names, none of them taken; {} where none do."""
+    for parts in range(1, max(len(p.parts) for p in paths.values())):
+        names = {i: "/".join(p.parts[1:][-parts:]) for i, p in paths.items()}
+        if len(set(names.values())) == count and not taken & set(names.values()):
+            return names
+    return {}
 
 
 def _walk(folder: Path, above: dict[tuple[int, int], Path], found: list[Path]) -> None:

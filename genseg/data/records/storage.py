@@ -4,6 +4,7 @@ A prepared data set is one folder:
 
     <data_dir>/<name>-<fingerprint>/card.json       the DatasetCard, with statistics
                                     source.json     what it was made from
+                                    files.json      times and digests of the source files (`copies`)
                                     places.json     segmentation: names, scenes and places of all records
                                     records/        a TFDS data set (`tfds.builder_from_directory` opens it)
 
@@ -20,11 +21,10 @@ TensorFlow as soon as a split exceeds 1 GB. Records keep the order in which they
 import collections
 import concurrent.futures
 import dataclasses
-import hashlib
 import json
 import os
 import struct
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -34,15 +34,14 @@ from tqdm import tqdm
 from genseg import outputs, texts
 from genseg.data.card import DatasetCard
 from genseg.data.files.codec import CorruptFile
-from genseg.data.records import statistics
+from genseg.data.records import copies, statistics
+from genseg.data.records.copies import FORMAT, Fingerprint
 from genseg.data.records.moments import Moments
 from genseg.errors import UserError
 
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
 
-FORMAT = 2  # of the stored records; part of every fingerprint
-UNCOUNTED = ("source", "allow_incomplete")  # options that records do not depend on, beyond the files that are there
 _SHARD_BYTES = 256 << 20
 _CHUNK = 64  # records handed to the writer at a time: it rewrites its metadata at each call
 
@@ -79,7 +78,7 @@ class Plan:
     card: complete but for band statistics and split counts.
     items: split -> what `load` is called with, in stored order; one item may give several records (patches of a scene).
     load: (split, item) -> (records, Moments of their pixels); runs in threads; raises CorruptFile or UserError.
-    fingerprint: changes with the source files' names and sizes and with every option that changes the records.
+    fingerprint: of the source files and of every option that changes the records (`copies`).
     measured: the split whose pixels give the statistics.
     expected: split -> number of records that is published for these options, or {}.
     look: called once when the records are made; returns further notes for the card.
@@ -89,32 +88,11 @@ class Plan:
     card: DatasetCard
     items: dict[str, Sequence[Any]]
     load: Callable[[str, Any], tuple[list[Record], Moments]]
-    fingerprint: str
+    fingerprint: Fingerprint
     measured: str = "train"
     expected: dict[str, int] = dataclasses.field(default_factory=dict)
     look: Callable[[], tuple[str, ...]] = tuple
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
-
-
-def fingerprint(
-    options: Any,
-    root: Path | None = None,
-    files: Iterable[Path] = (),
-    version: int = 1,
-    listed: Iterable[tuple[str, int]] = (),
-) -> str:
-    """8 hex digits over what decides the records.
-
-    That is the options (a dataclass; those in UNCOUNTED do not count, so that a folder may move), names below root and
-    sizes of the files, or those in `listed` (contents are not read), and the version of the code that makes them.
-    """
-    fields = {f.name: getattr(options, f.name) for f in dataclasses.fields(options) if f.name not in UNCOUNTED}
-    digest = hashlib.sha256(f"{FORMAT} {version} {type(options).__name__} {fields!r}\n".encode())
-    for path in files:
-        digest.update(f"{path.relative_to(root).as_posix()} {path.stat().st_size}\n".encode())
-    for name, size in listed:
-        digest.update(f"{name} {size}\n".encode())
-    return digest.hexdigest()[:8]
 
 
 def features(card: DatasetCard) -> "tfds.features.FeaturesDict":
@@ -136,7 +114,8 @@ def features(card: DatasetCard) -> "tfds.features.FeaturesDict":
 
 
 def write(plan: Plan, data_dir: Path, *, threads: int = 0, skip_corrupt: int = 0, progress: bool = True) -> Path:
-    """Makes the data set and returns its folder, `data_dir`/<name>-<fingerprint>; returns at once if it is there.
+    """Makes the data set and returns its folder, `data_dir`/<name>-<fingerprint>; returns at once if it is there and made from
+    the files as they are (else the folder's name gets a number).
 
     All is written to a hidden folder that is renamed at the very end, so that whatever stops the preparation leaves
     nothing that looks prepared. At most a few items a thread are in memory.
@@ -146,15 +125,18 @@ def write(plan: Plan, data_dir: Path, *, threads: int = 0, skip_corrupt: int = 0
       skip_corrupt: how many undecodable files are left out, counted and noted in the card; one more raises.
     Raises: UserError for anything wrong with the files; CorruptFile names the first undecodable one.
     """
-    final = Path(data_dir) / f"{plan.card.name}-{plan.fingerprint}"
-    if (final / "card.json").is_file():
-        return final
+    threads, mark = threads or os.cpu_count() or 1, plan.fingerprint
+    there, final = copies.fitting(Path(data_dir), plan.card.name, mark, threads)
+    if there is not None:
+        return there
+    seen = copies.look(mark.files)
     with outputs.staged(final, whole="card.json") as folder:
-        card, places = _write_records(plan, folder / "records", threads or os.cpu_count() or 1, skip_corrupt, progress)
+        card, places = _write_records(plan, folder / "records", threads, skip_corrupt, progress)
         if card.task == "segmentation":
             (folder / "places.json").write_text(texts.as_json(places), encoding="utf-8")
-        source = {"fingerprint": plan.fingerprint, "format": FORMAT, "options": plan.options}
+        source = {"fingerprint": mark.text, "format": FORMAT, "options": plan.options}
         (folder / "source.json").write_text(texts.as_json(source), encoding="utf-8")
+        copies.keep(folder, mark.files, copies.digested(mark.files, seen, threads))
         (folder / "card.json").write_text(card.to_json(), encoding="utf-8")
     return final
 

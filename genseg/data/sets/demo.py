@@ -16,7 +16,8 @@ import numpy as np
 
 from genseg.data.card import Band, DatasetCard
 from genseg.data.files import codec
-from genseg.data.records.storage import Moments, Plan, Record, fingerprint
+from genseg.data.records.copies import fingerprint
+from genseg.data.records.storage import Moments, Plan, Record
 from genseg.keys import at_least, enforce, key, within
 
 _DRAWING = 2  # raise when a drawing changes, so that older copies are not taken for new ones

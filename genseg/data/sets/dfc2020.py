@@ -19,7 +19,8 @@ import numpy as np
 from genseg.data.card import Band, DatasetCard
 from genseg.data.files import codec, downloads
 from genseg.data.files.masks import renumber
-from genseg.data.records.storage import Moments, Plan, Record, fingerprint
+from genseg.data.records.copies import fingerprint
+from genseg.data.records.storage import Moments, Plan, Record
 from genseg.data.sets.found import existing_folder
 from genseg.errors import UserError
 from genseg.keys import DIFFERENT, FILLED, each, key, one_of

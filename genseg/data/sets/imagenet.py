@@ -21,7 +21,7 @@ from genseg import outputs, texts
 from genseg.data.augment.transforms import resize
 from genseg.data.card import Band, DatasetCard
 from genseg.data.files import codec
-from genseg.data.records import storage
+from genseg.data.records import copies, storage
 from genseg.data.sets.imagenet_classes import CLASSES, WORDNET_IDS
 from genseg.errors import UserError
 from genseg.keys import at_least, key, within
@@ -89,9 +89,9 @@ class ImageNet2012:
         existing = _tfds_folder(source)
         if existing is None:
             archives = _archives(source)
-            mark = storage.fingerprint(options, source, archives)
+            mark = copies.fingerprint(options, source, archives)
         else:
-            mark = storage.fingerprint(options, existing, [existing / "dataset_info.json"])
+            mark = copies.fingerprint(options, existing, [existing / "dataset_info.json"])
         final = data_dir / f"imagenet2012-{mark}"
         if (final / "card.json").is_file():
             if existing is not None and not (final / "records").exists():  # the TFDS copy has moved
@@ -112,7 +112,7 @@ class ImageNet2012:
                 (folder / "records").symlink_to(existing.resolve(), target_is_directory=True)
             card = _card(folder / "records", self.partial)
             (folder / "source.json").write_text(
-                texts.as_json({"source": str(source.resolve()), "format": storage.FORMAT}), encoding="utf-8"
+                texts.as_json({"source": str(source.resolve()), "format": copies.FORMAT}), encoding="utf-8"
             )
             (folder / "card.json").write_text(card.to_json(), encoding="utf-8")
         return final
@@ -283,7 +283,7 @@ def resized_plan(full: Path, short_side: int, quality: int) -> storage.Plan:
         card=dataclasses.replace(card, name=_resized_name(short_side, quality), notes=(*card.notes, note)),
         items={split: range(count) for split, count in card.splits.items()},
         load=load,
-        fingerprint=storage.fingerprint(
+        fingerprint=copies.fingerprint(
             ImageNet2012(short_side=short_side, quality=quality), full.parent, [full / "card.json"]
         ),
         measured="",

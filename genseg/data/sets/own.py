@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +11,14 @@ import numpy as np
 from genseg import outputs, texts
 from genseg.data.card import Band, DatasetCard
 from genseg.data.files import codec, gdal, rasters
-from genseg.data.files.folders import leftover
+from genseg.data.files.folders import leftover, told_apart, with_beside
 from genseg.data.files.grids import refuse_elsewhere
 from genseg.data.files.masks import ClassTable, colours_to_ids, read_class_table, renumber
 from genseg.data.files.validity import measured_pixels, unstated
 from genseg.data.palette import distinct_colours
 from genseg.data.records import patches
-from genseg.data.records.storage import Moments, Plan, Record, fingerprint
+from genseg.data.records.copies import fingerprint
+from genseg.data.records.storage import Moments, Plan, Record
 from genseg.data.sets.found import existing_folder, refuse_shared, say_passed_over
 from genseg.data.sets.ground import bounds_of, leaks, split_by_blocks, touching
 from genseg.data.sets.labels_seen import LabelsSeen
@@ -87,7 +89,7 @@ class FolderSegmentation:
             raise UserError(f"config.data.stride is {self.stride}, but scenes are not cut: set config.data.patch too.")
         if self.patch:
             patches.windows(self.patch, self.patch, self.patch, self.stride)
-        items = self._items(root)
+        items = {split: _apart(pairs) for split, pairs in self._items(root).items()}
         refuse_shared({s: [p.images[0] for p in pairs if not gdal.remote(p.images[0])] for s, pairs in items.items()})
         first = items[self.splits[0]][0]
         sample = read_scene(first.images, self.bands)
@@ -109,15 +111,13 @@ class FolderSegmentation:
             dtype=dtype if dtype in ("uint8", "uint16", "int16") else "float32",
         )
         seen, noted = LabelsSeen(), sample.notes(self.bands)
-        used = [
-            (f"{s} {p.name}", 0 if gdal.remote(p) else p.stat().st_size)
-            for s, pairs in items.items()
-            for x in pairs
-            for p in x.files
-        ]
+        used = {s: [p for pair in pairs for p in pair.files] for s, pairs in items.items()}
+        local = [p for paths in used.values() for p in paths if not gdal.remote(p)]
+        named = [(f"{s} {_below(p, root)}", 0 if gdal.remote(p) else p.stat().st_size) for s in used for p in used[s]]
+        mark = fingerprint(self, files=with_beside(local), version=3, listed=[(repr(table), 0), *named])
         return Plan(
             card, items, lambda split, pair: self._load(card, table, sample.scales, seen, split, pair),
-            fingerprint(self, version=2, listed=[(repr(table), 0), *used]), self.splits[0], look=lambda: _leaks(items) + seen.notes(card) + noted,
+            mark, self.splits[0], look=lambda: _leaks(items) + seen.notes(card) + noted,
         )  # fmt: skip
 
     def _table(self, root: Path) -> ClassTable:
@@ -241,23 +241,35 @@ class FolderSegmentation:
         moments = Moments.of(image, measured)
         if self.patch:
             return list(patches.cut(scene.image, ids, self.patch, self.stride, card, pair.id, f"{split}/")), moments
-        record = Record(
-            scene.encoded(), codec.encode_png(ids), f"{split}/{pair.images[0].name}", pair.id, 0, 0, *ids.shape
-        )
+        record = Record(scene.encoded(), codec.encode_png(ids), f"{split}/{pair.name}", pair.id, 0, 0, *ids.shape)
         return [record], moments
 
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-    """The files of one scene."""
+    """The files of one scene. id, name: of the scene and of its record, each the only one of the split."""
 
     id: str
     images: tuple[Path, ...]
     mask: Path
+    name: str = ""
 
     @property
     def files(self) -> tuple[Path, ...]:
         return (*self.images, self.mask)
+
+
+def _apart(pairs: Sequence[Pair]) -> list[Pair]:
+    """With ids and names that are told apart where files of several folders are called alike."""
+    first = [pair.images[0] for pair in pairs]
+    ids = told_apart([pair.id for pair in pairs], first)
+    names = told_apart([path.name for path in first], first, suffix=True)
+    return [dataclasses.replace(p, id=i, name=n) for p, i, n in zip(pairs, ids, names, strict=True)]
+
+
+def _below(path: Path, root: Path) -> str:
+    """Below root as it lies there, so that a data set may move; elsewhere in full."""
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
 
 def _leaks(items: dict[str, list[Pair]]) -> tuple[str, ...]:

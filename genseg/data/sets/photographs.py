@@ -7,7 +7,8 @@ from pathlib import Path
 from genseg.data.card import Band, DatasetCard
 from genseg.data.files import codec
 from genseg.data.files.folders import leftover
-from genseg.data.records.storage import Moments, Plan, Record, fingerprint
+from genseg.data.records.copies import fingerprint
+from genseg.data.records.storage import Moments, Plan, Record
 from genseg.data.sets.found import existing_folder, refuse_shared, say_passed_over
 from genseg.errors import UserError
 from genseg.keys import DIFFERENT, FILLED, each, key

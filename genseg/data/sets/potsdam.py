@@ -23,7 +23,8 @@ from genseg.data.card import Band, DatasetCard
 from genseg.data.files import codec, downloads
 from genseg.data.files.masks import colours_to_ids
 from genseg.data.records import patches
-from genseg.data.records.storage import Moments, Plan, Record, fingerprint
+from genseg.data.records.copies import fingerprint
+from genseg.data.records.storage import Moments, Plan, Record
 from genseg.data.sets.found import existing_folder
 from genseg.errors import UserError
 from genseg.keys import DIFFERENT, FILLED, at_least, each, key, one_of
@@ -176,7 +177,7 @@ class Potsdam:
             notes=notes,
         )
         used = [f for tiles in items.values() for _, images, label in tiles for f in (*images.values(), label)]
-        mark = fingerprint(self, listed=[(f.name, f.size) for f in used])
+        mark = fingerprint(self, listed=[(f.name, f.size) for f in used], files=[f.place for f in used])
         return Plan(card, items, lambda split, item: self._load(card, split, item), mark)
 
     def _load(self, card: DatasetCard, split: str, item: tuple) -> tuple[list[Record], Moments]:

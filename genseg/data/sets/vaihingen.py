@@ -23,7 +23,8 @@ import numpy as np
 from genseg.data.card import Band, DatasetCard
 from genseg.data.files import codec, downloads
 from genseg.data.records import patches
-from genseg.data.records.storage import Moments, Plan, Record, fingerprint
+from genseg.data.records.copies import fingerprint
+from genseg.data.records.storage import Moments, Plan, Record
 from genseg.data.sets.found import existing_folder
 from genseg.data.sets.potsdam import CLASSES, PROTOCOLS, label_ids
 from genseg.errors import UserError
