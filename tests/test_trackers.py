@@ -71,6 +71,18 @@ def test_none_is_imported_unless_asked_for_nor_outside_the_main_process(tmp_path
     assert not services["wandb"].calls and not services["mlflow"].calls
 
 
+@pytest.mark.parametrize(
+    ("name", "mend"), [("wandb", "WANDB_MODE=offline"), ("mlflow", "MLFLOW_ALLOW_FILE_STORE=true")]
+)
+def test_a_service_that_does_not_start_is_one_sentence(name, mend, tmp_path, services, monkeypatch):
+    def refuses(*_, **__):
+        raise ValueError("no key\n  is configured")
+
+    monkeypatch.setattr(services[name], {"wandb": "init", "mlflow": "set_experiment"}[name], refuses, raising=False)
+    with pytest.raises(UserError, match=rf"{name} does not start \(no key is configured\); .*{mend}"):
+        trackers.started((name,), tmp_path, CONFIG)
+
+
 def test_what_is_not_installed_or_not_known_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)  # as if it were not there
     with pytest.raises(UserError, match=r"names wandb, which is not installed; pip install 'genseg\[trackers\]'"):

@@ -1,5 +1,6 @@
 """Services that runs are sent to where a config asks for it: Weights & Biases, MLflow. Where to, and as whom, is said to them
-in their own ways (`wandb login`, WANDB_MODE=offline, MLFLOW_TRACKING_URI)."""
+in their own ways (`wandb login`, WANDB_MODE=offline, MLFLOW_TRACKING_URI). mlflow-skinny writes to servers; to a folder of its own
+only with MLFLOW_ALLOW_FILE_STORE=true, and to no database."""
 
 from __future__ import annotations
 
@@ -70,10 +71,14 @@ class Mlflow:
 
 
 KINDS = {"wandb": Wandb, "mlflow": Mlflow}
+MENDS = {
+    "wandb": "run `wandb login`, or set WANDB_MODE=offline",
+    "mlflow": "set MLFLOW_TRACKING_URI to your server, or to file:/FOLDER with MLFLOW_ALLOW_FILE_STORE=true",
+}
 
 
 def started(names: Sequence[str], workdir: Path, config: Mapping[str, Any]) -> list[Tracker]:
-    """Trackers by name, of KINDS. Raises UserError for one that is not installed."""
+    """Trackers by name, of KINDS. Raises UserError for one that is not installed, or does not start."""
     found = {}
     for name in names:
         try:
@@ -82,7 +87,17 @@ def started(names: Sequence[str], workdir: Path, config: Mapping[str, Any]) -> l
             raise UserError(
                 f"config.report.trackers names {name}, which is not installed; pip install 'genseg[trackers]', or leave it out"
             ) from None
-    return [KINDS[name](module, workdir, config) for name, module in found.items()]
+    return [_start(name, module, workdir, config) for name, module in found.items()]
+
+
+def _start(name: str, module: ModuleType, workdir: Path, config: Mapping[str, Any]) -> Tracker:
+    try:
+        return KINDS[name](module, workdir, config)
+    except Exception as error:  # the services have errors of their own, for what the user has not set up
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(
+            f"config.report.trackers: {name} does not start ({reason}); {MENDS[name]}, or leave it out"
+        ) from error
 
 
 def _mark(workdir: Path) -> str:
