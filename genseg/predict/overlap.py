@@ -79,7 +79,17 @@ class Behind:
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if error is not None and self._error is None:
             self._error = error
-        self._calls.put(None)
-        self._thread.join()
+        try:
+            self._end()
+        except (
+            BaseException
+        ) as interrupted:  # Control-C while the last calls are waited for: the one under way ends, too
+            self._error = self._error or interrupted
+            self._end()
+            raise
         if error is None and self._error is not None:
             raise self._error
+
+    def _end(self) -> None:
+        self._calls.put(None)
+        self._thread.join()
