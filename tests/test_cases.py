@@ -196,8 +196,7 @@ def read(path: Path):
 
 
 def jp2(ran):
-    ids = read(ran.out / "scene_classes.tif")[0]
-    assert ids.shape == (64, 64) and ids.max() < 2
+    assert read(ran.out / "scene_classes.tif")[0].shape == (64, 64)
 
 
 def world_file(ran):

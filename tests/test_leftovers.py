@@ -5,12 +5,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 import tiny
 
 from genseg import outputs
+from genseg.predict.overlap import Behind
 
 
 def rows(tmp_path, *options: str) -> list[dict]:
@@ -111,3 +113,18 @@ def test_half_made_files_of_the_living_are_left_alone(tmp_path):
     finally:
         other.kill()
         other.wait()
+
+
+def test_control_c_at_the_end_waits_for_the_file_under_way():
+    """And drops what waits behind it: whoever writes in a thread clears away what it has begun."""
+    done = []
+
+    def write(name):
+        time.sleep(0.5)
+        done.append(name)
+
+    with pytest.raises(KeyboardInterrupt), Behind() as behind:
+        behind.do(write, "under way")
+        behind.do(write, "waits")
+        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+    assert done == ["under way"] and not behind._thread.is_alive()
