@@ -21,6 +21,7 @@ class Band:
     nodata: the stored value that means "nothing was measured here" (as GDAL's nodata tag), or None. Such pixels
     take no part in the statistics, are replaced by `mean` when decoded, and are ignored in the mask. NaN is always
     treated so. hole: pixels that lack only this band still count: they are not ignored, and have a class in maps.
+    scale: (scale, offset) that the training files state and that are not applied, or None where they state none.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Band:
     high: float = 0.0
     nodata: float | None = None
     hole: bool = False
+    scale: tuple[float, float] | None = None
 
     @property
     def constant(self) -> bool:
@@ -137,14 +139,20 @@ class DatasetCard:
         }
 
     def to_json(self) -> str:
-        return texts.as_json(dataclasses.asdict(self), indent=1)
+        card = dataclasses.asdict(self)
+        for band in card["bands"]:
+            if band["scale"] is None:  # as cards were before there was one: a workdir's stays equal
+                del band["scale"]
+        return texts.as_json(card, indent=1)
 
     @classmethod
     def from_json(cls, text: str, mend: str = "prepare the data again") -> "DatasetCard":
         """mend: what to do about a text that is not a card of this version, for the UserError that is then raised."""
         try:
             raw = json.loads(text)
-            raw["bands"] = tuple(Band(**b) for b in raw["bands"])
+            raw["bands"] = tuple(
+                Band(**b | {"scale": tuple(b["scale"]) if b.get("scale") else None}) for b in raw["bands"]
+            )
             raw["palette"] = tuple(tuple(c) for c in raw["palette"])
             raw["groups"] = tuple(tuple(g) for g in raw.get("groups", ()))  # cards before groups existed stay readable
             for key in ("classes", "scored", "notes"):

@@ -58,11 +58,15 @@ def card_for_network(network: DatasetCard, data: DatasetCard) -> DatasetCard:
         if abs(ours.mean - theirs.mean) > ours.std or not 0.5 * ours.std <= theirs.std <= 2 * ours.std
     ]
     notes = data.notes
+    other = [ours.name for ours, theirs in zip(network.bands, data.bands, strict=True) if ours.scale != theirs.scale]
+    if other:
+        note = f"Files of this data state another scale or offset than those of training: {', '.join(other)} (not applied)."
+        notes = (*notes, note)
     if far:
         note = f"The values of this data are unlike those that the network was trained with: {'; '.join(far)}."
         notes = (*notes, note)
     bands = tuple(
-        dataclasses.replace(ours, nodata=theirs.nodata, hole=theirs.hole)
+        dataclasses.replace(ours, nodata=theirs.nodata, hole=theirs.hole, scale=theirs.scale)
         for ours, theirs in zip(network.bands, data.bands, strict=True)
     )
     logger.info("The network is fed through the statistics of its own training data (%s).", network.name)

@@ -156,7 +156,9 @@ def export(params: tree.Tree, stats: tree.Tree, backbone: str, form: str) -> dic
     return tensors
 
 
-def config(params: tree.Tree, backbone: str, form: str, classes: Sequence[str]) -> dict[str, Any]:
+def config(
+    params: tree.Tree, backbone: str, form: str, classes: Sequence[str], ignore_label: int | None = 255
+) -> dict[str, Any]:
     """The config.json that lets timm (`create_model(config["architecture"], **config["model_args"])`) or transformers
     (`from_pretrained`) rebuild the network. Other formats have none: UserError."""
     shape = names.shape_of(params)
@@ -206,7 +208,7 @@ def config(params: tree.Tree, backbone: str, form: str, classes: Sequence[str]) 
         "auxiliary_channels": aux,
         "auxiliary_num_convs": 1,
         "auxiliary_concat_input": False,
-        "loss_ignore_index": 255,
+        "loss_ignore_index": -100 if ignore_label is None else ignore_label,  # -100 is none: torch's
         **labels,
     }
 

@@ -59,7 +59,7 @@ def _weights(weights: checkpoints.Weights, args: argparse.Namespace, output: Pat
         save_file(tensors, temporary, metadata={"format": "pt", "software": rules.MARK})
     extra: dict[str, Any] = {}
     if args.format in ("timm", "huggingface"):
-        extra["config.json"] = exchange.config(weights.params, backbone, args.format, card.classes)
+        extra["config.json"] = exchange.config(weights.params, backbone, args.format, card.classes, card.ignore_label)
     if args.format == "huggingface":
         extra["preprocessor_config.json"] = model_card.preprocessor(card, "norms" in weights.params)
     for name, content in extra.items():

@@ -48,7 +48,7 @@ class Measured:
         self._inside_rows, self._inside = range(0), np.empty(0)
         origin = [file for file, count in enumerate(raster.counts) for _ in range(count)]
         self._files = [origin[i] for i in order]
-        self.shape = (*raster.shape[:2], len(order))
+        self.shape, self.placed = (*raster.shape[:2], len(order)), raster.placed
         bands = zip(card.bands, (raster.nodata[i] for i in order), strict=True)
         self.card = dataclasses.replace(
             card, bands=tuple(b if v is None else dataclasses.replace(b, nodata=v) for b, v in bands)
@@ -132,13 +132,27 @@ class Measured:
         """[ceil(h / every), ceil(w / every), c] as stored, once all rows have been read."""
         return np.concatenate(self._thumbnail)
 
+    def _other_scales(self) -> list[str]:
+        found = []
+        for band, place in zip(self.card.bands, self._order, strict=True):
+            here, then = self._raster.scales[place], band.scale or (1.0, 0.0)
+            if here != then:
+                trained = (
+                    f"were {then[0]:g} and {then[1]:g} in training" if band.scale else "none are known of training"
+                )
+                found.append(
+                    f"{band.name} has scale and offset {here[0]:g} and {here[1]:g} here, and {trained} (values are read as stored)"
+                )
+        return found
+
     def strange(self, strips: int = 8, rows: int = 4) -> list[str]:
-        """A sentence for each band whose values lie far outside those of training: in other units, most likely.
+        """A sentence for each band whose values lie far outside those of training, in other units most likely, or whose file
+        states another scale or offset.
 
         Seen are `strips` strips of `rows` rows. Far: the middle 98 % reach further beyond the training range than its
         width, or fill less than a fiftieth of it somewhere outside its middle half.
         """
-        height, found = self.shape[0], []
+        height, found = self.shape[0], self._other_scales()
         starts = sorted({int(r) for r in np.linspace(0, max(height - rows, 0), strips)})
         seen = np.concatenate([self.stored((slice(r, r + rows), slice(None))) for r in starts])
         measured = measured_pixels(seen, self.card, self._files)

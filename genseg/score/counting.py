@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from genseg import border_scores, metrics
 from genseg.data.card import DatasetCard
-from genseg.data.files import masks, rasters
+from genseg.data.files import grids, masks, rasters
 from genseg.errors import UserError
 
 _STRIP = 256  # rows whose borders are counted at a time
@@ -27,13 +28,17 @@ class Scene:
     borders: np.ndarray | None
 
 
-def read_mask(path: Path, card: DatasetCard, table: masks.ClassTable | None) -> np.ndarray:
+def read_mask(
+    path: Path, card: DatasetCard, table: masks.ClassTable | None, beside: Sequence[grids.Placed] = ()
+) -> np.ndarray:
     """uint8 [h, w]: class ids of the card, and 255 where nothing counts.
 
     table: what the file's numbers or colours mean; None: numbers are the card's ids and its ignore label, colours its
-    palette. Raises: UserError naming the file and the first value that is neither.
+    palette. beside: files that lie on the same ground. Raises: UserError naming the file and the first value that is
+    neither, or two files of different ground.
     """
-    name, (mask, nodata, valid, _) = str(path), rasters.read_mask(path)
+    name, (mask, nodata, valid, ground) = str(path), rasters.read_mask(path)
+    grids.refuse_elsewhere([*beside, (path, ground, mask.shape[:2])])
     count = len(card.classes)
     if table is not None and len(table.names) != count:
         raise UserError(
@@ -46,6 +51,7 @@ def read_mask(path: Path, card: DatasetCard, table: masks.ClassTable | None) -> 
         found = masks.colours_to_ids(mask, colours, name)
         return found if valid is None else np.where(valid, found, np.uint8(255))
     ids = tuple(range(count)) if table is None else table.ids
+    masks.refuse_class_as_nodata(nodata, ids, card.classes, name)
     ignored = () if table is None else table.ignored_ids
     ignore = 255 if card.ignore_label is None else card.ignore_label
     found = masks.renumber(mask, ids, ignore, nodata, name, ignored)

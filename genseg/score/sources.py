@@ -40,7 +40,7 @@ def network(
     def opened():
         for place, mask in pairs:
             image, ground = runs.open_scene(place, predictor, request)
-            label = read_mask(mask, card, table)
+            label = read_mask(mask, card, table, image.placed)
             if label.shape != image.shape[:2]:
                 raise UserError(
                     f"{place} is {image.shape[:2]} pixels and its mask {mask} {label.shape}: give those of one scene."
@@ -72,11 +72,11 @@ def drawn(
     found = []
     for place, mask in pairs:
         path = place.files[0][0]
-        ids = rasters.read_mask(path).ids
+        ids, _, _, ground = rasters.read_mask(path)
         if ids.ndim != 2:
             raise UserError(f"The map {path} holds {ids.shape[2]} bands: give a map of class ids.")
-        label = read_mask(mask, card, table)
-        found.append(_done(place, ids.astype(np.uint8), label, maps.Place.of(path), card, borders, errors))
+        label = read_mask(mask, card, table, [(path, ground, ids.shape)])
+        found.append(_done(place, ids.astype(np.uint8), label, ground, card, borders, errors))
         told(found[-1])
     return found
 

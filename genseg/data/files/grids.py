@@ -13,12 +13,14 @@ from genseg.data.files.maps import Place
 from genseg.data.files.validity import real
 from genseg.errors import UserError
 
+Placed = tuple[Path, Place, tuple[int, int]]
+"""A file, where it lies, its height and width."""
 
-def refuse_elsewhere(files: Sequence[tuple[Path, Place, tuple[int, int]]]) -> None:
+
+def refuse_elsewhere(files: Sequence[Placed]) -> None:
     """Raises UserError, naming two files, if those that say where they lie differ in projection, or if a corner of one
     lies more than half a pixel of the finer grid from that of the other.
-
-    files: of each its path, place, height and width."""
+    """
     placed = [entry for entry in files if entry[1].transform is not None]
     for path, place, size in placed[1:]:
         first, reference, whole = placed[0]

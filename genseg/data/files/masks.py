@@ -3,6 +3,7 @@
 import dataclasses
 import re
 import reprlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -150,6 +151,16 @@ def _colour(value: object) -> tuple[int, int, int]:
     return parts[0], parts[1], parts[2]
 
 
+def refuse_class_as_nodata(nodata: float | None, ids: Sequence[int], names: Sequence[str], mask: str) -> None:
+    """Raises UserError if a mask states the number of a class as "nothing here": which of the two is meant?"""
+    if nodata is not None and nodata in ids:
+        raise UserError(
+            f"The mask {mask} states the nodata value {nodata:g}, which is the id of the class "
+            f"{names[list(ids).index(nodata)]!r}: take the statement away (gdal_edit.py -unsetnodata) or give the class another "
+            "id."
+        )
+
+
 def renumber(
     mask: np.ndarray, ids: tuple[int, ...], ignore_label: int, nodata: float | None, name: str,
     ignored_ids: tuple[int, ...] = (),
@@ -169,24 +180,19 @@ def _renumber(
     name: str,
     ignored_ids: tuple[int, ...],
 ) -> np.ndarray:
-    table = np.array([*ids, ignore_label], np.float64)
-    order = np.argsort(table)
     values, place = np.unique(mask, return_inverse=True)
-    ignored = np.isnan(values.astype(np.float64))
-    if nodata is not None:
-        ignored |= values == nodata
-    ignored |= np.isin(values, ignored_ids)
-    found = order[np.minimum(np.searchsorted(table, values, sorter=order), len(table) - 1)]
-    wrong = (table[found] != values) & ~ignored
-    if wrong.any():
+    known: dict[float, int] = {ignore_label: ignore_label} | {number: k for k, number in enumerate(ids)}
+    known |= dict.fromkeys(ignored_ids, ignore_label) | ({} if nodata is None else {nodata: ignore_label})
+    # Python's numbers, which compare exactly: in float64, ids beyond 2^53 would be taken for their neighbours.
+    classes = [known.get(value, -1) if value == value else ignore_label for value in values.tolist()]
+    if -1 in classes:
         raise UserError(
-            f"The mask {name} holds the label {_number(values[wrong][0])}, which is neither one of the {len(ids)} classes nor "
-            f"the ignore label {ignore_label}: correct the mask or the classes."
+            f"The mask {name} holds the label {_number(values[classes.index(-1)])}, which is neither one of the {len(ids)} "
+            f"classes nor the ignore label {ignore_label}: correct the mask or the classes."
         )
-    classes = np.append(np.arange(len(ids), dtype=np.uint8), np.uint8(ignore_label))
-    return np.where(ignored, np.uint8(ignore_label), classes[found])[place].reshape(mask.shape)
+    return np.array(classes, np.uint8)[place].reshape(mask.shape)
 
 
 def _number(value: np.generic) -> str:
     """As it is in the file: `g` would shorten large ids."""
-    return str(int(value)) if float(value).is_integer() else f"{value:g}"
+    return str(int(value)) if value.dtype.kind in "iu" or float(value).is_integer() else f"{value:g}"

@@ -13,7 +13,7 @@ from genseg.data.card import Band, DatasetCard
 from genseg.data.files import codec, gdal, rasters
 from genseg.data.files.folders import leftover, told_apart, with_beside
 from genseg.data.files.grids import refuse_elsewhere
-from genseg.data.files.masks import ClassTable, colours_to_ids, read_class_table, renumber
+from genseg.data.files.masks import ClassTable, colours_to_ids, read_class_table, refuse_class_as_nodata, renumber
 from genseg.data.files.validity import measured_pixels, unstated
 from genseg.data.palette import distinct_colours
 from genseg.data.records import patches
@@ -22,8 +22,8 @@ from genseg.data.records.storage import Moments, Plan, Record
 from genseg.data.sets.found import existing_folder, refuse_shared, say_passed_over
 from genseg.data.sets.ground import bounds_of, leaks, split_by_blocks, touching
 from genseg.data.sets.labels_seen import LabelsSeen
-from genseg.data.sets.scene_files import read_scene
-from genseg.errors import UserError
+from genseg.data.sets.scene_files import SceneFiles, read_scene
+from genseg.errors import CorruptFile, UserError
 from genseg.keys import DIFFERENT, FILLED, PRINTABLE, Rule, at_least, each, key, within
 
 logger = logging.getLogger(__name__)
@@ -91,15 +91,17 @@ class FolderSegmentation:
             patches.windows(self.patch, self.patch, self.patch, self.stride)
         items = {split: _apart(pairs) for split, pairs in self._items(root).items()}
         refuse_shared({s: [p.images[0] for p in pairs if not gdal.remote(p.images[0])] for s, pairs in items.items()})
-        first = items[self.splits[0]][0]
-        sample = read_scene(first.images, self.bands)
+        sample = _first_readable(items[self.splits[0]], self.bands)
         dtype = str(sample.image.dtype)
         scored = tuple(self.scored) or tuple(range(len(table.names)))
         over = f"patches of {self.patch} at stride {self.stride}" if self.patch else "whole images"
         card = DatasetCard(
             name="folder_segmentation",
             task="segmentation",
-            bands=tuple(Band(n, nodata=v) for n, v in zip(self.bands, sample.nodata, strict=True)),
+            bands=tuple(
+                Band(name, nodata=nodata, scale=None if scale == (1.0, 0.0) else scale)
+                for name, nodata, scale in zip(self.bands, sample.nodata, sample.scales, strict=True)
+            ),
             classes=table.names,
             palette=table.palette or distinct_colours(len(table.names)),
             ignore_label=self.ignore_label,
@@ -221,12 +223,7 @@ class FolderSegmentation:
             unlabelled = dict.fromkeys(table.ignored_colours, self.ignore_label)
             ids = colours_to_ids(mask, {c: i for i, c in enumerate(table.palette)} | unlabelled, name)
         else:
-            if unmarked in table.ids:
-                raise UserError(
-                    f"The mask {name} states the nodata value {unmarked:g}, which is the id of the class "
-                    f"{table.names[table.ids.index(unmarked)]!r}: take the statement away (gdal_edit.py -unsetnodata) or "
-                    "give the class another id."
-                )
+            refuse_class_as_nodata(unmarked, table.ids, table.names, name)
             ids = renumber(mask, table.ids, self.ignore_label, unmarked, name, table.ignored_ids)
         if labelled is not None:
             ids = np.where(labelled, ids, np.uint8(self.ignore_label))
@@ -257,6 +254,19 @@ class Pair:
     @property
     def files(self) -> tuple[Path, ...]:
         return (*self.images, self.mask)
+
+
+def _first_readable(pairs: Sequence[Pair], bands: Sequence[str]) -> SceneFiles:
+    """The scene that says what all are like. A damaged one does not: whether it is put up with is decided when it is read for
+    the records. Raises: CorruptFile if all are damaged; UserError."""
+    first = None
+    for pair in pairs:
+        try:
+            return read_scene(pair.images, bands)
+        except CorruptFile as error:
+            first = first or error
+    assert first is not None
+    raise first
 
 
 def _apart(pairs: Sequence[Pair]) -> list[Pair]:
