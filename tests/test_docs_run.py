@@ -151,7 +151,7 @@ class Server:
     def __init__(self, folder: Path):
         environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
         environment["PYTHONPATH"] = f"{tiny.ROOT}{os.pathsep}{tiny.ROOT / 'tests'}"
-        self.cache = folder / "xla"
+        environment["JAX_COMPILATION_CACHE_DIR"] = str(folder / "xla")  # read when JAX is imported
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.pages.server"], cwd=tiny.ROOT, env=environment, text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -159,8 +159,7 @@ class Server:
         assert self.process.stdout.readline() == "ready\n"
 
     def run(self, command: str, arguments: list[str], folder: Path) -> runner.Outcome:
-        environment = {"HOME": str(folder), "JAX_COMPILATION_CACHE_DIR": str(self.cache)}
-        asked = dict(command=command, arguments=arguments, folder=str(folder), environment=environment)
+        asked = dict(command=command, arguments=arguments, folder=str(folder), environment={"HOME": str(folder)})
         print(json.dumps(asked), file=self.process.stdin, flush=True)
         done = runner.Outcome(**json.loads(self.process.stdout.readline()))
         print(f"{done.seconds:5.1f} s  {command} {' '.join(arguments)[:150]}")

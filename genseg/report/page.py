@@ -16,7 +16,8 @@ body { font: 15px/1.45 system-ui, sans-serif; max-width: 76rem; margin: 1.5rem a
 h1 { font-size: 1.4rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .7rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
-tr:first-child th { background: var(--faint); } td, th { max-width: 22rem; overflow-wrap: break-word; } .numbers td, .numbers th { white-space: nowrap; }
+tr:first-child th { background: var(--faint); } td, th { max-width: 22rem; overflow-wrap: break-word; } .numbers th { white-space: nowrap; }
+.numbers tr:last-child td { overflow-wrap: anywhere; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(26rem, 100%), 1fr)); gap: 1rem; }
 .charts svg { width: 100%; height: auto; } figure { margin: 1rem 0; } figure img { max-width: 100%; height: auto; }
 .key span { display: inline-block; margin-right: 1.2rem; } .key i { display: inline-block; width: .8rem; height: .8rem;
@@ -25,7 +26,7 @@ tr:first-child th { background: var(--faint); } td, th { max-width: 22rem; overf
 
 
 def table(rows: Sequence[Sequence[str]], kind: str = "") -> str:
-    """The first row is the header. kind: "numbers" for cells that are not to be broken."""
+    """The first row is the header. kind: "numbers" for names that are not to be broken."""
     head, *body = rows
     lines = ["<tr>" + "".join(f"<th scope='col'>{html.escape(c)}</th>" for c in head) + "</tr>"]
     for row in body:
@@ -57,7 +58,10 @@ def page(chosen: Sequence[Run], *, refresh: int = 0) -> str:
         for i, run in enumerate(chosen)
     )
     parts = [f"<h1>{len(chosen)} {'run' if len(chosen) == 1 else 'runs'}</h1>", f"<p class='key'>{key}</p>"]
-    parts += ["<h2>Scores, %</h2>", table(runs.score_rows(chosen), "numbers")]
+    rows = runs.score_rows(chosen)
+    if len(rows[0]) > len(rows):  # more scores than runs: a run a column, so that a narrow window cuts nothing
+        rows = [list(column) for column in zip(*rows, strict=True)]
+    parts += ["<h2>Scores, %</h2>", table(rows, "numbers")]
     said = dict.fromkeys(run.result["protocol"] for run in chosen if run.result.get("protocol"))
     parts += [f"<p class='note'>{html.escape(line)}</p>" for line in said]
     if len(said) > 1:
