@@ -95,7 +95,9 @@ def stopped_at(number: int, what: int):
 
 
 def names(folder: Path) -> list[str]:
-    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+    """Files below a folder, without those that Orbax gives random names."""
+    found = (p.relative_to(folder) for p in folder.rglob("*") if p.is_file() and p.parent.name != "d")
+    return sorted(map(str, found))
 
 
 def stops(name: str, command: str, arguments: tuple[str, ...], base: Path, folder: Path):

@@ -57,6 +57,7 @@ class Behind:
     def __init__(self, depth: int = 4):
         self._calls: queue.Queue = queue.Queue(depth)
         self._error: BaseException | None = None
+        self._ended = threading.Event()
         self._thread = threading.Thread(target=self._work, name="writing behind", daemon=True)
 
     def do(self, call: Callable[..., None], *arguments: Any) -> None:
@@ -71,6 +72,7 @@ class Behind:
                     entry[0](*entry[1])
                 except BaseException as raised:  # raised again in `do` or `__exit__`
                     self._error = raised
+        self._ended.set()
 
     def __enter__(self) -> Behind:
         self._thread.start()
@@ -92,4 +94,4 @@ class Behind:
 
     def _end(self) -> None:
         self._calls.put(None)
-        self._thread.join()
+        self._ended.wait()  # not `join`: interrupted, it takes a thread that goes on for one that has ended
