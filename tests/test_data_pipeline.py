@@ -429,7 +429,7 @@ def test_several_files_a_scene_at_the_command_line(tmp_path):
 
 def test_help_says_which_files_are_read(capsys):
     for argv, words in (
-        (["--help"], ("NAME --data_dir DIR", "folder_segmentation", "isaid")),
+        (["--help"], ("[--data_dir DIR]", "folder_segmentation", "isaid")),
         (["potsdam", "--help"], ("top_potsdam_2_10_RGBIR.tif", "side of patches, pixels", "--allow_incomplete")),
     ):  # fmt: skip
         with pytest.raises(SystemExit) as end:
