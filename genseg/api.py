@@ -60,7 +60,7 @@ def finetune(
     if start is not None:
         config = config.copy_and_resolve_references()
         with config.unlocked():
-            config.init.checkpoint = os.fspath(start)
+            config.init.checkpoint = str(outputs.given(os.fspath(start), "start"))
         config.lock()
     return _trained(config, workdir, "segment")
 
@@ -85,9 +85,13 @@ def draw_maps(
     """
     from genseg import predict
 
+    if isinstance(files, str | os.PathLike):
+        files = [files]
     arguments = ["--checkpoint", os.fspath(checkpoint), "--out", os.fspath(out)]
     for name, value in options.items():
         flag = f"--{name.replace('_', '-')}"
+        if value is None:
+            continue
         if isinstance(value, bool):
             arguments += [flag] if value else []
         elif isinstance(value, list | tuple):
@@ -116,18 +120,26 @@ def prepare(name: str, data_dir: str | os.PathLike[str], **fields: Any) -> Path:
     if name not in DATASETS:
         raise UserError(f"There is no data set {name!r}: it is one of {', '.join(sorted(DATASETS))}.")
     parts = [f"--{key}={value}" for key, value in fields.items()]
-    data, others = preparing.parse_command(
-        [name, f"--data_dir={os.fspath(data_dir)}", *parts], "prepare", lambda p: None
-    )
-    return preparing.ensure_prepared(data, others.data_dir)
+    try:
+        data, _ = preparing.parse_command(
+            [name, f"--data_dir={os.fspath(data_dir)}", *parts], "prepare", lambda p: None
+        )
+    except SystemExit as error:
+        raise UserError(
+            f"genseg.prepare does not know one of {', '.join(fields)} of {name}, or its value: see `genseg prepare {name} --help`"
+        ) from error
+    return preparing.ensure_prepared(data, outputs.given(os.fspath(data_dir), "data_dir"))
 
 
 def _trained(config: ConfigDict, workdir: str | os.PathLike[str], task: str) -> dict[str, Any]:
+    if not isinstance(config, ConfigDict):
+        raise UserError(f"the config is {type(config).__name__}: give what genseg.load_config(NAME) returns")
+    workdir = outputs.given(os.fspath(workdir), "workdir")
     config = recipes.complete(config)
     if config.task != task:
         other = {"pretrain": "finetune", "segment": "pretrain"}[task]
         raise UserError(f"config.task is '{config.task}': call genseg.{other}, or give another config")
-    from genseg import outputs, partition
+    from genseg import partition
 
     partition.start(outputs.cache_dir() / "xla")
     cli.start_log()

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from genseg import checkpoints, evaluate, inputs, outputs, partition, robustness, tasks
+from genseg import checkpoints, evaluate, inputs, outputs, partition, robustness, tasks, train
 from genseg.config import to_json
 from genseg.data import doubts
 from genseg.data.card import DatasetCard
@@ -118,6 +118,7 @@ def run(config: ConfigDict, workdir: str, *, checkpoint: str = "") -> list[Row]:
     mesh = partition.make_mesh(config.mesh.data, config.mesh.fsdp)
     partition.check_batch(config.eval.batch_size, mesh)
     path = checkpoint or config.checkpoint.dir or workdir
+    train.refuse_others(outputs.given(workdir, "--workdir"), "band_use.json")
     data = Without(inputs.open_inputs(config, checkpoints.load_weights(path, ema=False).card))
     task = tasks.build(config, data.card)
     evaluation = evaluate.Evaluation(task, data, mesh)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import re
@@ -74,7 +75,7 @@ def undamaged(path: Path, mend: str) -> Iterator[None]:
     except (UserError, MemoryError):
         raise
     except Exception as error:
-        if isinstance(error, OSError) and error.errno:  # of the file, not of what is in it
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # of the file, not of what is in it
             raise
         reason = " ".join(str(error).split())[:120]
         raise UserError(f"{path} is damaged ({type(error).__name__}: {reason}); {mend}") from None
@@ -161,6 +162,10 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.replace(path)
+    except OSError as error:
+        if error.filename is None:  # of a disk that is full, say: the system does not say where
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

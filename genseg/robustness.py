@@ -17,7 +17,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from genseg import checkpoints, evaluate, inputs, outputs, partition, tasks, tree
+from genseg import checkpoints, evaluate, inputs, outputs, partition, tasks, train, tree
 from genseg.config import to_json
 from genseg.data import doubts
 from genseg.data.card import DatasetCard
@@ -55,6 +55,7 @@ def run(config: ConfigDict, workdir: str, *, checkpoint: str = "", permutations:
     mesh = partition.make_mesh(config.mesh.data, config.mesh.fsdp)
     partition.check_batch(config.eval.batch_size, mesh)
     path = checkpoint or config.checkpoint.dir or workdir
+    train.refuse_others(outputs.given(workdir, "--workdir"), "robustness.json")
     data = inputs.open_inputs(config, checkpoints.load_weights(path, ema=False).card)
     logger.info("%s", data.card.describe())
     task = tasks.build(config, data.card)

@@ -46,7 +46,7 @@ def train(config: ConfigDict, workdir: str) -> dict[str, Any]:
         with checkpoints.sole_use(workdir):
             for folder in (Path(workdir), Path(workdir) / "pictures"):
                 outputs.clear_abandoned(folder)
-            refuse_another_config(Path(workdir) / "config.json")
+            refuse_others(Path(workdir), "config.json", "metrics.jsonl", "result.json")
             return _train(config, workdir)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
@@ -56,15 +56,26 @@ def train(config: ConfigDict, workdir: str) -> dict[str, Any]:
         ) from error
 
 
-def refuse_another_config(path: Path) -> None:
-    """Raises UserError if a config.json lies in the workdir that no run has written: it would be written over."""
-    if path.exists() and not (path.parent / checkpoints.FOLDER).exists():
-        try:
-            ours = json.loads(texts.read(path, "config")).keys() >= {"task", "data"}
-        except (ValueError, AttributeError, RecursionError):
-            ours = path.stat().st_size == 0  # of a run that was cut off
-        if not ours:
-            raise UserError(f"{path} was not written by genseg; move it away, or give another --workdir")
+# What commands write into a workdir, and keys that tell it from another's file of the name.
+OURS = {
+    "config.json": {"task", "data"}, "result.json": {"scores"}, "metrics.jsonl": {"step"}, "robustness.json": {"rows"},
+    "band_use.json": {"rows"},
+}  # fmt: skip
+
+
+def refuse_others(workdir: Path, *names: str) -> None:
+    """Raises UserError if one of these files of OURS lies in a workdir without checkpoints and no command of genseg wrote it: it
+    would be written over."""
+    for path in (workdir / name for name in names):
+        if (path.exists() or path.is_symlink()) and not (workdir / checkpoints.FOLDER).exists():
+            try:
+                text = texts.read(path, "file")
+                said = text.strip().split("\n")[0] if path.suffix == ".jsonl" else text
+                ours = not text or json.loads(said).keys() >= OURS[path.name]  # empty: of a run that was cut off
+            except (ValueError, AttributeError, RecursionError):
+                ours = False
+            if not ours:
+                raise UserError(f"{path} was not written by genseg; move it away, or give another --workdir")
 
 
 def _train(config: ConfigDict, workdir: str) -> dict[str, Any]:

@@ -435,6 +435,6 @@ def test_addresses():
         ("https://host/a/b.tif", "/vsicurl/https://host/a/b.tif"), ("/vsicurl/https://host/b.tif",) * 2,
         ("s3://bucket/a.tif", "/vsis3/bucket/a.tif"), ("gs://bucket/a.tif", "/vsigs/bucket/a.tif"), ("a/b.tif", "a/b.tif"),
     ):  # fmt: skip
-        assert gdal.shown(gdal.address(text)) == name
+        assert gdal.shown(gdal.address(text, "raster")) == name
     (scene,) = scenes_of(["https://host/a/b.tif:4,3,2"])
-    assert scene.files == ((gdal.address("https://host/a/b.tif"), (4, 3, 2)),) and scene.name == "b"
+    assert scene.files == ((gdal.address("https://host/a/b.tif", "raster"), (4, 3, 2)),) and scene.name == "b"

@@ -50,13 +50,19 @@ def _described(weights: checkpoints.Weights, artifact: stac.Artifact, path: Path
 def _weights(weights: checkpoints.Weights, args: argparse.Namespace, output: Path) -> str:
     """A folder: model.safetensors, README.md, stac_item.json; for timm and huggingface config.json, for the latter
     preprocessor_config.json."""
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     backbone, card = weights.config["model"]["backbone"], weights.card
     tensors = exchange.export(weights.params, weights.stats, backbone, args.format)
     output.mkdir(parents=True, exist_ok=True)
     with rules.replacing(output / FILES[0]) as temporary:  # first: it says whose those beside it are
-        save_file(tensors, temporary, metadata={"format": "pt", "software": rules.MARK})
+        try:
+            save_file(tensors, temporary, metadata={"format": "pt", "software": rules.MARK})
+        except SafetensorError as error:
+            raise UserError(
+                f"{output / FILES[0]} cannot be written ({error}); free space, or give another --output"
+            ) from None
     extra: dict[str, Any] = {}
     if args.format in ("timm", "huggingface"):
         extra["config.json"] = exchange.config(weights.params, backbone, args.format, card.classes, card.ignore_label)

@@ -55,8 +55,10 @@ def mapping(text: str, card: DatasetCard) -> dict[str, int]:
         name, _, place = part.partition("=")
         if plain(name) not in known:
             raise UserError(f"--bands names {name.strip()!r}, but the network's bands are {', '.join(known.values())}.")
-        if not place.strip().isdigit() or int(place) < 1:
+        if not re.fullmatch(r"[1-9][0-9]{0,8}", place.strip()):
             raise UserError(f"--bands has {part!r}: write NAME=PLACE, places counted from 1, as in red=4,nir=8.")
+        if known[plain(name)] in found:
+            raise UserError(f"--bands names {name.strip()!r} twice: name each band once.")
         found[known[plain(name)]] = int(place)
     missing = [band.name for band in card.bands if band.name not in found]
     if missing:
@@ -116,6 +118,10 @@ def chosen(
             ) from None
         if by_sensor is not None:
             return by_sensor
+    if sensor:
+        raise UserError(
+            f"{name} does not name its bands as {sensor} does: leave --sensor out, or give their places by --bands."
+        )
     if count == card.channels:
         return list(range(1, count + 1))
     coloured = [i + 1 for i, opacity in enumerate(alpha) if not opacity]

@@ -121,6 +121,7 @@ def run(arguments: argparse.Namespace) -> int:
             },
             quicklook=arguments.quicklook,
         )
+        _refuse_idle(arguments, scenes)
         _claim(scenes, out, products)
         partition.start(outputs.cache_dir() / "xla")
         weights = weights_of(arguments.checkpoint, ema=arguments.ema, best=arguments.best)
@@ -151,6 +152,20 @@ def run(arguments: argparse.Namespace) -> int:
             )
 
     return cli.run(command)
+
+
+def _refuse_idle(arguments: argparse.Namespace, scenes: Sequence[Scene]) -> None:
+    """Raises UserError for an option that would say nothing because of another one."""
+    if arguments.smallest < 0 or (arguments.smallest and not arguments.polygons):
+        raise UserError(f"--smallest is {arguments.smallest}: give the pixels of the smallest polygon, with --polygons")
+    if arguments.resume and arguments.overwrite:
+        raise UserError("--resume leaves finished scenes alone and --overwrite makes them again: give one of them")
+    windows.refuse_idle(arguments.mode, arguments.crop, arguments.stride)
+    picked = next((str(scene) for scene in scenes if any(bands for _, bands in scene.files)), "")
+    if picked and (arguments.bands or arguments.sensor):
+        raise UserError(
+            f"{picked} is given with its bands, as FILE:4,3,2, and {'--bands' if arguments.bands else '--sensor'} too: give one of them"
+        )
 
 
 def _claim(scenes: Sequence[Scene], out: Path, products: Products) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from genseg import outputs
-from genseg.data.files import maps
+from genseg.data.files import gdal, maps
 from genseg.data.files.qgis import Classes
 from genseg.errors import UserError
 
@@ -99,7 +99,12 @@ class Area:
             ) from None
         import shapely
 
-        shapes = [shape for shape in shapely.from_wkb(geometry) if shape is not None and shape.area > 0]
+        try:
+            shapes = [shape for shape in shapely.from_wkb(geometry) if shape is not None and shape.area > 0]
+        except shapely.errors.GEOSException as error:
+            raise UserError(f"The area {path} holds a polygon that is none ({error}): correct it.") from None
+        if not np.isfinite([shape.bounds for shape in shapes]).all():
+            raise UserError(f"The area {path} holds coordinates that are no numbers: correct it.")
         if not shapes:
             raise UserError(f"The area {path} holds no polygons: give a layer that does.")
         self.path, self._crs, self._shapes = path, meta["crs"], shapes
@@ -119,7 +124,8 @@ class Area:
             raise UserError(f"{name} does not say where it lies, so that {self.path} cannot clip it: georeference it.")
         shapes = [shapely.geometry.mapping(shape) for shape in self._shapes]
         if self._crs and place.crs and place.crs != self._crs:
-            shapes = [transform_geom(self._crs, place.crs, shape) for shape in shapes]
+            with gdal.quiet(str(self.path)):
+                shapes = [transform_geom(self._crs, place.crs, shape) for shape in shapes]
 
         def inside(first: int, end: int) -> np.ndarray:
             moved = rasterio.Affine(t.a, t.b, t.c + first * t.b, t.d, t.e, t.f + first * t.e)

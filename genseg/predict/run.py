@@ -106,6 +106,8 @@ def _sole(scene: Scene, out: Path) -> Iterator[bool]:
     path = out / f"{scene.name}.lock"
     path = path.with_name(f".{path.name}")
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_symlink() or (path.exists() and not (path.is_file() and path.stat().st_size == 0)):
+        raise UserError(f"{path} is not the lock that genseg makes there; remove it, or write elsewhere")
     with path.open("a", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -32,7 +32,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     what.add_argument("--masks", metavar="FOLDER", help="with a mask of each scene's name, or NAME_mask, _label, _gt")
     what.add_argument("--pairs", metavar="CSV", help="a scene a line: its files, then its mask")
     what.add_argument("--prepared", metavar="FOLDER", help="a prepared data set (genseg.data.prepare)")
-    what.add_argument("--split", default="val", help="of --prepared (default val)")
+    what.add_argument("--split", help="of --prepared (default val)")
     what.add_argument("--maps", action="store_true", help="scenes are class maps: no network is run")
     what.add_argument("--classes", metavar="TABLE", help="CSV or YAML: what the masks' numbers or colours mean")
     what.add_argument("--bands", metavar="NAME=PLACE,...", help="where the network's bands are, as in red=4,nir=8")

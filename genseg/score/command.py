@@ -44,6 +44,22 @@ def _card_of(path: Path) -> DatasetCard:
         return DatasetCard.from_json(texts.as_json(texts.mapping(record, "record", mend)["card"]), mend)
 
 
+def _refuse_idle(arguments: argparse.Namespace) -> None:
+    """Raises UserError for what says nothing because of how the truth is given, or of --maps."""
+    given = {name for name, value in vars(arguments).items() if value not in (None, False, [], 0)}
+    by_list = {"pairs", "prepared"} & given
+    idle = {"split"} & given if "prepared" not in given else {"classes", "bands", "sensor"} & given
+    if "maps" in given:
+        idle |= {"bands", "sensor", "mode", "crop", "stride", "blend", "flip", "scales", "batch"} & given
+    if by_list and arguments.scenes:
+        raise UserError(
+            f"Scenes are named ({arguments.scenes[0]}) beside --{min(by_list)}, which says which are scored: leave them out."
+        )
+    if idle:
+        way = "--maps" if "maps" in given else "--prepared" if "prepared" in given else "--masks and --pairs"
+        raise UserError(f"--{min(idle)} says nothing with {way}: leave it out.")
+
+
 def score(arguments: argparse.Namespace) -> None:
     """Scores what the arguments name, writes tables and pictures and prints the summary; raises UserError."""
     out = outputs.given(arguments.out, "--out")
@@ -54,6 +70,8 @@ def score(arguments: argparse.Namespace) -> None:
         raise UserError("--maps takes --masks or --pairs: maps have no prepared split.")
     if not arguments.maps and not arguments.checkpoint:
         raise UserError("There is no network to score: give --checkpoint, or --maps for maps that are there.")
+    _refuse_idle(arguments)
+    split = "val" if arguments.split is None else arguments.split
     table = None
     if arguments.classes is not None:
         table = masks.read_class_table(outputs.given(arguments.classes, "--classes"))
@@ -66,6 +84,8 @@ def score(arguments: argparse.Namespace) -> None:
     weights = weights_of(arguments.checkpoint, ema=arguments.ema, best=arguments.best) if arguments.checkpoint else None
     origin = {"checkpoint": weights.path if weights else "", "truth": str(getattr(arguments, ways[0]))}
     seen = inference_of(arguments, weights.config) if weights else None
+    if seen is not None:
+        windows.refuse_idle(seen.mode, arguments.crop, arguments.stride)
     if arguments.panels and not arguments.prepared:
         raise UserError("--panels are of a prepared split: genseg.predict draws a picture of each scene in files.")
     if arguments.panels < 0:
@@ -78,13 +98,13 @@ def score(arguments: argparse.Namespace) -> None:
             weights,
             seen,
             outputs.given(arguments.prepared, "--prepared"),
-            arguments.split,
+            split,
             arguments.batch,
             arguments.panels,
         )
         if picture is not None:
             drawing.save_picture(out / "samples.png", picture)
-        data, split = f"{arguments.prepared}, split {arguments.split}", arguments.split
+        data = f"{arguments.prepared}, split {split}"
         notes = doubts.beside(card, split, confusion)
     else:
         found = pairs.listed(arguments.pairs) if arguments.pairs else pairs.by_name(arguments.scenes, arguments.masks)

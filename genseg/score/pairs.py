@@ -55,6 +55,8 @@ def listed(text: str) -> list[tuple[Scene, Path]]:
             )
         mask = gdal.address(row[-1], "mask", path.parent)
         (scene,) = scenes_of(["+".join(str(gdal.address(cell, "scene", path.parent)) for cell in row[:-1])])
+        if any(scene.files == other.files for other, _ in found):
+            raise UserError(f"Line {number} of the list {path} names {scene} again: score each scene once.")
         found.append((scene, mask if gdal.remote(mask) else outputs.regular(mask, "mask")))
     if not found:
         raise UserError(f"The list {path} is empty: give lines of IMAGE,MASK.")

@@ -37,6 +37,7 @@ class Row:
     environment: tuple[tuple[str, str], ...] = ()
     slow: bool = False
     own: tuple[str, ...] = ()
+    largest: int = 0  # bytes of a file that can be written, as on a disk that is nearly full; 0: any
 
 
 def config(name: str) -> str:

@@ -86,7 +86,8 @@ def judged(row: Row, base: Path, here: Path) -> dict:
     row.make(here, base)
     before = runner.fingerprint(here) | runner.changes(base)
     arguments = [a.replace("{here}", str(here)).replace("{base}", str(base)) for a in row.arguments]
-    done = runner.run(row.command, arguments, here, dict(row.environment))
+    seconds = 5 * runner.SECONDS if row.slow else runner.SECONDS
+    done = runner.run(row.command, arguments, here, dict(row.environment), largest=row.largest, seconds=seconds)
     after = runner.fingerprint(here) | runner.changes(base)
     lost = [
         p for p in before if after.get(p) != before[p] and not any(p.startswith(f"{here}/{own}") for own in row.own)

@@ -61,7 +61,7 @@ class Outcome:
 
 def run(
     command: str, arguments: list[str], folder: Path, environment: dict[str, str], *, seconds: int = SECONDS,
-    memory: int = BYTES,
+    memory: int = BYTES, largest: int = 0,
 ) -> Outcome:  # fmt: skip
     """`python -m genseg.COMMAND ARGUMENTS` in `folder`; its output goes through files, so that no pipe can fill up."""
     texts = [folder.parent / f"{folder.name}.{name}" for name in ("out", "err")]
@@ -70,7 +70,7 @@ def run(
     if not child:
         status = 70
         try:
-            status = _inside(command, arguments, folder, environment, texts, seconds, memory)
+            status = _inside(command, arguments, folder, environment, texts, seconds, memory, largest)
         finally:
             os._exit(status)
     _, ended, usage = os.wait4(child, 0)
@@ -78,9 +78,11 @@ def run(
     return Outcome(os.waitstatus_to_exitcode(ended), out, err, time.monotonic() - began, usage.ru_maxrss << 10)
 
 
-def _inside(command, arguments, folder, environment, texts, seconds, memory) -> int:
+def _inside(command, arguments, folder, environment, texts, seconds, memory, largest) -> int:
     signal.alarm(seconds)
     resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+    if largest:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
     for number, path in enumerate(texts, 1):
         os.dup2(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC), number)
     sys.stdout = os.fdopen(1, "w", encoding=environment.get("PYTHONIOENCODING", "utf-8"), closefd=False)

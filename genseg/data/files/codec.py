@@ -5,6 +5,7 @@ since multi-spectral files keep infrared or thermal values there (MFNet, NAIP): 
 """
 
 import io
+import logging
 import struct
 from pathlib import Path
 
@@ -24,6 +25,7 @@ _JPEG = b"\xff\xd8"
 _NPY = b"\x93NUMPY"
 
 Image.MAX_IMAGE_PIXELS = None  # masks of scenes are larger than what Pillow takes for an attack
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what it says of damaged files is said in one sentence
 cv2.setNumThreads(0)  # images are decoded and resized in several threads already
 
 
@@ -233,6 +235,11 @@ def _decode_png(data: bytes, indices: bool) -> np.ndarray:
 
 def _decode_tiff(data: bytes) -> np.ndarray:
     with tifffile.TiffFile(io.BytesIO(data)) as tiff:
+        for page in tiff.pages:  # those that lack some would be filled up with zeros, slowly
+            if len(page.dataoffsets) != np.prod(page.chunked, dtype=np.int64):
+                raise ValueError(
+                    f"{len(page.dataoffsets)} of {np.prod(page.chunked, dtype=np.int64)} strips or tiles are there"
+                )
         first = tiff.series[0]  # at full resolution; overviews are other levels, or series of other sizes
         if first.ndim == 2:  # one band, or one page a band
             alike = [s for s in tiff.series if s.shape == first.shape and s.dtype == first.dtype]

@@ -80,6 +80,14 @@ class _Heard(logging.Handler):
             _said.last = record.getMessage()
 
 
+def refusals() -> tuple[type[Exception], ...]:
+    """What rasterio raises where GDAL cannot read or write; some of GDAL's own errors come through it as they are."""
+    import rasterio
+    from rasterio._err import CPLE_BaseError
+
+    return rasterio.errors.RasterioError, rasterio.errors.CRSError, CPLE_BaseError
+
+
 @contextlib.contextmanager
 def quiet(name: str) -> Iterator[None]:
     """GDAL's settings, with errors as a CorruptFile that names the file, and nothing on standard error."""
@@ -97,7 +105,7 @@ def quiet(name: str) -> Iterator[None]:
     with rasterio.Env(**options):
         try:
             yield
-        except (rasterio.errors.RasterioError, rasterio.errors.CRSError, UnicodeError) as error:
+        except (*refusals(), UnicodeError) as error:
             cause = str(error.__cause__ or error) or _said.last or type(error).__name__
             reason = " ".join(cause.split())[:160]
             raise CorruptFile(
@@ -116,6 +124,12 @@ class File:
         """source: a path, or the bytes of a file called `name`. Raises: CorruptFile; UserError for what is no image."""
         self._source, self.name = source, name or shown(source)
         self._process, self._files, self._memory = 0, [], None
+        with quiet(self.name):
+            self._look()
+
+    def _look(self) -> None:
+        """At all that is known without a pixel."""
+        source = self._source
         first = self._opened()[0]
         self._bands = [(i, band) for i, file in enumerate(self._files) for band in file.indexes]
         self.shape = (first.height, first.width, len(self._bands))

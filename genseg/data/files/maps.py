@@ -176,7 +176,7 @@ def cog(
                 plain, final, driver="COG", compress="deflate", bigtiff="if_safer", num_threads="all_cpus",
                 overview_resampling="mode" if palette else "average",
             )  # fmt: skip
-    except rasterio.errors.RasterioError as error:
+    except gdal.refusals() as error:
         raise UserError(f"{path} cannot be written ({error}): free space, or give another folder.") from None
     finally:
         for suffix in ("", ".aux.xml", ".ovr", ".msk"):  # what GDAL may put beside

@@ -137,7 +137,8 @@ class _Opened(gdal.File):
 
     @property
     def place(self) -> Place:
-        return Place.said_by(self.first)
+        with gdal.quiet(self.name):
+            return Place.said_by(self.first)
 
 
 class _Decoded:
