@@ -89,14 +89,6 @@ class Inference:
 _LEAST = np.float32(1e-30)  # far below any blend weight
 
 
-def refuse_idle(mode: str, crop: Any, stride: Any) -> None:
-    """Raises UserError for a window's size that is given although no window is used."""
-    if mode == "whole" and (crop or stride):
-        raise UserError(
-            "--crop and --stride are of windows, and --mode whole has none: leave them out, or give --mode slide"
-        )
-
-
 def blend_weights(height: int, width: int, blend: str) -> np.ndarray:
     """float32 [height, width], positive everywhere: 1, or Hann's window sin^2(pi (i + 1/2) / n) along both sides."""
     if blend == "uniform":

@@ -160,7 +160,6 @@ def _refuse_idle(arguments: argparse.Namespace, scenes: Sequence[Scene]) -> None
         raise UserError(f"--smallest is {arguments.smallest}: give the pixels of the smallest polygon, with --polygons")
     if arguments.resume and arguments.overwrite:
         raise UserError("--resume leaves finished scenes alone and --overwrite makes them again: give one of them")
-    windows.refuse_idle(arguments.mode, arguments.crop, arguments.stride)
     picked = next((str(scene) for scene in scenes if any(bands for _, bands in scene.files)), "")
     if picked and (arguments.bands or arguments.sensor):
         raise UserError(

@@ -84,8 +84,6 @@ def score(arguments: argparse.Namespace) -> None:
     weights = weights_of(arguments.checkpoint, ema=arguments.ema, best=arguments.best) if arguments.checkpoint else None
     origin = {"checkpoint": weights.path if weights else "", "truth": str(getattr(arguments, ways[0]))}
     seen = inference_of(arguments, weights.config) if weights else None
-    if seen is not None:
-        windows.refuse_idle(seen.mode, arguments.crop, arguments.stride)
     if arguments.panels and not arguments.prepared:
         raise UserError("--panels are of a prepared split: genseg.predict draws a picture of each scene in files.")
     if arguments.panels < 0:

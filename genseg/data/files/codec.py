@@ -128,6 +128,7 @@ def declared_bytes(data: bytes) -> float:
         width, height, depth, colour = struct.unpack(">IIBB", data[16:26])
         return height * width * {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}[colour] * (depth // 8 or 1)
     if data[:4] in gdal.TIFF:
+        gdal.refuse_endless(data)
         with tifffile.TiffFile(io.BytesIO(data)) as tiff:
             return sum(int(np.prod(s.shape, dtype=np.float64)) * s.dtype.itemsize for s in tiff.series)
     if data[:6] == _NPY:

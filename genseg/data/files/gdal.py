@@ -314,6 +314,20 @@ def _refuse_strange_tags(source: Path | bytes, name: str) -> None:
             raise UserError(f"{name} is stored turned or mirrored (TIFF orientation {max(turned)}): store it upright.")
 
 
+def refuse_endless(data: bytes) -> None:
+    """Raises ValueError for a TIFF whose pages go in a circle, or are more than 2^12: readers follow them all."""
+    order, big = "<" if data[:1] == b"I" else ">", 43 in data[2:4]
+    place, number, size = ("Q", "Q", 20) if big else ("I", "H", 12)
+    offset, seen = struct.unpack_from(order + place, data, 8 if big else 4)[0], set()
+    while offset and offset < len(data) - 8:
+        if offset in seen or len(seen) == 1 << 12:
+            raise ValueError(f"its pages go in a circle, or are more than {1 << 12}")
+        seen.add(offset)
+        (count,) = struct.unpack_from(order + number, data, offset)
+        behind = offset + struct.calcsize(number) + size * count
+        offset = struct.unpack_from(order + place, data, behind)[0] if behind < len(data) - 8 else 0
+
+
 def _tags(source: Path | bytes) -> dict[int, bytes]:
     """Bytes, 64 at most, of the tags that are looked at, of the first page of a TIFF (TIFF 6.0, and BigTIFF's 64-bit
     offsets); {} for other files."""
