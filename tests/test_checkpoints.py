@@ -1,5 +1,6 @@
 """Checkpoints on disk: what a flipped byte, a cut file or a missing one does, checksums, and what reading costs."""
 
+import functools
 import importlib.util
 import itertools
 import json
@@ -14,6 +15,7 @@ import numpy as np
 import optax
 import pytest
 import tensorstore
+import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -36,8 +38,13 @@ def made_state(step: int) -> state.TrainState:
     return made._replace(step=jnp.int32(step))
 
 
+@functools.cache
+def config() -> dict:
+    return json.loads(tiny.pretrain(Path("data")).to_json())
+
+
 def meta(card: DatasetCard) -> dict:
-    return {"config": {"seed": 0, "rate": 0.1}, "card": card.to_json(), "versions": {"jax": "0"}, "revision": ""}
+    return {"config": config(), "card": card.to_json(), "versions": {"jax": "0"}, "revision": ""}
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +70,7 @@ def restored(root: Path) -> int:
     step = saved.latest()
     got = saved.restore(abstract(), step)
     assert got.batches == step and int(got.state.step) == step
-    assert saved.meta(step)["config"] == {"seed": 0, "rate": 0.1}
+    assert saved.meta(step)["config"] == config()
     jax.tree.map(np.testing.assert_array_equal, got.state, made_state(step))
     saved.close()
     return step

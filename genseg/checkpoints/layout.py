@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from pathlib import Path
 
 from etils import epath
 
-from genseg import outputs, texts
+from genseg import outputs
 from genseg.errors import UserError
 
 FOLDER, ASIDE = "checkpoints", "damaged"
@@ -21,8 +20,10 @@ def one_line(error: BaseException) -> str:
 
 
 def text_of(path: epath.Path) -> str:
-    """Of a small file of a checkpoint. Raises UserError for what is no file: a pipe would be waited for."""
-    return path.read_text(encoding="utf-8") if "://" in str(path) else texts.read(Path(path), "file")
+    """Of a small file of a checkpoint. Raises OSError or ValueError, which say that the checkpoint is damaged."""
+    if not path.is_file():  # a pipe would be waited for
+        raise FileNotFoundError(f"'{path.name}' is missing, or no file")
+    return path.read_text(encoding="utf-8")
 
 
 def rank(metrics: dict[str, float]) -> float:
