@@ -16,7 +16,7 @@ import numpy as np
 
 from genseg import border_scores, metrics, nets
 from genseg.losses import terms
-from genseg.nets.layers import resize
+from genseg.nets.resizing import resize
 from genseg.recipes import segment
 
 

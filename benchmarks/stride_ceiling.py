@@ -17,7 +17,7 @@ import numpy as np
 
 from genseg import border_scores
 from genseg.data.batches import pipeline
-from genseg.nets.layers import resize
+from genseg.nets.resizing import resize
 from genseg.report import tables
 
 

@@ -1,5 +1,7 @@
 """Benchmarks run, and print a line for each path; what they print is for people, not for tests."""
 
+import ast
+import importlib
 import importlib.util
 import runpy
 import sys
@@ -27,6 +29,17 @@ def test_a_row_is_checked_timed_and_put_in_its_place_on_the_page(monkeypatch, ca
     printed = benchmark(monkeypatch, capsys, "jpeg", "--page", str(page))
     assert "| JPEG to 224 crop | genseg |" in printed and "differs from Pillow's" in printed
     assert page.read_text() == f"# Title\n\n{printed.rstrip()}\n\n## start\n\nkept\n"
+
+
+@pytest.mark.parametrize("path", sorted((tiny.ROOT / "benchmarks").rglob("*.py")), ids=lambda path: path.stem)
+def test_what_a_benchmark_takes_from_genseg_is_there(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "genseg":
+            module = importlib.import_module(node.module)
+            for alias in node.names:
+                assert hasattr(module, alias.name) or importlib.util.find_spec(f"{node.module}.{alias.name}"), (
+                    alias.name
+                )
 
 
 @pytest.mark.slow

@@ -128,7 +128,7 @@ OWN = {
         {"ir_seg_dataset": places.mfnet}, {"convnext_tiny.safetensors": "timm/model.safetensors", "runs/csp4": "csp", "runs/naip": "naip"}
     ),
     "own-rasters.md": Page({"TILES": places.own, "scene.tif": lambda path: places.geotiff(path, 0, classes=places.CLASSES)}, slow=False),
-    "pods.md": Page({"ARCHIVES": places.imagenet}, {}, {"--mode=dry_run": "--mode=dry_run --config.data.data_dir=DATA"}),
+    "pods.md": Page({"ARCHIVES": places.imagenet}, {}, {"--config.data.data_dir=DATA": "--config.data.data_dir=DATA --config.data.source=ARCHIVES"}),
     "predict.md": Page(
         {".": lambda path: (places.scenes(path), places.rgb_and_thermal(path))},
         {"runs/naip": "naip", "runs/rgbt": "naip", "DATA/naip": "prepared"},
@@ -220,9 +220,10 @@ def run_page(path: Path, page: Page, folder: Path, server: Server | None) -> int
             count += 1
             continue
         for line in reading.commands(block.text):
-            if line.startswith("..."):  # the command before, with other arguments
+            if line.startswith("..."):  # the last whole command, with other arguments
                 line = f"{former} {line.removeprefix('...')}"
-            former = line.partition("  #")[0]
+            else:
+                former = line.partition("  #")[0]
             skipped = [check for pattern, _, check in NOT_RUN if re.match(pattern, line)]
             if skipped:
                 skipped[0](line, folder)
