@@ -6,6 +6,7 @@ import contextlib
 import errno
 import logging
 import os
+import re
 import signal
 import sys
 import threading
@@ -148,6 +149,13 @@ def mistake_of(error: BaseException) -> UserError | TryAgain | None:
         return UserError(
             f"a name cannot be written as text ({error.reason}): {error.object[-200:]!a}; rename the file, or set LC_ALL=C.UTF-8"
         )
+    full = (
+        re.search(r"write\(\) failed: ([^;]+); writing ([^;]+)", str(error))
+        if isinstance(error, RuntimeError)
+        else None
+    )
+    if full:  # of ArrayRecord's writer
+        return UserError(f"{full[2]}: {full[1]}; {MENDS[errno.ENOSPC]}")
     if isinstance(error, RuntimeError) and "home directory" in str(error):
         return UserError("'~' stands for a home directory that is not known; write the whole path, or set HOME")
     if isinstance(error, ValueError) and "null byte" in str(error):

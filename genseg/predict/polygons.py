@@ -49,10 +49,19 @@ def write(path: Path, class_map: Path, classes: Classes, *, nodata: int, smalles
                 ):  # of the temporary name, which does not end in .gpkg; of maps without a place
                     warnings.simplefilter("ignore", RuntimeWarning)
                     warnings.simplefilter("ignore", UserWarning)
-                    pyogrio.raw.write(
-                        temporary, geometry, list(fields.values()), list(fields), layer=path.stem, driver="GPKG",
-                        geometry_type="Polygon", crs=wkt, append=count > 0,
-                    )  # fmt: skip
+                    try:
+                        pyogrio.raw.write(
+                            temporary, geometry, list(fields.values()), list(fields), layer=path.stem, driver="GPKG",
+                            geometry_type="Polygon", crs=wkt, append=count > 0,
+                        )  # fmt: skip
+                    except (
+                        pyogrio.errors.DataSourceError,
+                        pyogrio.errors.DataLayerError,
+                        pyogrio.errors.FeatureError,
+                    ) as error:
+                        raise UserError(
+                            f"{path} cannot be written ({error}): free space, or give another folder."
+                        ) from None
                 count += len(chunk)
             if not count:
                 raise UserError(f"{class_map} holds no class anywhere: there is nothing to draw polygons of.")

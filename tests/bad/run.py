@@ -30,7 +30,8 @@ UNTRAINED = (
     data_rows.shows, command_rows.studies, table_rows.tables, table_rows.containers, table_rows.options,
 )  # fmt: skip
 TRAINED = (
-    config_rows.contradictions, predict_rows.predictions, exchange_rows.exchange, damage_rows.prepared,
+    config_rows.contradictions, predict_rows.predictions, predict_rows.idle, predict_rows.full_disks,
+    predict_rows.doubled_truth, predict_rows.others_files, exchange_rows.exchange, damage_rows.prepared,
     damage_rows.checkpoints, damage_rows.workdirs, command_rows.reports, command_rows.scores, command_rows.others,
 )  # fmt: skip
 
