@@ -128,7 +128,10 @@ OWN = {
         {"ir_seg_dataset": places.mfnet}, {"convnext_tiny.safetensors": "timm/model.safetensors", "runs/csp4": "csp", "runs/naip": "naip"}
     ),
     "own-rasters.md": Page({"TILES": places.own, "scene.tif": lambda path: places.geotiff(path, 0, classes=places.CLASSES)}, slow=False),
-    "pods.md": Page({"ARCHIVES": places.imagenet}, {}, {"--config.data.data_dir=DATA": "--config.data.data_dir=DATA --config.data.source=ARCHIVES"}),
+    "pods.md": Page({"ARCHIVES": places.imagenet}, {}, {
+            "--config.data.data_dir=DATA": "--config.data.data_dir=DATA --config.data.source=ARCHIVES",
+            "--mode=dry_run": "--mode=dry_run --config.data.data_dir=DATA --config.data.source=ARCHIVES",
+        }),
     "predict.md": Page(
         {".": lambda path: (places.scenes(path), places.rgb_and_thermal(path))},
         {"runs/naip": "naip", "runs/rgbt": "naip", "DATA/naip": "prepared"},

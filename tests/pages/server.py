@@ -1,7 +1,7 @@
 """One process that has imported all of genseg and forks for each command: `python -m tests.pages.server`.
 
 A line of JSON on standard input: command (one of `runner.MODULES`), arguments, folder, environment. A line out: status, out,
-err, seconds of CPU, peak. Every ConvNeXt has one block a stage and few features, which is what a compiler's time is spent on.
+err, seconds of CPU, peak. Every ConvNeXt has one block a stage, every Swin two, and few features, which is what a compiler's time is spent on.
 """
 
 import dataclasses
@@ -31,6 +31,8 @@ def main() -> None:
     for name in nets.BACKBONES:
         if name.startswith("convnext"):
             nets.BACKBONES[name] = partial(nets.BACKBONES[name], depths=DEPTHS, dims=DIMS)
+        else:
+            nets.BACKBONES[name] = partial(nets.BACKBONES[name], embed=8, depths=(2, 2, 2, 2), heads=(1, 2, 4, 8))
     mfnet.SIZE, pst900.SIZE, potsdam.SIZE = (24, 32), (18, 32), small.SIDE  # of what is drawn
     print("ready", flush=True)
     for line in sys.stdin:
