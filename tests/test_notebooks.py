@@ -75,7 +75,8 @@ def test_the_executed_copy_is_of_the_present_text_and_small(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_runs_from_top_to_bottom(name, tmp_path):
+def test_runs_from_top_to_bottom(name, tmp_path, monkeypatch):
+    monkeypatch.delenv("XLA_FLAGS")  # the suite's eight devices and its quick compilation are not a reader's
     notebook = execute.executed(tiny.ROOT / "notebooks" / f"{name}.py", tmp_path)
     check_outputs(name, notebook, tmp_path)
 
