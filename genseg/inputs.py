@@ -108,9 +108,11 @@ def _only(config: ConfigDict) -> tuple[str, ...]:
 
 def _card_of_all(config: ConfigDict, folders: Mapping[str, Path]) -> DatasetCard:
     cards = {name: DatasetCard.read(folder).only(_only(config)) for name, folder in folders.items()}
-    if len(cards) == 1:
+    weights = config.data.also_weights if config.task == "segment" else {}
+    if len(cards) == 1 and not weights:
         return next(iter(cards.values()))
-    return joined.joined_card(cards, joined.shares_of(cards, config.data.train_split, config.data.also_weights))
+    shares = joined.shares_of(cards, config.data.train_split, weights)
+    return joined.joined_card(cards, shares) if len(cards) > 1 else next(iter(cards.values()))
 
 
 def _split_of_all(folders: Mapping[str, Path], split: str, card: DatasetCard) -> pipeline.Split | joined.JoinedSplit:

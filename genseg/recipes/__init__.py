@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from genseg import keys
 from genseg.errors import UserError
 from genseg.recipes import pretrain, segment
-from genseg.recipes.resolve import definitions, leaves, placed
+from genseg.recipes.resolve import definitions, hint, leaves, placed
 
 TASKS = {"pretrain": pretrain.Config, "segment": segment.Config}
 
@@ -42,6 +42,9 @@ def complete(config: ConfigDict) -> ConfigDict:
                 f"{plain['task']}.config() fills in those that a job does not set"
             )
         keys.refuse_misfit(f"config.{name}", definition, said[name])
+    for key in filter(None, map(str.strip, said["checkpoint.allow_changes"].split(","))):
+        if not any(f"{name}.".startswith(f"{key}.") for name in known) and key.split(".")[0] != "card":
+            raise UserError(f"config.checkpoint.allow_changes names {key!r}, which is no key; {hint(key, known)}")
     return ConfigDict(plain).lock()
 
 
