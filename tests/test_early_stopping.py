@@ -14,6 +14,8 @@ def test_training_stops_after_evaluations_without_a_better_score_and_stays_stopp
     seen = []
 
     class Evaluator:
+        notes = ()
+
         def __init__(self, *_):
             pass
 

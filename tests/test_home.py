@@ -14,7 +14,8 @@ from genseg.data import prepare, show
 from genseg.data.batches import pipeline
 from genseg.errors import UserError
 from genseg.exchange import __main__ as exchange
-from genseg.inputs import cache_dir, open_inputs
+from genseg.inputs import open_inputs
+from genseg.outputs import cache_dir
 from genseg.predict.scenes import scenes_of
 from genseg.report import __main__ as report
 from genseg.score import __main__ as score
