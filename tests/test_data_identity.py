@@ -188,7 +188,7 @@ def test_scenes_of_one_name_are_mapped_and_scored_apart(tmp_path):
     found = pairs.listed(str(tmp_path / "list.csv"))
     assert [scene.name for scene, _ in found] == ["a/images/x", "b/images/x", "y"]
     (tmp_path / "twice.csv").write_text("a/images/x.tif,a/masks/x.png\na/images/x.tif,b/masks/x.png\n")
-    with pytest.raises(UserError, match=r"has the scene 'x' twice"):
+    with pytest.raises(UserError, match=r"names .*x\.tif again: score each scene once"):
         pairs.listed(str(tmp_path / "twice.csv"))
     with pytest.raises(UserError, match=r"would both be scored by .*x\.png"):
         pairs.by_name(texts[:2], str(tmp_path / "a" / "masks"))
