@@ -18,6 +18,7 @@ from PIL import Image
 
 COLOURS = 96
 SLOW_COMPILE = re.compile(r"[^\n]*slow_operation_alarm[^\n]*\n+\*+\n[^\n]*\n\*+\n")
+NO_WIDGETS = re.compile(r"[^\n]*TqdmWarning: IProgress not found[^\n]*\n[^\n]*\n")
 HERE = Path(__file__).parent
 SOURCES = sorted(p for p in HERE.glob("[0-9]*.py"))
 
@@ -65,7 +66,7 @@ def tidy(output: nbformat.NotebookNode, folder: Path) -> None:
             output["data"] = nbformat.from_dict({"image/png": base64.b64encode(small.getvalue()).decode()})
     if "text" in output:
         text = re.sub(r"\x1b\[[0-9;]*m", "", output["text"].replace(str(folder), "."))
-        text = SLOW_COMPILE.sub("", text)  # of a busy machine
+        text = NO_WIDGETS.sub("", SLOW_COMPILE.sub("", text))  # of a busy machine; of one without ipywidgets
         text = re.sub(r"/tmp/ipykernel_\d+/\d+\.py", "cell", text)
         output["text"] = "\n".join(line.rsplit("\r", 1)[-1] for line in text.split("\n"))
 
