@@ -86,6 +86,17 @@ def test_the_contests_layout(packed, split, counts, contest, tmp_path):
     )
 
 
+def test_an_image_edited_in_place_is_other_data(contest, tmp_path):
+    root, _ = contest
+    first = prepared(root, tmp_path / "data")
+    assert prepared(root, tmp_path / "data") == first
+    image = sorted(root.rglob("*_s2_*.tif"))[0]
+    content = bytearray(image.read_bytes())
+    content[-1] ^= 1  # of the last pixel: these files are not compressed
+    image.write_bytes(content)
+    assert prepared(root, tmp_path / "data") == first.with_name(f"{first.name}-2")
+
+
 @pytest.mark.parametrize("form", RELEASED_AS)
 def test_the_later_release_is_split_by_region(form, tmp_path):
     expected = drawn(tmp_path / "raw", RELEASE, form)

@@ -10,7 +10,7 @@ import tiny
 from genseg.config import load_file
 from genseg.data.batches import pipeline
 from genseg.data.prepare import ensure_prepared
-from genseg.data.sets import vaihingen
+from genseg.data.sets import potsdam, vaihingen
 from genseg.errors import UserError
 from tests.data import made
 
@@ -21,7 +21,7 @@ SIZES = {1: (40, 52), 3: (36, 32), 2: (32, 44)}
 def drawn(root):
     """Areas of sizes of their own; the participants' labels are of another mask than the complete ones, and the eroded archive
     has an area 9 without an image."""
-    palette = list(vaihingen.CLASSES.values())
+    palette = list(potsdam.CLASSES.values())
     images = root / "ISPRS_semantic_labeling_Vaihingen"
     complete = root / "ISPRS_semantic_labeling_Vaihingen_ground_truth_COMPLETE"
     eroded = root / "ISPRS_semantic_labeling_Vaihingen_ground_truth_eroded_COMPLETE"
@@ -85,6 +85,16 @@ def test_heights_in_metres_and_another_protocol(raw, tmp_path):
     assert "clutter" not in split.card.classes and 255 in split.decode(0)["label"]
 
 
+def test_an_image_edited_in_place_is_other_data(raw, tmp_path):
+    first = prepared(raw, tmp_path / "data", bands=("ir", "red", "green"))
+    assert prepared(raw, tmp_path / "data", bands=("ir", "red", "green")) == first
+    image = next(raw.rglob("top/top_mosaic_09cm_area1.tif"))
+    content = bytearray(image.read_bytes())
+    content[-1] ^= 1  # of the last pixel: these files are not compressed
+    image.write_bytes(content)
+    assert prepared(raw, tmp_path / "data", bands=("ir", "red", "green")) == first.with_name(f"{first.name}-2")
+
+
 def test_participants_labels_serve_where_the_complete_ones_are_not(raw, tmp_path):
     shutil.rmtree(raw / "ISPRS_semantic_labeling_Vaihingen_ground_truth_COMPLETE")
     split = pipeline.open_split(prepared(raw, tmp_path / "data"), "train")
@@ -121,7 +131,7 @@ def test_a_real_crop_of_area_1(tmp_path, monkeypatch):
     monkeypatch.setattr(vaihingen, "SPLITS", {"train": (1,), "test": (2,)})
     image = np.asarray(Image.open(SAMPLE / "img_dir" / "area1_0_0_512_512.png"))
     numbers = np.asarray(Image.open(SAMPLE / "ann_dir" / "area1_0_0_512_512.png"))
-    colours = np.array([(0, 0, 0), *vaihingen.CLASSES.values()], np.uint8)[numbers]
+    colours = np.array([(0, 0, 0), *potsdam.CLASSES.values()], np.uint8)[numbers]
     for area in (1, 2):
         for path, pixels in (
             (f"top/top_mosaic_09cm_area{area}.tif", image),

@@ -15,13 +15,15 @@ import datetime
 import hashlib
 import json
 import logging
+import operator
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from genseg import outputs, texts
+from genseg.data.files import downloads
 from genseg.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -64,6 +66,14 @@ def fingerprint(
     for name, size in listed:
         digest.update(f"{name} {size}\n".encode())
     return Fingerprint(digest.hexdigest()[:8], watched)
+
+
+def fingerprint_of_downloads(
+    options: Any, files: Iterable[downloads.File], name: Callable[[downloads.File], str] = operator.attrgetter("path")
+) -> Fingerprint:
+    """`fingerprint` of files of `downloads.listing`, loose or in archives. name: what of a file counts beside its size."""
+    used = list(files)
+    return fingerprint(options, files=[f.place for f in used], listed=[(name(f), f.size) for f in used])
 
 
 @dataclasses.dataclass(frozen=True)

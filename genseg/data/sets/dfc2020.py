@@ -19,7 +19,7 @@ import numpy as np
 from genseg.data.card import Band, DatasetCard
 from genseg.data.files import codec, downloads
 from genseg.data.files.masks import renumber
-from genseg.data.records.copies import fingerprint
+from genseg.data.records.copies import fingerprint_of_downloads
 from genseg.data.records.storage import Moments, Plan, Record
 from genseg.data.sets.found import existing_folder
 from genseg.errors import UserError
@@ -105,8 +105,8 @@ class DFC2020:
             dtype="float32" if "s1" in sensors else "uint16",
             notes=notes,
         )
-        used = [(f.path, f.size) for images in items.values() for _, files in images for f in files.values()]
-        return Plan(card, items, lambda split, item: self._load(card, item), fingerprint(self, listed=used))
+        used = [f for images in items.values() for _, files in images for f in files.values()]
+        return Plan(card, items, lambda split, item: self._load(card, item), fingerprint_of_downloads(self, used))
 
     def _split_of(self, image: tuple[str, str, int]) -> str | None:
         part, place, _ = image

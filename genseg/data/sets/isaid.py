@@ -21,7 +21,7 @@ from genseg.data.card import Band, DatasetCard
 from genseg.data.files import codec, downloads
 from genseg.data.files.masks import colours_to_ids
 from genseg.data.records import patches
-from genseg.data.records.copies import fingerprint
+from genseg.data.records.copies import fingerprint_of_downloads
 from genseg.data.records.storage import Moments, Plan, Record
 from genseg.data.sets import published_names
 from genseg.data.sets.found import existing_folder
@@ -101,7 +101,7 @@ class ISAID:
             notes=notes,
         )
         used = [f for pairs in items.values() for _, *pair in pairs for f in pair]
-        mark = fingerprint(self, listed=[(f.name, f.size) for f in used], files=[f.place for f in used])
+        mark = fingerprint_of_downloads(self, used, name=lambda file: file.name)
         published = (self.patch, self.stride) == (896, 512) and not notes
         return Plan(
             card, items, lambda split, item: self._load(card, split, item), mark,

@@ -14,7 +14,7 @@ import dataclasses
 from genseg.data.card import Band, DatasetCard
 from genseg.data.files import codec, downloads
 from genseg.data.files.masks import renumber
-from genseg.data.records.copies import fingerprint
+from genseg.data.records.copies import fingerprint_of_downloads
 from genseg.data.records.storage import Moments, Plan, Record
 from genseg.data.sets.found import existing_folder
 from genseg.errors import UserError
@@ -71,12 +71,7 @@ class LoveDA:
             groups=(("urban", "/urban/"), ("rural", "/rural/")) if self.domain == "both" else (),
         )
         used = [f for pairs in items.values() for _, image, mask in pairs for f in (image, mask)]
-        return Plan(
-            card,
-            items,
-            _load,
-            fingerprint(self, listed=[(f.path, f.size) for f in used], files=[f.place for f in used]),
-        )
+        return Plan(card, items, _load, fingerprint_of_downloads(self, used))
 
 
 def _inside(folder: str):

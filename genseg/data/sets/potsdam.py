@@ -16,6 +16,7 @@ files are empty.
 
 import dataclasses
 import re
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -23,7 +24,7 @@ from genseg.data.card import Band, DatasetCard
 from genseg.data.files import codec, downloads
 from genseg.data.files.masks import colours_to_ids
 from genseg.data.records import patches
-from genseg.data.records.copies import fingerprint
+from genseg.data.records.copies import fingerprint_of_downloads
 from genseg.data.records.storage import Moments, Plan, Record
 from genseg.data.sets.found import existing_folder
 from genseg.errors import UserError
@@ -94,6 +95,28 @@ PROTOCOLS = {
 }  # fmt: skip
 
 
+def isprs_card(
+    name: str, words: str, protocol: Protocol, bands: Sequence[str], patch: int, stride: int, notes: tuple[str, ...]
+) -> DatasetCard:
+    """Of one of the two towns, before its statistics. words: the data and its split, as the protocol's line begins."""
+    classes = [c for c in CLASSES if c not in protocol.ignored]
+    return DatasetCard(
+        name=name,
+        task="segmentation",
+        bands=tuple(Band(b) for b in bands),
+        classes=tuple(classes),
+        palette=tuple(CLASSES[c] for c in classes),
+        ignore_label=255,
+        scored=protocol.scored,
+        splits={},
+        protocol=f"{words}, {protocol.words}, one confusion matrix over patches of {patch} at stride {stride}; published "
+        "scores are of test",
+        synthetic=False,
+        dtype="float32" if "dsm" in bands else "uint8",
+        notes=notes,
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class Potsdam:
     """name="potsdam"."""
@@ -160,24 +183,10 @@ class Potsdam:
         items = {s: tiles for s, tiles in items.items() if tiles}
         if "train" not in items:
             raise UserError(f"{root} holds no training tile of Potsdam: the first would be top_potsdam_2_10_RGBIR.tif.")
-        classes = [c for c in CLASSES if c not in protocol.ignored]
-        card = DatasetCard(
-            name="potsdam",
-            task="segmentation",
-            bands=tuple(Band(b) for b in self.bands),
-            classes=tuple(classes),
-            palette=tuple(CLASSES[c] for c in classes),
-            ignore_label=255,
-            scored=protocol.scored,
-            splits={},
-            protocol=f"ISPRS Potsdam, {SPLIT_WORDS[self.split]}, {protocol.words}, one confusion matrix over patches of "
-            f"{self.patch} at stride {self.stride}; published scores are of test",
-            synthetic=False,
-            dtype="float32" if "dsm" in self.bands else "uint8",
-            notes=notes,
-        )
+        words = f"ISPRS Potsdam, {SPLIT_WORDS[self.split]}"
+        card = isprs_card("potsdam", words, protocol, self.bands, self.patch, self.stride, notes)
         used = [f for tiles in items.values() for _, images, label in tiles for f in (*images.values(), label)]
-        mark = fingerprint(self, listed=[(f.name, f.size) for f in used], files=[f.place for f in used])
+        mark = fingerprint_of_downloads(self, used, name=lambda file: file.name)
         return Plan(card, items, lambda split, item: self._load(card, split, item), mark)
 
     def _load(self, card: DatasetCard, split: str, item: tuple) -> tuple[list[Record], Moments]:

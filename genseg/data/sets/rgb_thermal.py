@@ -9,7 +9,7 @@ import numpy as np
 from genseg.data.card import DatasetCard
 from genseg.data.files import codec
 from genseg.data.files.masks import check_labels
-from genseg.data.records.copies import fingerprint
+from genseg.data.records.copies import fingerprint_of_downloads
 from genseg.data.records.storage import Moments, Plan, Record
 from genseg.errors import UserError
 
@@ -17,7 +17,7 @@ from genseg.errors import UserError
 def plan(options: Any, card: DatasetCard, items: dict[str, list[tuple]], size: tuple[int, int]) -> Plan:
     """items: split -> (id, (RGBA file,) or (colour file, thermal file), label file). size: (height, width) of all."""
     used = [f for pairs in items.values() for _, images, label in pairs for f in (*images, label)]
-    mark = fingerprint(options, listed=[(f.path, f.size) for f in used], files=[f.place for f in used])
+    mark = fingerprint_of_downloads(options, used)
     measured = "train"
     if "train" not in items:
         measured = next(iter(items))

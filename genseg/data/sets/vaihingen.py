@@ -20,13 +20,13 @@ import re
 
 import numpy as np
 
-from genseg.data.card import Band, DatasetCard
+from genseg.data.card import DatasetCard
 from genseg.data.files import codec, downloads
 from genseg.data.records import patches
-from genseg.data.records.copies import fingerprint
+from genseg.data.records.copies import fingerprint_of_downloads
 from genseg.data.records.storage import Moments, Plan, Record
 from genseg.data.sets.found import existing_folder
-from genseg.data.sets.potsdam import CLASSES, PROTOCOLS, label_ids
+from genseg.data.sets.potsdam import PROTOCOLS, isprs_card, label_ids
 from genseg.errors import UserError
 from genseg.keys import DIFFERENT, FILLED, at_least, each, key, one_of
 
@@ -76,24 +76,10 @@ class Vaihingen:
         items = {split: areas for split, areas in items.items() if areas}
         if "train" not in items:
             raise UserError(f"{root} holds no training area of Vaihingen: the first is top/{NAMES['image'].format(1)}.")
-        classes = [c for c in CLASSES if c not in protocol.ignored]
-        card = DatasetCard(
-            name="vaihingen",
-            task="segmentation",
-            bands=tuple(Band(b) for b in self.bands),
-            classes=tuple(classes),
-            palette=tuple(CLASSES[c] for c in classes),
-            ignore_label=255,
-            scored=protocol.scored,
-            splits={},
-            protocol=f"ISPRS Vaihingen, 16 training and 17 test areas, {protocol.words}, one confusion matrix over patches of "
-            f"{self.patch} at stride {self.stride}; published scores are of test",
-            synthetic=False,
-            dtype="float32" if "dsm" in self.bands else "uint8",
-            notes=notes,
-        )
+        words = "ISPRS Vaihingen, 16 training and 17 test areas"
+        card = isprs_card("vaihingen", words, protocol, self.bands, self.patch, self.stride, notes)
         files = [f for areas in items.values() for _, images, label in areas for f in (*images.values(), label)]
-        mark = fingerprint(self, listed=[(f.path, f.size) for f in files])
+        mark = fingerprint_of_downloads(self, files)
         return Plan(card, items, lambda split, item: self._load(card, split, item), mark)
 
     def _load(self, card: DatasetCard, split: str, item: tuple) -> tuple[list[Record], Moments]:
