@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import io
 import os
 import re
 import shutil
 import socket
 import stat
-import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import numpy as np
-
-from genseg import memory
 from genseg.errors import UserError
 
 MARK = "genseg"
@@ -81,40 +76,14 @@ def undamaged(path: Path, mend: str) -> Iterator[None]:
         raise UserError(f"{path} is damaged ({type(error).__name__}: {reason}); {mend}") from None
 
 
-def arrays(path: Path, mend: str) -> dict[str, np.ndarray]:
-    """What an .npz that genseg wrote holds. Raises UserError, with the mend, if it is damaged, or says that it takes more
-    memory than `memory.limit`."""
-    found = {}
-    with undamaged(path, mend), zipfile.ZipFile(regular(path, "file")) as archive:
-        for info in archive.infolist():
-            if words := memory.excess(info.file_size):
-                raise ValueError(words)
-            data = archive.read(info)
-            if words := memory.excess(declared(data)):
-                raise ValueError(words)
-            found[info.filename.removesuffix(".npy")] = np.load(io.BytesIO(data), allow_pickle=False)
-    return found
-
-
-def declared(data: bytes) -> float:
-    """Bytes that an array takes, by the beginning of the .npy file that holds it. Raises ValueError."""
-    file = io.BytesIO(data)
-    version = np.lib.format.read_magic(file)
-    reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = reader(file)
-    if min(shape, default=0) < 0 or dtype.kind not in "biufU":
-        raise ValueError(f"it holds {dtype} of shape {shape}")
-    return float(np.prod(shape, dtype=np.float64)) * dtype.itemsize
-
-
 def claim(
     outputs: Iterable[Path], inputs: Iterable[Path] = (), *, unmarked: Iterable[Path] = (), sign: Path | None = None
 ) -> None:
     """Raises UserError if one of `outputs` is one of `inputs`, or a file that no command of genseg has made.
 
     Called before anything is computed: nothing is found out at the end of an hour's work. Half-made files of killed processes
-    beside the outputs are removed. unmarked: outputs in formats
-    without a place for the mark near their beginning; they are genseg's if `sign`, one of the others, is there.
+    beside the outputs are removed. unmarked: outputs in formats without a place for the mark near their beginning; they are
+    genseg's if `sign`, one of the others, is there.
     """
     unmarked, outputs = list(unmarked), list(outputs)
     for folder in {path.parent for path in (*outputs, *unmarked)}:

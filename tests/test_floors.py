@@ -13,7 +13,7 @@ FLOORS = [
     {"errors"},
     {"cli", "memory"},
     {"outputs"},
-    {"texts"},
+    {"texts", "arrays"},
     {"processes"},
     {"tree", "partition", "config", "keys", "borders", "freezing"},
     {"nets", "data"},
@@ -78,6 +78,20 @@ def test_imports_run_downwards(path):
     assert own in FLOOR, f"give {own} a floor"
     for name in imported(path) - {own, place.parts[0]}:
         assert FLOOR[name] < FLOOR[own], f"{own} -> {name}"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_nothing_imports_a_command_that_stands_below_what_it_needs(command):
+    module = "genseg." + command.removesuffix(".py").replace("/", ".")
+    package, _, name = module.rpartition(".")
+    for path in modules():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                assert node.module != module and not (
+                    node.module == package and name in {a.name for a in node.names}
+                ), path
+            elif isinstance(node, ast.Import):
+                assert module not in {a.name for a in node.names}, path
 
 
 DATA_MODULES = [

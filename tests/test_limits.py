@@ -12,7 +12,7 @@ import tifffile
 import tiny
 from PIL import Image
 
-from genseg import memory, outputs
+from genseg import arrays, memory
 from genseg.data.files import codec, gdal
 from genseg.data.files.rasters import Raster, read_mask
 from genseg.errors import UserError
@@ -60,17 +60,17 @@ def npz(path, members: dict[str, bytes]) -> None:
 
 def test_arrays_of_a_run_say_their_size(tmp_path, monkeypatch):
     np.savez_compressed(tmp_path / "a.npz", x=np.arange(6), names=np.array(["a", "bc"]))
-    found = outputs.arrays(tmp_path / "a.npz", "mend")
+    found = arrays.read(tmp_path / "a.npz", "mend")
     assert found["x"].tolist() == [0, 1, 2, 3, 4, 5] and found["names"].tolist() == ["a", "bc"]
     buffer = io.BytesIO()
     np.lib.format.write_array_header_1_0(buffer, {"descr": "|u1", "fortran_order": False, "shape": (10**6, 10**6)})
     npz(tmp_path / "b.npz", {"x.npy": buffer.getvalue()})
     npz(tmp_path / "c.npz", {"x.npy": bytes(1 << 20)})
     with pytest.raises(UserError, match=r"1,000\.0 GB, more than .* GENSEG_MAX_IMAGE_BYTES allows\); mend"):
-        outputs.arrays(tmp_path / "b.npz", "mend")
+        arrays.read(tmp_path / "b.npz", "mend")
     monkeypatch.setenv(memory.LIMIT_VARIABLE, "1000000")
     with pytest.raises(UserError, match="1,048,576 bytes, more than the 1,000,000 bytes"):
-        outputs.arrays(tmp_path / "c.npz", "mend")
+        arrays.read(tmp_path / "c.npz", "mend")
 
 
 @pytest.mark.parametrize("shape", ["(-5, -5)", "(2, -1, 3)"])

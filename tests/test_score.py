@@ -94,7 +94,7 @@ def test_a_network_of_some_bands_finds_them_in_data_of_more(trained, tmp_path):
     result = json.loads((tmp_path / "run" / "result.json").read_text())["scores"]
     assert json.loads((tmp_path / "out" / "score.json").read_text())["scores"]["miou"] == result["miou"]
     opened = pipeline.open_split(prepared, split)
-    network, image = show._network(str(tmp_path / "run"), opened.card, best=False), opened.decode(0)["image"]
+    network, image = show.network_of(str(tmp_path / "run"), opened.card, best=False), opened.decode(0)["image"]
     blind = image.copy()
     blind[..., 1:3] = 0  # green and blue
     np.testing.assert_array_equal(network(image), network(blind))
@@ -128,14 +128,14 @@ def test_a_contact_sheet_shows_what_the_network_makes_of_the_records(
 ):
     root, prepared, split = trained
     opened = pipeline.open_split(prepared, split)
-    network = show._network(str(root / "run"), opened.card, best=False)
+    network = show.network_of(str(root / "run"), opened.card, best=False)
     counted = np.zeros_like(by_training)
     for i in range(len(opened)):
         record = opened.decode(i)
         ids, titled = network(record["image"]), dict(show.pictures(record, opened.card, network))
         counted += metrics.count(ids, record["label"], record["label"] != 255, len(opened.card.classes))
         np.testing.assert_array_equal(titled["mask predicted"], show.colour_mask(ids, opened.card))
-        wrong = (titled["mask wrong"] == show._WRONG).all(axis=2)
+        wrong = (titled["mask wrong"] == show.WRONG).all(axis=2)
         np.testing.assert_array_equal(wrong, (ids != record["label"]) & (record["label"] != 255))
     np.testing.assert_array_equal(counted, by_training)
     monkeypatch.setattr(prepare, "ensure_prepared", lambda *_, **__: prepared)

@@ -37,7 +37,7 @@ CELL = 192  # pixels a side of one picture
 _GAP, _LINE = 6, 16
 _LOOKS = 5000  # records whose labels are read, of classification
 _IGNORED = ((255, 0, 255), (90, 0, 90))  # checks, so that no palette is mistaken for it
-_RIGHT, _WRONG = (235, 235, 235), (178, 24, 43)
+RIGHT, WRONG = (235, 235, 235), (178, 24, 43)
 
 Network = Callable[[np.ndarray], np.ndarray]
 """An image [h w c] as stored to class ids uint8 [h w]."""
@@ -78,7 +78,7 @@ def pictures(example: dict, card: DatasetCard, network: Network | None = None) -
     out.append(("mask on image", cv2.addWeighted(out[0][1], 0.5, mask, 0.5, 0)))
     if network is not None:
         ids = network(example["image"])
-        wrong = np.array((_RIGHT, _WRONG), np.uint8)[(ids != example["label"]).astype(int)]
+        wrong = np.array((RIGHT, WRONG), np.uint8)[(ids != example["label"]).astype(int)]
         wrong[example["label"] >= len(card.classes)] = mask[example["label"] >= len(card.classes)]
         out += [("mask predicted", colour_mask(ids, card)), ("mask wrong", wrong)]
     return out
@@ -165,7 +165,7 @@ def _draw(card: DatasetCard, split: str, rows: list, shares: np.ndarray, font) -
     return canvas
 
 
-def _network(checkpoint: str, card: DatasetCard, *, best: bool) -> Network:
+def network_of(checkpoint: str, card: DatasetCard, *, best: bool) -> Network:
     """A trained segmenter, as its training's evaluation sees images. Raises: UserError if it does not fit the data."""
     from ml_collections import ConfigDict
 
@@ -216,7 +216,7 @@ def main(argv: list[str] | None = None) -> int:
         network = None
         if others.checkpoint is not None:
             checkpoint = str(outputs.given(others.checkpoint, "--checkpoint"))
-            network = _network(checkpoint, split.card, best=others.best)
+            network = network_of(checkpoint, split.card, best=others.best)
         picture = sheet(split, others.count, network)
         with outputs.replacing(target) as temporary:
             picture.save(temporary, format="PNG", pnginfo=made_by)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from genseg import outputs, texts
+from genseg import arrays, outputs, texts
 from genseg.config import differences
 from genseg.errors import UserError
 from genseg.metrics import per_class_iou, scene_means
@@ -125,7 +125,7 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 def _scenes(path: Path, scored: list[int]) -> tuple[np.ndarray | None, list[tuple[str, float]]]:
     if not path.is_file():
         return None, []
-    stored = outputs.arrays(path, MEND)
+    stored = arrays.read(path, MEND)
     counts, names = stored["confusion"], stored["scenes"]
     means = scene_means(counts, scored)
     scenes = sorted(

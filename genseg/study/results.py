@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from genseg import outputs
+from genseg import arrays, outputs
 from genseg.errors import UserError
 from genseg.report import writing
 from genseg.study import running, statistics
@@ -40,7 +40,7 @@ def scenes(out: Path, cell: Cell) -> Scenes:
     if not path.exists():
         raise UserError(f"{path} is missing; {_MEND.format(cell.folder)}")
     mend = _MEND.format(cell.folder)
-    stored = outputs.arrays(path, mend)
+    stored = arrays.read(path, mend)
     with outputs.undamaged(path, mend):
         here = Scenes(
             tuple(stored["scenes"].tolist()), stored["confusion"], tuple(stored["classes"].tolist()),

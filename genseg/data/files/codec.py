@@ -16,7 +16,7 @@ import simplejpeg
 import tifffile
 from PIL import Image
 
-from genseg import memory, outputs
+from genseg import arrays, memory, outputs
 from genseg.data.files import gdal, orientation
 from genseg.errors import CorruptFile, UserError
 
@@ -67,7 +67,9 @@ def _decoded(data: bytes, name: str) -> np.ndarray:
             pixels = gdal.decode(data, name)
         if pixels.ndim == 2:
             pixels = pixels[..., None]
-        if pixels.ndim != 3 or 0 in pixels.shape or pixels.dtype.kind == "U":
+        if pixels.dtype.kind not in "buif":
+            raise ValueError(f"it holds {pixels.dtype}, not real numbers")
+        if pixels.ndim != 3 or 0 in pixels.shape:
             raise ValueError(f"its shape is {pixels.shape}, not height x width x bands")
         return pixels
     except UserError:
@@ -132,7 +134,7 @@ def declared_bytes(data: bytes) -> float:
         with tifffile.TiffFile(io.BytesIO(data)) as tiff:
             return sum(int(np.prod(s.shape, dtype=np.float64)) * s.dtype.itemsize for s in tiff.series)
     if data[:6] == _NPY:
-        return outputs.declared(data)
+        return arrays.declared(data)
     return 0
 
 
