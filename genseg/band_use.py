@@ -119,7 +119,7 @@ def run(config: ConfigDict, workdir: str, *, checkpoint: str = "") -> list[Row]:
     partition.check_batch(config.eval.batch_size, mesh)
     path = checkpoint or config.checkpoint.dir or workdir
     train.refuse_others(outputs.given(workdir, "--workdir"), "band_use.json")
-    data = Without(inputs.open_inputs(config, checkpoints.load_weights(path, ema=False).card))
+    data = Without(inputs.open_inputs(config, checkpoints.load_card(path)))
     task = tasks.build(config, data.card)
     evaluation = evaluate.Evaluation(task, data, mesh)
     names, rows = [b.name for b in data.card.bands], []

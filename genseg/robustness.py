@@ -56,7 +56,7 @@ def run(config: ConfigDict, workdir: str, *, checkpoint: str = "", permutations:
     partition.check_batch(config.eval.batch_size, mesh)
     path = checkpoint or config.checkpoint.dir or workdir
     train.refuse_others(outputs.given(workdir, "--workdir"), "robustness.json")
-    data = inputs.open_inputs(config, checkpoints.load_weights(path, ema=False).card)
+    data = inputs.open_inputs(config, checkpoints.load_card(path))
     logger.info("%s", data.card.describe())
     task = tasks.build(config, data.card)
     if isinstance(task, tasks.Pretrain):

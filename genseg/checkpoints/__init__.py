@@ -15,4 +15,5 @@ from genseg.checkpoints.saver import Restored as Restored
 from genseg.checkpoints.versions import revision as revision
 from genseg.checkpoints.versions import versions as versions
 from genseg.checkpoints.weights import Weights as Weights
+from genseg.checkpoints.weights import load_card as load_card
 from genseg.checkpoints.weights import load_weights as load_weights

@@ -18,7 +18,7 @@ from etils import epath
 
 from genseg import texts
 from genseg.checkpoints.checksums import checksum_on_host, leaves
-from genseg.checkpoints.layout import ASIDE, FOLDER, absolute, one_line, steps_in, text_of
+from genseg.checkpoints.layout import ASIDE, FOLDER, absolute, one_line, steps_in
 from genseg.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ def read_json(step_dir: epath.Path, item: str) -> dict[str, Any]:
     try:
         if not path.is_file():
             raise Damaged(f"its '{item}' is missing")
-        values = json.loads(text_of(path))
+        values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise Damaged(f"its '{item}' cannot be read ({one_line(error)})") from None
     if not isinstance(values, dict):
@@ -159,9 +159,9 @@ def _check(step_dir: epath.Path, *, whole: bool) -> None:
     if not isinstance(data.get("batches"), int):
         raise Damaged("its 'data' lacks the number of batches")
     scores = step_dir / "metrics" / "metrics"
-    if scores.exists() and not isinstance(json.loads(text_of(scores))["score"], float | int):
+    if scores.exists() and not isinstance(json.loads(scores.read_text(encoding="utf-8"))["score"], float | int):
         raise Damaged("its score is no number")
-    json.loads(text_of(step_dir / "state" / "_sharding"))
+    json.loads((step_dir / "state" / "_sharding").read_text(encoding="utf-8"))
     if not whole:
         return
     only_this = ocp.options.MultiprocessingOptions(

@@ -19,13 +19,6 @@ def one_line(error: BaseException) -> str:
     return text if len(text) < 300 else text[:297] + "..."
 
 
-def text_of(path: epath.Path) -> str:
-    """Of a small file of a checkpoint. Raises OSError or ValueError, which say that the checkpoint is damaged."""
-    if not path.is_file():  # a pipe would be waited for
-        raise FileNotFoundError(f"'{path.name}' is missing, or no file")
-    return path.read_text(encoding="utf-8")
-
-
 def rank(metrics: dict[str, float]) -> float:
     """The score, NaN below all others."""
     return metrics["score"] if math.isfinite(metrics["score"]) else -math.inf
@@ -79,6 +72,6 @@ def _score(step_dir: epath.Path) -> float | None:
     """The score that a step was saved with, as `rank` has it; None without one."""
     path = step_dir / "metrics" / "metrics"
     try:
-        return rank(json.loads(text_of(path))) if path.is_file() else None
+        return rank(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
     except (ValueError, KeyError, TypeError):
         return None

@@ -29,6 +29,16 @@ class Weights:
     path: str
 
 
+def load_card(path: str, *, best: bool = False) -> DatasetCard:
+    """The card that a checkpoint's network was trained with; no array is read. path, best, errors: as of `load_weights`."""
+    step_dir = step_directory(path, best)
+    try:
+        with damage_named(step_dir):
+            return DatasetCard.from_json(read_meta(step_dir)["card"])
+    except Damaged as error:
+        raise UserError(f"checkpoint {step_dir} is damaged: {error}; give another step's folder") from None
+
+
 def load_weights(path: str, *, ema: bool, best: bool = False, only: str = "") -> Weights:
     """Weights of a checkpoint, without optimizer state.
 
