@@ -18,7 +18,6 @@ import numpy as np
 from jax.sharding import Mesh
 
 from genseg import border_scores, inputs, metrics, outputs, partition, scene_borders, windows
-from genseg.data import doubts
 from genseg.data.batches import pipeline
 from genseg.data.card import DatasetCard
 from genseg.data.records import patches
@@ -278,9 +277,11 @@ def write_scene_counts(path: Path, counts: Counts, scenes: Sequence[str], card: 
         )  # fmt: skip
 
 
-def write_details(task: Task, counts: Counts, pictures: Path, writers: writing.Writers, step: int, split: str) -> None:
+def write_details(
+    task: Task, counts: Counts, pictures: Path, writers: writing.Writers, step: int, split: str, notes: Sequence[str]
+) -> None:
     """A line of scores; of a segmentation pass also tables of classes, parts and scenes (log, CSV) and pictures of the
-    table of classes and of the confusion."""
+    table of classes and of the confusion. notes: to be read with the scores."""
     scores = task.summarize(counts)
     if isinstance(task, Segment):
         shown = ("miou", "mf1", "macc", "oa", "boundary_iou_3px", "boundary_f1_3px")
@@ -290,7 +291,6 @@ def write_details(task: Task, counts: Counts, pictures: Path, writers: writing.W
     if isinstance(task, Pretrain) or not partition.is_main_process():
         return
     rows = tables.class_rows(task.card, task.detail(counts["confusion"]), counts["confusion"])
-    notes = doubts.beside(task.card, split, counts["confusion"])
     table = tables.text_table(rows)
     said = lines.beside(table, notes)
     protocol = f"{task.card.protocol}; {task.inference.describe()}"

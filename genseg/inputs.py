@@ -109,9 +109,7 @@ def _only(config: ConfigDict) -> tuple[str, ...]:
 def _card_of_all(config: ConfigDict, folders: Mapping[str, Path]) -> DatasetCard:
     cards = {name: DatasetCard.read(folder).only(_only(config)) for name, folder in folders.items()}
     weights = config.data.also_weights if config.task == "segment" else {}
-    if len(cards) == 1 and not weights:
-        return next(iter(cards.values()))
-    shares = joined.shares_of(cards, config.data.train_split, weights)
+    shares = joined.shares_of(cards, config.data.train_split, weights) if weights or len(cards) > 1 else {}
     return joined.joined_card(cards, shares) if len(cards) > 1 else next(iter(cards.values()))
 
 

@@ -39,12 +39,12 @@ class Evaluator:
         scores = run.task.summarize(counts)
         pictures, split = run.workdir / "pictures", config.data.eval_split
         pictures.mkdir(exist_ok=True)
-        evaluate.write_details(run.task, counts, pictures, self._writers, step, split)
+        if isinstance(run.task, tasks.Segment):
+            self.notes = doubts.beside(run.task.card, split, counts["confusion"])
+        evaluate.write_details(run.task, counts, pictures, self._writers, step, split, self.notes)
         if isinstance(run.task, tasks.Segment) and partition.is_main_process():
             path = run.workdir / f"{split}_scene_counts.npz"
             evaluate.write_scene_counts(path, counts, self._evaluation.scenes, run.task.card, step)
-        if isinstance(run.task, tasks.Segment):
-            self.notes = doubts.beside(run.task.card, split, counts["confusion"])
         if isinstance(run.task, tasks.Segment) and config.report.panels:
             evaluate.write_panels(
                 self._evaluation,

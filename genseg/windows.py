@@ -86,7 +86,8 @@ class Inference:
         return [(row, column) for row in rows for column in columns]
 
 
-_LEAST = np.float32(1e-30)  # far below any blend weight
+LEAST = np.float32(1e-30)
+"""Far below any blend weight and any sum of probabilities: what is 0 where no window looked is divided by this."""
 
 
 def blend_weights(height: int, width: int, blend: str) -> np.ndarray:
@@ -112,7 +113,7 @@ class Rows:
 
     def scores(self) -> np.ndarray:
         """float32 [n, width, classes]: the weighted mean of the windows' scores; 0 where every window was left out."""
-        return self.sums / np.maximum(self.weights, _LEAST)[..., None]
+        return self.sums / np.maximum(self.weights, LEAST)[..., None]
 
 
 class Canvas:

@@ -467,7 +467,7 @@ def test_what_an_evaluation_writes(tmp_path, few, caplog):
     out.mkdir(parents=True)
     writers = writing.Writers(str(tmp_path / "run"), step=0, active=True)
     with caplog.at_level("INFO"):
-        evaluate.write_details(one.task, counts, out, writers, 7, "train")
+        evaluate.write_details(one.task, counts, out, writers, 7, "train", ())
         params, stats = one.task.net.init(None)
         evaluate.write_panels(one, params, stats, out, writers, 7, "train", samples=2, counts=counts)
     writers.close()

@@ -225,6 +225,6 @@ class Predictor:
         """float32 [n, width, classes], sum 1: softmax of the blended logits, or the blended probabilities."""
         scores = rows.scores()
         if self.inference.augmented:
-            return scores / np.maximum(scores.sum(axis=-1, keepdims=True), np.float32(1e-30))  # 0: no window saw it
+            return scores / np.maximum(scores.sum(axis=-1, keepdims=True), windows.LEAST)
         scores = np.exp(scores - scores.max(axis=-1, keepdims=True))
         return scores / scores.sum(axis=-1, keepdims=True)

@@ -84,9 +84,8 @@ def lines_of(path: Path) -> Iterator[tuple[str, dict[str, float]]]:
     for line in outputs.regular(path, "file").read_text(errors="replace", encoding="utf-8").splitlines():
         try:
             record = json.loads(line)
-            sound = isinstance(record["step"], int) and all(
-                isinstance(float(value), float) for value in record.values()
-            )
+            numbers = [float(value) for value in record.values() if isinstance(value, int | float)]
+            sound = isinstance(record["step"], int) and len(numbers) == len(record)
         except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
             continue
         if sound:
