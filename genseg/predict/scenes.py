@@ -37,11 +37,11 @@ class Scene:
         return not codec.plain_picture(first) or maps.Place.of(first).known
 
 
-def scenes_of(texts: Sequence[str], lists: Sequence[str] = ()) -> list[Scene]:
+def scenes_of(given: Sequence[str], lists: Sequence[str] = ()) -> list[Scene]:
     """Scenes in the order given, each once.
 
     Args:
-      texts: FILE, a path or an address (see `gdal.address`); FILE+FILE (one scene); FILE:4,3,2 (these bands of it); a
+      given: FILE, a path or an address (see `gdal.address`); FILE+FILE (one scene); FILE:4,3,2 (these bands of it); a
         folder (the rasters below it, one scene each, named with their path below it); a pattern such as "tiles/*.tif".
       lists: files with one scene a line, its files separated by commas, paths relative to the list.
     Scenes of one name from several folders are named with as much of their paths as tells them apart.
@@ -49,7 +49,7 @@ def scenes_of(texts: Sequence[str], lists: Sequence[str] = ()) -> list[Scene]:
     Raises: UserError for what is not there or holds nothing, and for one file with several picks of bands.
     """
     found: list[Scene] = []
-    for text in texts:
+    for text in given:
         path = gdal.address(text, "SCENE")
         if path.is_dir():
             inside = [p for p in files_below(path) if _raster(p)]

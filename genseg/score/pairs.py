@@ -14,13 +14,13 @@ SUFFIXES = (".tif", ".tiff", ".png", ".npy")
 ENDINGS = ("", "_mask", "_masks", "_label", "_labels", "_gt", "_truth")
 
 
-def by_name(texts: Sequence[str], folder: str) -> list[tuple[Scene, Path]]:
+def by_name(given: Sequence[str], folder: str) -> list[tuple[Scene, Path]]:
     """Scenes as `scenes_of` finds them, with the mask in `folder` of the same name, or of it and one of ENDINGS; a map's own
     "_classes" apart. Raises: UserError for a scene without a mask, or with two."""
     place = outputs.given(folder, "--masks")
     if not place.is_dir():
         raise UserError(f"There is no folder of masks at {place}: give one that exists.")
-    found = [(scene, _mask_of(scene, place)) for scene in scenes_of(texts)]
+    found = [(scene, _mask_of(scene, place)) for scene in scenes_of(given)]
     whose: dict[Path, Scene] = {}
     for scene, mask in found:
         if (other := whose.setdefault(mask, scene)) is not scene:

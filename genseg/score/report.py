@@ -67,8 +67,9 @@ def write(
         borders = border_scores.named_scores(border_scores.border_scores(counts, card.scored, card.absent))
         of_scenes = {s.name: border_scores.border_scores(s.borders, card.scored, card.absent) for s in scenes}
         lines += [f"{name:<17} {tables.percent(value)}" for name, value in borders.items()]
+    known = {name: value for name, value in (borders or {}).items() if not np.isnan(value)}
     result = {  # first: it says whose the tables are
-        "software": outputs.MARK, "protocol": protocol, "scores": scores | {k: v for k, v in (borders or {}).items() if not np.isnan(v)}, "scenes": len(scenes),
+        "software": outputs.MARK, "protocol": protocol, "scores": scores | known, "scenes": len(scenes),
         "notes": list(notes),
         "intervals": {name: dataclasses.astuple(i) for name, i in found.items() if i}, "confusion": confusion.tolist(),
         "classes": list(card.classes), **origin,
