@@ -114,7 +114,7 @@ def test_crop_boxes_are_timms(shape):
 
 
 def assert_pillows(found: np.ndarray, want: np.ndarray) -> None:
-    """Within the bounds of `genseg.data.augment.bicubic`, of noise, which is the hardest."""
+    """Within the bounds of `genseg.data.augment.simd`, of noise, which is the hardest."""
     apart = np.abs(found.astype(int) - np.asarray(want).astype(int))
     assert apart.mean() < 0.5 and apart.max() <= 24, (apart.mean(), apart.max())
 
@@ -188,6 +188,56 @@ def test_flips_and_turns_are_exact_and_equally_likely():
         assert np.array_equal(flipped_mask, expected) and np.array_equal(flipped[..., 0], 50 * (expected + 1))
 
 
+@settings(max_examples=200, deadline=None)
+@given(
+    st.tuples(st.integers(1, 60), st.integers(1, 60)), st.tuples(st.integers(1, 130), st.integers(1, 130)),
+    st.sampled_from((1, 3, 4, 5, 13)), st.sampled_from(DTYPES), st.data(),
+)  # fmt: skip
+def test_a_part_of_a_resized_image_is_that_part(old, new, bands, dtype, data):
+    """Of noise, where any shift by a fraction of a pixel shows; the box anywhere, at the edges too."""
+    image = (np.random.default_rng(0).random((*old, bands)) * 250).astype(dtype)
+    top, left = (data.draw(st.integers(0, side - 1)) for side in new)
+    box = transforms.Box(top, left, data.draw(st.integers(1, new[0] - top)), data.draw(st.integers(1, new[1] - left)))
+    whole = transforms.resize(image, *new, "bilinear")
+    part = transforms.resize_part(image, *new, box)
+    assert part.dtype == whole.dtype and part.shape == (box.height, box.width, bands)
+    apart = np.abs(part.astype(float) - box.of(whole)).max()
+    assert apart <= (1e-3 if dtype == "float32" else 1)
+    mask = image[..., 0].astype(np.uint8)
+    assert np.array_equal(transforms.resize_mask(mask, *new, box), box.of(transforms.resize_mask(mask, *new)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(0, 2**32), st.sampled_from((3, 4, 6)), st.sampled_from(("uint8", "uint16")), st.sampled_from((0.0, 0.5))
+)
+def test_crops_are_those_of_the_whole_image(seed, bands, dtype, class_crops):
+    """Against the same steps one after the other on whole arrays: equal draws, masks equal, images within 1."""
+    rng = np.random.default_rng(seed)
+    h, w = rng.integers(20, 90, 2)
+    image, mask = (rng.random((h, w, bands)) * 250).astype(dtype), rng.integers(0, 4, (h, w)).astype(np.uint8)
+    card = card_of(bands, dtype)
+    out = transforms.segmentation_train(card, (40, 48), horizontal_flip=0, class_crops=class_crops)(
+        {"image": image, "label": mask}, np.random.default_rng(seed)
+    )
+    rng = np.random.default_rng(seed)
+    factor = rng.uniform(0.5, 2.0)
+    grown = transforms.resize(image, max(1, round(h * factor)), max(1, round(w * factor)), "bilinear")
+    ids = transforms.resize_mask(mask, *grown.shape[:2])
+    whole = transforms.Scaled(grown, ids, *ids.shape)
+    if class_crops and rng.random() < class_crops:
+        crop = transforms.class_crop(whole, rng, 40, 48, 255)
+    else:
+        crop = transforms.random_crop(whole, rng, 40, 48, 0.75, 255)
+    expected, label = transforms.pad(*crop, 40, 48, card.fill, 255)
+    assert np.array_equal(out["label"], label)
+    assert np.abs(out["image"].astype(int) - expected.astype(int)).max() <= 1
+
+
+def as_is(image: np.ndarray, mask: np.ndarray) -> transforms.Scaled:
+    return transforms.Scaled(image, mask, *mask.shape)
+
+
 def test_crop_avoids_a_ruling_class_and_gives_up_after_ten():
     mask = np.zeros((64, 64), np.uint8)
     mask[:32, :32] = 1
@@ -196,14 +246,14 @@ def test_crop_avoids_a_ruling_class_and_gives_up_after_ten():
     rng = np.random.default_rng(0)
     shares = []
     for _ in range(100):
-        _, part = transforms.random_crop(image, mask, rng, 16, 16, 0.75, 255)
+        _, part = transforms.random_crop(as_is(image, mask), rng, 16, 16, 0.75, 255)
         counts = np.bincount(part[part != 255], minlength=2)
         shares.append(counts.max() / counts.sum())
-    free = [transforms.random_crop(image, mask, rng, 16, 16, 1.0, 255)[1] for _ in range(100)]
+    free = [transforms.random_crop(as_is(image, mask), rng, 16, 16, 1.0, 255)[1] for _ in range(100)]
     mixed = [0 < np.mean(p[p != 255]) < 1 and max(np.mean(p[p != 255]), 1 - np.mean(p[p != 255])) < 0.75 for p in free]
     assert np.mean(np.array(shares) < 0.75) > 0.55 > 0.3 > np.mean(mixed)
     same = np.zeros((20, 20), np.uint8)
-    assert transforms.random_crop(same[..., None], same, rng, 8, 8, 0.75, 255)[1].shape == (8, 8)
+    assert transforms.random_crop(as_is(same[..., None], same), rng, 8, 8, 0.75, 255)[1].shape == (8, 8)
 
 
 def test_ignored_pixels_are_no_class_that_rules_a_crop():
@@ -211,7 +261,7 @@ def test_ignored_pixels_are_no_class_that_rules_a_crop():
     mask = np.full((40, 40), 255, np.uint8)
     mask[:, ::10], mask[:, 5::10] = 0, 1
     rng, once = np.random.default_rng(3), np.random.default_rng(3)
-    transforms.random_crop(mask[..., None], mask, rng, 20, 20, 0.75, 255)
+    transforms.random_crop(as_is(mask[..., None], mask), rng, 20, 20, 0.75, 255)
     once.integers(21), once.integers(21)
     assert rng.integers(1 << 30) == once.integers(1 << 30)
 

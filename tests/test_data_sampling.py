@@ -38,12 +38,16 @@ def test_class_crops_hold_the_class_and_reach_every_class_evenly():
     mask[:, 40] = 255
     image, seen = np.dstack([mask, mask]), np.zeros(3)
     for seed in range(300):
-        crop, part = transforms.class_crop(image, mask, np.random.default_rng(seed), 16, 20, 255)
+        crop, part = transforms.class_crop(
+            transforms.Scaled(image, mask, *mask.shape), np.random.default_rng(seed), 16, 20, 255
+        )
         assert part.shape == (16, 20) and (crop[..., 0] == part).all()
         seen += [(part == c).any() for c in range(3)]
     assert seen[1] / 300 == pytest.approx(1 / 3, abs=0.1) and seen[2] / 300 == pytest.approx(1 / 3, abs=0.1)
     ignored = np.full((8, 8), 255, np.uint8)
-    assert transforms.class_crop(ignored[..., None], ignored, np.random.default_rng(0), 16, 4, 255)[1].shape == (8, 4)
+    assert transforms.class_crop(
+        transforms.Scaled(ignored[..., None], ignored, *ignored.shape), np.random.default_rng(0), 16, 4, 255
+    )[1].shape == (8, 4)
 
 
 def test_a_smaller_share_of_the_records_is_part_of_a_larger_one():

@@ -182,7 +182,7 @@ def test_the_config_reaches_the_network_and_the_task(backbone, folder, monkeypat
     seen = data.eval_transform(record, None)["image"]
     np.testing.assert_allclose(
         seen.astype(int), want, atol=4
-    )  # resized by another order of axes: genseg.data.augment.bicubic
+    )  # resized by another order of axes: genseg.data.augment.simd
 
 
 @pytest.mark.parametrize(("channels", "stem"), [("3", 3), ("4", 4), ("5", 5), ("(3,4,5)", 5)])

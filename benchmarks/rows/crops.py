@@ -17,7 +17,7 @@ import numpy as np
 
 from genseg.data.augment.transforms import resize, segmentation_train
 from genseg.data.card import Band, DatasetCard
-from genseg.data.files import codec
+from genseg.data.files import codec, tiles
 
 COUNT, IGNORE = 12, 255
 Record = tuple[np.ndarray, np.ndarray]  # image [h w c], mask uint8 [h w]
@@ -130,7 +130,7 @@ def case(what: str, size: tuple[int, int], bands: int, dtype: str, crop: tuple[i
     NOTES.append(f"{what}: {'patches of iSAID' if records else 'drawn images'}, {COUNT} a batch.")
     pairs = records or drawn(size, bands, dtype)
     masks = [codec.encode_png(mask) for _, mask in pairs]
-    records = [(codec.encode_image(image), mask) for (image, _), mask in zip(pairs, masks, strict=True)]
+    records = [(codec.encode_image(image), codec.encode_mask(mask)) for image, mask in pairs]
     file = codec.encode_png if bands <= 4 else codec.encode_tiff
     files = [(file(image), mask) for (image, _), mask in zip(pairs, masks, strict=True)]
     transform, rng = segmentation_train(card_of(bands, dtype), crop), np.random.default_rng(0)
@@ -138,7 +138,7 @@ def case(what: str, size: tuple[int, int], bands: int, dtype: str, crop: tuple[i
     def ours() -> None:
         batch = []
         for image, mask in records:
-            record = {"image": codec.decode_image(image, "image"), "label": codec.decode_mask(mask, "mask"), "name": ""}
+            record = {"image": tiles.opened(image, "image"), "label": codec.decode_mask(mask, "mask"), "name": ""}
             batch.append(transform(record, rng))
         np.stack([example["image"] for example in batch]), np.stack([example["label"] for example in batch])
 

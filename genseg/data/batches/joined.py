@@ -120,9 +120,9 @@ class JoinedSplit:
         _, part, own = self._at(index)
         return part.record(own)
 
-    def decode(self, index: int) -> dict:
+    def decode(self, index: int, *, whole: bool = True) -> dict:
         name, part, own = self._at(index)
-        record = part.decode(own)
+        record = part.decode(own, whole=whole)
         return record | {"name": f"{name}/{record['name']}", "index": index}
 
     def with_card(self, card: DatasetCard) -> JoinedSplit:

@@ -12,7 +12,7 @@ processes share the work nor on threads or workers, and any position is taken up
 import dataclasses
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import grain
@@ -23,7 +23,7 @@ from absl import flags
 from genseg.data.augment.transforms import Transform
 from genseg.data.batches.sampling import EVERY_RECORD, Sampling, Shared
 from genseg.data.card import DatasetCard
-from genseg.data.files import codec
+from genseg.data.files import codec, tiles
 from genseg.data.files.validity import absent
 from genseg.data.records import storage
 from genseg.errors import UserError
@@ -74,29 +74,47 @@ class Split:
                 "prepare the data again, or set skip_corrupt."
             ) from None
 
-    def decode(self, index: int) -> dict:
+    def decode(self, index: int, *, whole: bool = True) -> dict:
         """image [h w c] in the card's dtype, label (int, or mask uint8 [h w]), name, index.
 
+        whole: else the image of a segmentation record may be one that decodes what is asked of it (`transforms.Parts`).
         Raises: CorruptFile naming the file; UserError if the band count is not the card's.
         """
         record = self.record(index)
-        stored = self.picked[0] if self.picked else self.card.channels
+        tiled = None
         if self.card.task == "classification":
             image, label = codec.decode_rgb(record.image, record.file_name), record.label
         else:
-            image = codec.decode_image(record.image, record.file_name)
             label = codec.decode_mask(record.label, f"mask of {record.file_name}")
+            tiled = None if whole else tiles.opened(record.image, record.file_name)
+            image = codec.decode_image(record.image, record.file_name) if tiled is None else tiled
+        stored = self.picked[0] if self.picked else self.card.channels
+        if self.card.task == "segmentation" and tiled is None:
             image = codec.grey_as_colour(record.image, image, stored)
         if image.shape[2] != stored:
             raise UserError(
                 f"{record.file_name} has {image.shape[2]} bands, the card of {self.card.name} {stored}: prepare the data "
                 "again."
             )
+        image = self._as_card(image) if tiled is None else _Parts(tiled, self)
+        return {"image": image, "label": label, "name": record.file_name, "index": index}
+
+    def _as_card(self, image: np.ndarray) -> np.ndarray:
+        """Stored pixels [h w bands] as the card has them: its bands, and means where nothing was measured."""
         if self.picked:
             image = np.ascontiguousarray(image[..., self.picked[1]])
-        if self.card.task == "segmentation":
-            image = filled(image, self.card)
-        return {"image": image, "label": label, "name": record.file_name, "index": index}
+        return filled(image, self.card) if self.card.task == "segmentation" else image
+
+
+class _Parts:
+    """A record's image, as `Split.decode` gives it, in parts."""
+
+    def __init__(self, tiled: tiles.Tiled, split: Split):
+        self._tiled, self._split = tiled, split
+        self.shape, self.dtype = (*tiled.shape[:2], split.card.channels), tiled.dtype
+
+    def read(self, top: int, left: int, height: int, width: int) -> np.ndarray:
+        return self._split._as_card(self._tiled.read(top, left, height, width))
 
 
 def filled(image: np.ndarray, card: DatasetCard, files: Sequence[int] = ()) -> np.ndarray:
@@ -207,8 +225,16 @@ def _train_batches(
     rows = batch_size // block_count
 
     def load(index: int, rng: np.random.Generator) -> dict:
-        record = _decode(split, index, skip_corrupt)
-        return _example(record, transform(record, rng))
+        state = rng.bit_generator.state
+
+        def example(place: int) -> dict:
+            record = split.decode(place, whole=False)
+            rng.bit_generator.state = (
+                state  # a record that is skipped, maybe for a tile of its crop, moves no other's draws
+            )
+            return _example(record, transform(record, rng))
+
+        return _readable(split, index, skip_corrupt, example)
 
     stream = sampling.stream(len(split), seed).random_map(load).batch(rows, batch_fn=_stack)
     whole = len(stream) // block_count * block_count
@@ -238,7 +264,7 @@ def eval_batches(
         first = batch * batch_size + process_index * rows
         examples = []
         for index in range(first, first + rows):
-            record = _decode(split, min(index, len(split) - 1), skip_corrupt)
+            record = _readable(split, min(index, len(split) - 1), skip_corrupt, split.decode)
             example = _example(record, transform(record, None))
             if record["index"] != index:
                 example["valid"], example["index"] = np.bool_(False), np.int64(-1)
@@ -258,7 +284,7 @@ def eval_records(
     """
 
     def load(place: int) -> dict:
-        return _decode(split, process_index + place * process_count, skip_corrupt)
+        return _readable(split, process_index + place * process_count, skip_corrupt, split.decode)
 
     mine = len(range(process_index, len(split), process_count))
     for place, record in enumerate(_read(grain.MapDataset.range(mine).map(load), threads, workers=0)):
@@ -291,24 +317,25 @@ def _read(dataset: grain.MapDataset, threads: int, workers: int) -> Iterator[dic
         iterator.close()
 
 
-def _decode(split: Split, index: int, skip_corrupt: int) -> dict:
-    """split.decode(index), or of the next readable record."""
+def _readable(split: Split, index: int, skip_corrupt: int, make: Callable[[int], dict]) -> dict:
+    """make(index), or of the next record for which it raises no CorruptFile."""
     for step in range(len(split)):
         place = (int(index) + step) % len(split)
-        if place in split.corrupt and skip_corrupt:
-            continue
         try:
-            return split.decode(place)
+            return make(place)
         except codec.CorruptFile as error:
             if not skip_corrupt:
                 raise
+            # Tried again each time: whether a crop meets the damage must not depend on what was met before.
+            new = place not in split.corrupt
             split.corrupt[place] = str(error)
             if len(split.corrupt) > skip_corrupt:
                 raise UserError(
                     f"{len(split.corrupt)} records of the split {split.name!r} of {split.card.name} cannot be decoded, "
                     f"more than the {skip_corrupt} of config.data.skip_corrupt; the last: {error}"
                 ) from None
-            logger.warning("Skipped (%d so far): %s", len(split.corrupt), error)
+            if new:
+                logger.warning("Skipped (%d so far): %s", len(split.corrupt), error)
     raise UserError(f"No record of the split {split.name!r} of {split.card.name} can be decoded: prepare it again.")
 
 

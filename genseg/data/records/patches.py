@@ -58,6 +58,6 @@ def cut(
         pixels, mask = pad(image[part], ids[part], patch, patch, zero, card.ignore_label)
         name = f"{prefix}{scene}_{row}_{column}"
         yield Record(
-            codec.encode_image(np.ascontiguousarray(pixels)), codec.encode_png(mask), name, scene, row, column,
+            codec.encode_image(np.ascontiguousarray(pixels)), codec.encode_mask(mask), name, scene, row, column,
             height, width,
         )  # fmt: skip

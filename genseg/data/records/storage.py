@@ -11,7 +11,7 @@ A prepared data set is one folder:
 A record is a tf.Example with encoded bytes, never pixels:
 
     classification  image (JPEG or PNG), label (int), file_name: the features of TFDS' own imagenet2012
-    segmentation    image (PNG, TIFF, JPEG or NPY), mask (PNG of class ids), file_name, and where it was cut from:
+    segmentation    image (PNG, TIFF, JPEG or NPY), mask (TIFF or PNG of class ids), file_name, and where it was cut from:
                     scene, row, column, scene_height, scene_width (pixels)
 
 Writing goes through `tfds.core.SequentialWriter` and not through `GeneratorBasedBuilder`, whose shuffler needs
@@ -48,7 +48,7 @@ _CHUNK = 64  # records handed to the writer at a time: it rewrites its metadata 
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """One stored example. label: class id, or the PNG bytes of a mask of class ids."""
+    """One stored example. label: class id, or the bytes of a mask of class ids."""
 
     image: bytes
     label: int | bytes

@@ -98,7 +98,7 @@ class DemoSegmentation:
         night = index % 2 == 1
         image, mask = draw_scene(self.size, night, rng)
         name = f"{split}/{index:05d}{'N' if night else 'D'}.png"
-        record = Record(codec.encode_png(image), codec.encode_png(mask), name, name, 0, 0, self.size, self.size)
+        record = Record(codec.encode_image(image), codec.encode_mask(mask), name, name, 0, 0, self.size, self.size)
         return [record], Moments.of(image)
 
 

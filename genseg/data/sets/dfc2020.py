@@ -130,7 +130,7 @@ class DFC2020:
             raise UserError(f"The mask {files['dfc']} is {numbers.shape}: {SIZE} is expected, one number a pixel.")
         ids = renumber(numbers, tuple(CLASSES), 255, None, str(files["dfc"]), ignored_ids=(0, 3, 8))
         name = _name(image, "s2").removesuffix(".tif")
-        record = Record(codec.encode_image(pixels), codec.encode_png(ids), name, name, 0, 0, *SIZE)
+        record = Record(codec.encode_image(pixels), codec.encode_mask(ids), name, name, 0, 0, *SIZE)
         return [record], Moments.of(pixels)
 
 

@@ -122,7 +122,7 @@ class ISAID:
         if self.protocol == "rsp" and min(ids.shape) <= self.patch:
             patch = (self.patch, self.patch)
             record = Record(
-                codec.encode_image(resize(image, *patch, "bilinear")), codec.encode_png(resize_mask(ids, *patch)),
+                codec.encode_image(resize(image, *patch, "bilinear")), codec.encode_mask(resize_mask(ids, *patch)),
                 f"{split}/{name}", name, 0, 0, *ids.shape,
             )  # fmt: skip
             return [record], moments

@@ -97,4 +97,4 @@ def _load(split: str, item: tuple) -> tuple[list[Record], Moments]:
         raise UserError(f"The mask {mask} is {numbers.shape}: {SIZE} is expected, one number a pixel.")
     ids = renumber(numbers, tuple(range(1, 8)), 255, None, str(mask), ignored_ids=(0,))
     stored = codec.repacked(data, pixels)
-    return [Record(stored, codec.encode_png(ids), name, name, 0, 0, *SIZE)], Moments.of(pixels)
+    return [Record(stored, codec.encode_mask(ids), name, name, 0, 0, *SIZE)], Moments.of(pixels)

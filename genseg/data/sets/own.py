@@ -238,7 +238,7 @@ class FolderSegmentation:
         moments = Moments.of(image, measured)
         if self.patch:
             return list(patches.cut(scene.image, ids, self.patch, self.stride, card, pair.id, f"{split}/")), moments
-        record = Record(scene.encoded(), codec.encode_png(ids), f"{split}/{pair.name}", pair.id, 0, 0, *ids.shape)
+        record = Record(scene.encoded(), codec.encode_mask(ids), f"{split}/{pair.name}", pair.id, 0, 0, *ids.shape)
         return [record], moments
 
 

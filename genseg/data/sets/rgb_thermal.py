@@ -70,7 +70,7 @@ def _load_rgbt(card: DatasetCard, size: tuple[int, int], split: str, item: tuple
         measured[..., 3] = pixels[..., 3] != hole
     record = Record(
         codec.repacked(stored, pixels),
-        codec.encode_png(ids.astype(np.uint8)),
+        codec.encode_mask(ids.astype(np.uint8)),
         f"{split}/{Path(name).stem}",
         name,
         0,
