@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from genseg.data.augment import transforms
+from genseg.data.augment import resizing, transforms
 from genseg.data.card import Band, DatasetCard
 from genseg.errors import UserError
 
@@ -39,10 +39,10 @@ def test_resize_keeps_bands_apart(bands, dtype):
     """Every band is resized as if it were alone, when growing, shrinking and doing one of each."""
     image = (np.random.default_rng(0).random((24, 30, bands)) * 250).astype(dtype)
     for height, width in ((48, 60), (12, 10), (40, 10), (12, 50), (24, 30)):
-        out = transforms.resize(image, height, width)
+        out = resizing.resize(image, height, width)
         assert out.shape == (height, width, bands) and out.dtype == dtype
         for band in range(bands):
-            alone = transforms.resize(image[..., band : band + 1], height, width)
+            alone = resizing.resize(image[..., band : band + 1], height, width)
             difference = np.abs(out[..., band : band + 1].astype(float) - alone)
             assert difference.max() <= (1e-3 if dtype == "float32" else 1)  # OpenCV rounds by channel count
 
@@ -50,8 +50,8 @@ def test_resize_keeps_bands_apart(bands, dtype):
 def test_two_hundred_bands_are_scaled_and_mirrored():
     image, mask = linked((24, 30), 200, "uint16")
     image += np.arange(200, dtype=np.uint16)
-    grown = transforms.resize(image, 48, 60, "bilinear")
-    np.testing.assert_array_equal(grown[..., 150:151], transforms.resize(image[..., 150:151], 48, 60, "bilinear"))
+    grown = resizing.resize(image, 48, 60, "bilinear")
+    np.testing.assert_array_equal(grown[..., 150:151], resizing.resize(image[..., 150:151], 48, 60, "bilinear"))
     found, _ = transforms.random_flips(image, mask, np.random.default_rng(0), 1.0, 1.0)
     np.testing.assert_array_equal(found, image[::-1, ::-1])
 
@@ -59,14 +59,14 @@ def test_two_hundred_bands_are_scaled_and_mirrored():
 def test_shrinking_averages():
     image = np.arange(64, dtype=np.float32).reshape(8, 8, 1)
     expected = image.reshape(4, 2, 4, 2).mean((1, 3))[..., None]
-    np.testing.assert_allclose(transforms.resize(image, 4, 4), expected, rtol=1e-6)
+    np.testing.assert_allclose(resizing.resize(image, 4, 4), expected, rtol=1e-6)
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 40), st.integers(1, 40))
 def test_nearest_mask_takes_the_pixel_under_each_centre(h, w, height, width):
     mask = np.random.default_rng(0).integers(0, 9, (h, w)).astype(np.uint8)
-    out = transforms.resize_mask(mask, height, width)
+    out = resizing.resize_mask(mask, height, width)
     for y in range(height):
         for x in range(width):
             assert out[y, x] == mask[int((y + 0.5) * h / height + 1e-9), int((x + 0.5) * w / width + 1e-9)]
@@ -125,7 +125,7 @@ def test_bicubic_of_a_photograph_is_pillows_but_for_rounding(shape):
     image = cv2.resize(rng.integers(0, 256, (12, 16, 3), np.uint8), shape[::-1], interpolation=cv2.INTER_CUBIC)
     image = np.clip(image + rng.normal(0, 5, image.shape), 0, 255).astype(np.uint8)
     want = np.asarray(Image.fromarray(image).resize((224, 224), Image.Resampling.BICUBIC)).astype(int)
-    apart = np.abs(transforms.resize(image, 224, 224, "bicubic").astype(int) - want)
+    apart = np.abs(resizing.resize(image, 224, 224, "bicubic").astype(int) - want)
     assert apart.mean() < 0.5 and np.percentile(apart, 99.9) <= 2
 
 
@@ -197,14 +197,14 @@ def test_a_part_of_a_resized_image_is_that_part(old, new, bands, dtype, data):
     """Of noise, where any shift by a fraction of a pixel shows; the box anywhere, at the edges too."""
     image = (np.random.default_rng(0).random((*old, bands)) * 250).astype(dtype)
     top, left = (data.draw(st.integers(0, side - 1)) for side in new)
-    box = transforms.Box(top, left, data.draw(st.integers(1, new[0] - top)), data.draw(st.integers(1, new[1] - left)))
-    whole = transforms.resize(image, *new, "bilinear")
-    part = transforms.resize_part(image, *new, box)
+    box = resizing.Box(top, left, data.draw(st.integers(1, new[0] - top)), data.draw(st.integers(1, new[1] - left)))
+    whole = resizing.resize(image, *new, "bilinear")
+    part = resizing.resize_part(image, *new, box)
     assert part.dtype == whole.dtype and part.shape == (box.height, box.width, bands)
     apart = np.abs(part.astype(float) - box.of(whole)).max()
     assert apart <= (1e-3 if dtype == "float32" else 1)
     mask = image[..., 0].astype(np.uint8)
-    assert np.array_equal(transforms.resize_mask(mask, *new, box), box.of(transforms.resize_mask(mask, *new)))
+    assert np.array_equal(resizing.resize_mask(mask, *new, box), box.of(resizing.resize_mask(mask, *new)))
 
 
 @settings(max_examples=60, deadline=None)
@@ -222,9 +222,9 @@ def test_crops_are_those_of_the_whole_image(seed, bands, dtype, class_crops):
     )
     rng = np.random.default_rng(seed)
     factor = rng.uniform(0.5, 2.0)
-    grown = transforms.resize(image, max(1, round(h * factor)), max(1, round(w * factor)), "bilinear")
-    ids = transforms.resize_mask(mask, *grown.shape[:2])
-    whole = transforms.Scaled(grown, ids, *ids.shape)
+    grown = resizing.resize(image, max(1, round(h * factor)), max(1, round(w * factor)), "bilinear")
+    ids = resizing.resize_mask(mask, *grown.shape[:2])
+    whole = resizing.Scaled(grown, ids, *ids.shape)
     if class_crops and rng.random() < class_crops:
         crop = transforms.class_crop(whole, rng, 40, 48, 255)
     else:
@@ -234,8 +234,8 @@ def test_crops_are_those_of_the_whole_image(seed, bands, dtype, class_crops):
     assert np.abs(out["image"].astype(int) - expected.astype(int)).max() <= 1
 
 
-def as_is(image: np.ndarray, mask: np.ndarray) -> transforms.Scaled:
-    return transforms.Scaled(image, mask, *mask.shape)
+def as_is(image: np.ndarray, mask: np.ndarray) -> resizing.Scaled:
+    return resizing.Scaled(image, mask, *mask.shape)
 
 
 def test_crop_avoids_a_ruling_class_and_gives_up_after_ten():
@@ -397,7 +397,7 @@ def test_published_evaluation_is_torchvisions(shape):
 def test_bicubic_of_any_bands_is_pillows_band_by_band(bands, dtype):
     image = (np.random.default_rng(1).random((40, 50, bands)) * 250).astype(dtype)
     photograph = bands == 3 and dtype == "uint8"
-    out = transforms.resize(image, 17, 23, "bicubic")
+    out = resizing.resize(image, 17, 23, "bicubic")
     assert out.dtype == image.dtype and out.shape == (17, 23, bands)
     for band in range(bands):
         plane = image[..., band] if dtype == "uint8" else image[..., band].astype("f4")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from genseg.data.augment import transforms
+from genseg.data.augment import resizing, transforms
 from genseg.data.batches.sampling import EVERY_RECORD, Shared, class_balanced, shared_out
 
 PIXELS = np.array([[90, 10, 0, 0], [100, 0, 0, 0], [100, 0, 0, 0], [0, 50, 0, 0], [0, 0, 0, 0], [80, 0, 20, 0]])
@@ -39,14 +39,14 @@ def test_class_crops_hold_the_class_and_reach_every_class_evenly():
     image, seen = np.dstack([mask, mask]), np.zeros(3)
     for seed in range(300):
         crop, part = transforms.class_crop(
-            transforms.Scaled(image, mask, *mask.shape), np.random.default_rng(seed), 16, 20, 255
+            resizing.Scaled(image, mask, *mask.shape), np.random.default_rng(seed), 16, 20, 255
         )
         assert part.shape == (16, 20) and (crop[..., 0] == part).all()
         seen += [(part == c).any() for c in range(3)]
     assert seen[1] / 300 == pytest.approx(1 / 3, abs=0.1) and seen[2] / 300 == pytest.approx(1 / 3, abs=0.1)
     ignored = np.full((8, 8), 255, np.uint8)
     assert transforms.class_crop(
-        transforms.Scaled(ignored[..., None], ignored, *ignored.shape), np.random.default_rng(0), 16, 4, 255
+        resizing.Scaled(ignored[..., None], ignored, *ignored.shape), np.random.default_rng(0), 16, 4, 255
     )[1].shape == (8, 4)
 
 

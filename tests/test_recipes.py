@@ -14,7 +14,7 @@ from genseg import csp, keys, nets, optim, recipes, tasks, windows
 from genseg.checkpoints.saver import ON_ERROR
 from genseg.config import listing
 from genseg.data import DATASETS
-from genseg.data.augment import transforms
+from genseg.data.augment import resizing
 from genseg.errors import UserError
 from genseg.keys import above, at_least, each, key
 from genseg.nets import stem
@@ -59,7 +59,7 @@ def test_choices_are_those_of_the_code():
     assert choices(pretrain, "csp.objective") == set(tasks.OBJECTIVES)
     assert choices(pretrain, "csp.fill") == set(csp.FILLS) and choices(pretrain, "csp.per") == set(csp.PERS)
     assert choices(pretrain, "eval.orders") == set(tasks.ORDERS)
-    assert choices(pretrain, "augment.interpolation") == set(transforms.INTERPOLATIONS)
+    assert choices(pretrain, "augment.interpolation") == set(resizing.INTERPOLATIONS)
     assert choices(pretrain, "optim.scaling") == {"none", *optim.SCALING_POWERS}
     assert choices(pretrain, "checkpoint.on_error") == set(ON_ERROR)
     assert choices(segment, "eval.mode") == set(windows.MODES) and choices(segment, "eval.blend") == set(windows.BLENDS)

@@ -15,7 +15,8 @@ import cv2
 import measure
 import numpy as np
 
-from genseg.data.augment.transforms import resize, segmentation_train
+from genseg.data.augment.resizing import resize
+from genseg.data.augment.transforms import segmentation_train
 from genseg.data.card import Band, DatasetCard
 from genseg.data.files import codec, tiles
 

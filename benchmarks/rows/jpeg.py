@@ -22,7 +22,8 @@ import simplejpeg
 from PIL import Image
 
 from genseg.data.augment.randaugment import RandAugment, with_rand_augment
-from genseg.data.augment.transforms import classification_train, resize
+from genseg.data.augment.resizing import resize
+from genseg.data.augment.transforms import classification_train
 from genseg.data.files import codec
 from genseg.data.sets.imagenet import limit_short_side
 

@@ -26,7 +26,8 @@ from PIL.PngImagePlugin import PngInfo
 
 from genseg import cli, outputs
 from genseg.data import prepare
-from genseg.data.augment.transforms import resize, visible_bands
+from genseg.data.augment.resizing import resize
+from genseg.data.augment.transforms import visible_bands
 from genseg.data.card import DatasetCard
 from genseg.errors import UserError
 

@@ -77,7 +77,7 @@ class Split:
     def decode(self, index: int, *, whole: bool = True) -> dict:
         """image [h w c] in the card's dtype, label (int, or mask uint8 [h w]), name, index.
 
-        whole: else the image of a segmentation record may be one that decodes what is asked of it (`transforms.Parts`).
+        whole: else the image of a segmentation record may be one that decodes what is asked of it (`resizing.Parts`).
         Raises: CorruptFile naming the file; UserError if the band count is not the card's.
         """
         record = self.record(index)

@@ -8,6 +8,7 @@ import io
 import logging
 import struct
 from pathlib import Path
+from typing import Any
 
 import cv2
 import imagecodecs
@@ -199,6 +200,13 @@ def encode_mask(ids: np.ndarray) -> bytes:
         buffer, ids, compression="zstd", compressionargs={"level": 9}, photometric="minisblack", rowsperstrip=len(ids)
     )
     return buffer.getvalue()
+
+
+def size_of_mask(data: bytes) -> tuple[int, int]:
+    """Height and width of what `encode_mask` gave."""
+    with tifffile.TiffFile(io.BytesIO(data)) as tiff:
+        page: Any = tiff.pages[0]
+        return page.imagelength, page.imagewidth
 
 
 def repacked(data: bytes, pixels: np.ndarray) -> bytes:

@@ -23,7 +23,6 @@ import concurrent.futures
 import dataclasses
 import json
 import os
-import struct
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -33,6 +32,7 @@ from tqdm import tqdm
 
 from genseg import outputs, texts
 from genseg.data.card import DatasetCard
+from genseg.data.files import codec
 from genseg.data.files.codec import CorruptFile
 from genseg.data.records import copies, statistics
 from genseg.data.records.copies import FORMAT, Fingerprint
@@ -211,7 +211,7 @@ def _write_records(
                     chunk.append(record)
                     counts[split] += 1
                     if card.task == "segmentation":
-                        width, height = struct.unpack(">II", record.label[16:24])  # masks are stored as PNG
+                        height, width = codec.size_of_mask(record.label)
                         scene = record.scene or record.file_name
                         places[split].append(Place(record.file_name, scene, record.row, record.column, height, width))
                     if len(chunk) == _CHUNK:

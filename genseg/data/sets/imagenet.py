@@ -18,7 +18,7 @@ import numpy as np
 import simplejpeg
 
 from genseg import outputs, texts
-from genseg.data.augment.transforms import resize
+from genseg.data.augment.resizing import resize
 from genseg.data.card import Band, DatasetCard
 from genseg.data.files import codec
 from genseg.data.records import copies, storage

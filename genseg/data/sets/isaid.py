@@ -16,7 +16,7 @@ storage tank and roundabout: only per-class names differ. Some images are grey. 
 import dataclasses
 import re
 
-from genseg.data.augment.transforms import resize, resize_mask
+from genseg.data.augment.resizing import resize, resize_mask
 from genseg.data.card import Band, DatasetCard
 from genseg.data.files import codec, downloads
 from genseg.data.files.masks import colours_to_ids
