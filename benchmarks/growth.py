@@ -1,29 +1,61 @@
 """How cost grows with the work: log-log plots of what a user may have much of, as PNG and CSV.
 
     python benchmarks/growth.py                      # into docs/growth.png and docs/growth.csv; a few minutes
+    python benchmarks/growth.py bands devices        # some panels alone, the others as growth.csv has them
 
-CPU seconds of this process, the least of three, of: finding the records of one late batch among n index entries; counting a
-confusion matrix and borders of n classes; scaling, cropping and mirroring an image of n bands; blending the windows of a scene of n x n pixels
-(the network left out).
+CPU seconds of this process, the least of three, of: preparing n images of 128 x 128 in four bands; finding the records of one late
+batch among n index entries; counting a confusion matrix and borders of n classes; scaling, cropping and mirroring an image of n bands;
+blending the windows of a scene of n x n pixels (the network left out). Of n chips of a TPU v5e slice that is not there: what the
+compiler says of a step of a small classifier on 16 images a chip, in its cycles, a model and no measurement (needs genseg[tpu]).
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import os
+import shutil
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from genseg.dry_run import chips
+
+os.environ.update(chips.ENVIRONMENT)
+
 import jax
 import numpy as np
 
-from genseg import border_scores, metrics, windows
+from genseg import api, border_scores, metrics, windows
+from genseg.data import prepare
 from genseg.data.augment.transforms import segmentation_train
 from genseg.data.batches.sampling import EVERY_RECORD
 from genseg.data.card import Band, DatasetCard
+from genseg.data.files import codec
+from genseg.dry_run import compiling, hlo
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
+
+
+def images(n: int) -> Callable[[], object]:
+    base, rng = Path(tempfile.mkdtemp()), np.random.default_rng(0)
+    for part, shape in (("img", (128, 128, 4)), ("mask", (128, 128))):
+        (base / "train" / part).mkdir(parents=True)
+        data = codec.encode_png(rng.integers(0, 3, shape, dtype=np.uint8))
+        for i in range(n):
+            (base / "train" / part / f"{i}.png").write_bytes(data)
+    options = dict(
+        name="folder_segmentation", source=str(base), image_pattern="{split}/img/{id}.png",
+        mask_pattern="{split}/mask/{id}.png", splits=("train",), bands=("a", "b", "c", "d"), classes=("x", "y", "z"),
+    )  # fmt: skip
+
+    def run() -> None:
+        shutil.rmtree(base / "data", ignore_errors=True)
+        data = prepare.completed(options, "config.data") | {"skip_corrupt": 0}
+        prepare.ensure_prepared(data, base / "data", threads=1, progress=False)
+
+    return run
 
 
 def records(n: int) -> Callable[[], object]:
@@ -65,12 +97,28 @@ def scene(n: int) -> Callable[[], object]:
     return run
 
 
+def cycles(n: int) -> float:
+    """The compiler's, of a step on a slice of n chips, each with 16 images."""
+    side = round(n**0.5)
+    config = api.load_config(
+        "configs/small_pretrain.py", {"train.batch_size": 16 * n, "augment.size": 32, "data.train_count": 10**6}
+    )
+    _, step, _ = compiling.compile_for(config, f"v5e:{side}x{side}")
+    return sum(one.cycles for one in hlo.cycles(step.text))
+
+
 PANELS = {
+    "images": (images, (50, 200, 800, 3200)),
     "index entries": (records, (1000, 10_000, 100_000, 1_281_167)),
     "classes": (classes, (2, 8, 32, 128)),
     "bands": (bands, (3, 12, 50, 200)),
-    "scene side, pixels": (scene, (500, 1000, 2000, 4000)),
+    "scene side, pixels": (scene, (2000, 5000, 10_000, 20_000)),
+    "devices": (cycles, (4, 16, 64, 256)),
 }
+
+
+def unit(panel: str) -> str:
+    return "cycles of a step" if panel == "devices" else "CPU seconds"
 
 
 def least(call: Callable[[], object]) -> float:
@@ -85,23 +133,32 @@ def least(call: Callable[[], object]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("panels", nargs="*", choices=[*PANELS, []], help="some of them; none = all")
     parser.add_argument("--out", type=Path, default=DOCS, help="folder of growth.png and growth.csv")
     options = parser.parse_args()
-    found = {name: [(n, least(build(n))) for n in sizes] for name, (build, sizes) in PANELS.items()}
+    found: dict[str, list[tuple[int, float]]] = {}
+    if (options.out / "growth.csv").exists():
+        for row in csv.DictReader((options.out / "growth.csv").read_text().splitlines()):
+            found.setdefault(row["what"], []).append((int(row["n"]), float(row["cost"])))
+    for name in options.panels or PANELS:
+        build, sizes = PANELS[name]
+        found[name] = [(n, build(n) if name == "devices" else least(build(n))) for n in sizes]
+        print(name, found[name], flush=True)
+    found = {name: found[name] for name in PANELS if name in found}
     with open(options.out / "growth.csv", "w", newline="") as file:
-        rows = [(name, n, f"{seconds:.4g}") for name, points in found.items() for n, seconds in points]
-        csv.writer(file).writerows([("what", "n", "cpu_seconds"), *rows])
+        rows = [(name, n, f"{cost:.4g}", unit(name)) for name, points in found.items() for n, cost in points]
+        csv.writer(file).writerows([("what", "n", "cost", "unit"), *rows])
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, len(found), figsize=(3.2 * len(found), 3), layout="constrained")
-    for axis, (name, points) in zip(axes, found.items(), strict=True):
+    figure, axes = pyplot.subplots(2, 3, figsize=(9.6, 5.6), layout="constrained")
+    for axis, (name, points) in zip(axes.flat, found.items(), strict=False):
         axis.loglog(*zip(*points, strict=True), "o-")
         axis.set_xlabel(name)
+        axis.set_ylabel(unit(name))
         axis.grid(True, which="both", alpha=0.3)
-    axes[0].set_ylabel("CPU seconds")
     figure.savefig(options.out / "growth.png", dpi=110)
 
 

@@ -24,7 +24,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from genseg import cli, recipes
-from genseg.config import find_file, listing, load_file, refuse_unknown_key, shipped
+from genseg.config import find_file, load_file, refuse_unknown_key, shipped
 from genseg.dry_run import chips
 from genseg.errors import UserError
 
@@ -65,10 +65,9 @@ def main(argv: list[str]) -> None:
     from genseg import api, band_use, outputs, partition, robustness, seen
     from genseg.dry_run import run as dry_run
 
+    logging.getLogger("jax._src.xla_bridge").setLevel(logging.WARNING)  # says at length that a CPU is no TPU
     partition.start(outputs.cache_dir() / "xla")
     cli.start_log(logging.INFO if partition.is_main_process() else logging.WARNING)
-    if MODE.value != "dry_run":  # which prints it
-        logging.getLogger("genseg").info("config:\n%s", listing(config))
     if MODE.value == "dry_run":
         print(dry_run.dry_run(config))
     elif MODE.value == "eval":

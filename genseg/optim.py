@@ -63,7 +63,10 @@ def learning_rate(settings: OptimSettings, steps: int, warmup_steps: int) -> opt
     Linear from `warmup_learning_rate` over `warmup_steps`, then cosine or polynomial to `min_learning_rate` at `steps`.
     """
     if warmup_steps >= steps:
-        raise UserError(f"warm-up of {warmup_steps} steps does not fit in {steps} training steps; shorten it")
+        raise UserError(
+            f"the warm-up of {warmup_steps} steps does not fit in {steps} training steps; give config.train.warmup_steps (or "
+            "warmup_epochs) less, or train longer"
+        )
     if settings.schedule not in ("cosine", "poly"):
         raise UserError(f"config.optim.schedule is '{settings.schedule}'; it must be 'cosine' or 'poly'")
     peak, low = settings.learning_rate, settings.min_learning_rate

@@ -227,20 +227,29 @@ def _told(text: str) -> str:
 class Preemption:
     """Asked once a step: has the job been told to end (SIGTERM), here or in any other process?
 
-    All processes get the answer yes at the same call, if they call equally often.
+    All processes get the answer yes at the same call, if they call equally often. Of one process a first Control-C says so
+    too (`interrupted`); a second raises KeyboardInterrupt.
     """
 
     def __init__(self):
-        self._calls, self._told = 0, False
-        if jax.process_count() == 1:  # with several, JAX's preemption service holds the signal's handler
-            self._former = signal.signal(signal.SIGTERM, self._note)
+        self._calls, self._told, self.interrupted = 0, False, False
+        self._former: dict[int, Any] = {}
+        # With several processes JAX's preemption service holds SIGTERM's handler. Signals are the main thread's alone.
+        if jax.process_count() == 1 and threading.current_thread() is threading.main_thread():
+            self._former[signal.SIGTERM] = signal.signal(signal.SIGTERM, self._note)
+            if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where the shell has it ignored
+                self._former[signal.SIGINT] = signal.signal(signal.SIGINT, self._note)
 
     def close(self) -> None:
-        """Gives the signal back to who had it."""
-        if jax.process_count() == 1:
-            signal.signal(signal.SIGTERM, self._former)
+        """Gives the signals back to who had them."""
+        for number, handler in self._former.items():
+            signal.signal(number, handler)
 
     def _note(self, number, frame) -> None:
+        if number == signal.SIGINT:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            self.interrupted = True
+            os.write(2, b"interrupted: saving after the step under way; Control-C again ends at once\n")
         self._told = True
 
     def __call__(self) -> bool:

@@ -34,7 +34,8 @@ def train(config: ConfigDict, workdir: str) -> dict[str, Any]:
     """Trains to the end of the config's schedule, or from where an earlier run in `workdir` stopped.
 
     Writes config.json, metrics.jsonl, TensorBoard events, pictures/, checkpoints/ and result.json; returns the result.
-    Raises TryAgain after a last save when the job is told to end (SIGTERM), UserError for what a user can mend.
+    Raises TryAgain after a last save when the job is told to end (SIGTERM), KeyboardInterrupt after one at a first Control-C,
+    UserError for what a user can mend.
     """
     if "://" in workdir:
         raise UserError(
@@ -82,15 +83,10 @@ def _train(config: ConfigDict, workdir: str) -> dict[str, Any]:
     began = time.monotonic()
     run = setup(config, workdir)
     config = run.config
-    logger.info("plan: %s", run.plan)
-    logger.info("learning rate: %s", run.rates)
-    logger.info("optimizer groups:\n%s", optim.group_table(run.optim, run.abstract.params, run.task.freezing))
-    logger.info("parameters:\n%s", tree.size_table(run.abstract.params))
-
     saved = checkpoints.Checkpoints(
         config.checkpoint.dir or workdir, keep=config.checkpoint.keep, on_error=config.checkpoint.on_error
     )
-    # From here on SIGTERM ends the run after a last save; before, it ends it at once.
+    # From here on SIGTERM and a first Control-C end the run after a last save; before, they end it at once.
     told = contextlib.closing(processes.Preemption())
     with (
         contextlib.closing(saved),
@@ -106,12 +102,22 @@ def _train(config: ConfigDict, workdir: str) -> dict[str, Any]:
             config=to_json(config),
         )  # fmt: skip
         traced = trace.Trace(config.profile.steps, run.workdir)
+        logger.info("learning rate: %s", run.rates)
+        logger.info("optimizer groups:\n%s", optim.group_table(run.optim, run.abstract.params, run.task.freezing))
+        logger.info("parameters:\n%s", tree.size_table(run.abstract.params))
         logger.info("%s", beginning(run, int(state.step)))
+        logger.info(
+            "the first step is compiled before it runs: a minute or so on a CPU, less where it was compiled before"
+        )
         bar = lines.bar(int(state.step), run.plan.steps, shown=partition.is_main_process())
         with contextlib.closing(writers), contextlib.closing(traced):
             try:
                 with bar as moved:
                     scores, step, notes = loop(run, state, position, saved, writers, traced, told_to_end, moved)
+            except TryAgain as error:
+                if not told_to_end.interrupted:
+                    raise
+                raise KeyboardInterrupt(str(error).removeprefix("told to end; ")) from None
             except KeyboardInterrupt:
                 saved.wait()
                 kept = f"the last checkpoint is of step {saved.latest()}, the same command goes on there"

@@ -245,6 +245,9 @@ def test_masks_and_alpha_say_which_pixels_count(tmp_path, kind):
     options = dict(image_pattern="{split}/images/{id}.tif", mask_pattern="{split}/masks/{id}.tif", splits=("train",))
     plan = FolderSegmentation(str(tmp_path), classes=("x",), **options).plan()
     (record,), moments = plan.load("train", plan.items["train"][0])
+    assert any(note.startswith("A BAND IS LEFT OUT") for note in plan.look()) == (
+        kind in ("alpha", "png", "transparent")
+    )
     np.testing.assert_array_equal(codec.decode_mask(record.label, "x"), np.where(valid, 0, 255))
     found = codec.decode_image(record.image, "x")
     np.testing.assert_array_equal(found[valid], image[valid])

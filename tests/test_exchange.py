@@ -2,11 +2,13 @@
 
 import json
 import pickle
+import shutil
 import sys
 import zipfile
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
@@ -308,6 +310,22 @@ def test_stablehlo_of_any_batch_and_size(family, size):
         assert found.shape == (*shape[:3], 5)
         expected = jax.image.resize(expected, found.shape, "bilinear", antialias=False)
         np.testing.assert_allclose(found, expected, atol=1e-4 * float(np.abs(expected).max()))
+
+
+def test_an_onnx_file_is_whole_wherever_it_is_copied(tmp_path):
+    """With weights of more than a MiB, which jax2onnx writes beside the file."""
+    import onnxruntime
+
+    weights = np.random.default_rng(0).normal(size=(600, 600)).astype(np.float32)
+    (tmp_path / "made").mkdir()
+    programs.write_onnx(lambda image: jnp.tanh(image @ weights), (1, 4, 5, 600), str(tmp_path / "made" / "net.onnx"))
+    assert [p.name for p in (tmp_path / "made").iterdir()] == ["net.onnx"]
+    copied = shutil.copy(tmp_path / "made" / "net.onnx", tmp_path / "elsewhere.onnx")
+    shutil.rmtree(tmp_path / "made")
+    session = onnxruntime.InferenceSession(copied)
+    image = np.random.default_rng(1).normal(size=(1, 4, 5, 600)).astype(np.float32)
+    (found,) = session.run(["logits"], {"image": image})
+    np.testing.assert_allclose(found, np.tanh(image @ weights), atol=1e-4)
 
 
 def test_onnx_without_jax2onnx_says_what_to_install(monkeypatch, tmp_path):

@@ -215,19 +215,20 @@ def parameters(workdir: Path) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("count", [1, 2])
-def test_told_to_end(tmp_path, count):
-    """One process of the job gets SIGTERM: all save the same step, end with 75, and the rest comes out the same."""
+@pytest.mark.parametrize(("count", "number"), [(1, signal.SIGTERM), (2, signal.SIGTERM), (1, signal.SIGINT)])
+def test_told_to_end(tmp_path, count, number):
+    """One process of the job gets the signal: all save the same step, end with 75 or 130, and the rest comes out the same."""
     data_dir = tmp_path / "data"
     finish(tiny.job(arguments(tmp_path / "whole", data_dir, 400), count, 1, port=free_port()))
     job = tiny.job(arguments(tmp_path / "told", data_dir, 400), count, 1, port=free_port())
     wait_for_step(tmp_path / "told", 5, job[0])
-    job[-1].send_signal(signal.SIGTERM)
-    texts = finish(job, status=75)
+    job[-1].send_signal(number)
+    texts = finish(job, status=75 if number == signal.SIGTERM else 130)
     saved = sorted(int(p.name) for p in (tmp_path / "told" / "checkpoints").iterdir())
     assert len(saved) == 1 and 5 <= saved[0] < 400
     for text in texts:
-        assert "stopped: " in text and f"told to end; the last checkpoint is of step {saved[0]}" in text
+        said = "told to end" if number == signal.SIGTERM else "interrupted"
+        assert f"stopped: {said}; the last checkpoint is of step {saved[0]}" in text
     assert not (tmp_path / "told" / "result.json").exists()
     finish(tiny.job(arguments(tmp_path / "told", data_dir, 400), count, 1, port=free_port()))
     whole, told = parameters(tmp_path / "whole"), parameters(tmp_path / "told")

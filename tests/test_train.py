@@ -1,6 +1,8 @@
 """The loop in this process on eight devices: what a run writes, layouts that agree, transfer, mistakes."""
 
+import contextlib
 import json
+import signal
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +10,7 @@ import numpy as np
 import pytest
 import tiny
 
-from genseg import checkpoints, design, evaluate, partition, plan, start, train, transfer, tree, watch
+from genseg import checkpoints, design, evaluate, partition, plan, processes, start, train, transfer, tree, watch
 from genseg.dry_run import hlo
 from genseg.errors import UserError
 from genseg.report import lines, step_metrics
@@ -187,6 +189,32 @@ def test_share_of_time_that_saving_took(monkeypatch):
     progress.saved(0.1)
     lap = progress.lap(30)  # at 60 s, save_wait asked at 100 s
     assert lap["images_per_second"] == 8.0 and lap["save_wait"] == pytest.approx(0.006)
+
+
+def test_a_first_control_c_asks_for_a_save_and_a_second_ends(capfd):
+    told = processes.Preemption()
+    try:
+        assert not told()
+        signal.raise_signal(signal.SIGINT)
+        assert told() and told.interrupted and "Control-C again ends at once" in capfd.readouterr().err
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        told.close()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    with contextlib.closing(processes.Preemption()) as again:
+        signal.raise_signal(signal.SIGTERM)
+        assert again() and not again.interrupted
+
+
+def test_the_first_step_says_nothing_of_speed(caplog):
+    """It is compiled first, here as on any device: its time would promise a run of hours."""
+    progress = lines.Progress(7, 100, 8)
+    lap = progress.lap(8)
+    assert set(lap) == {"input_wait", "save_wait"} and "eta_seconds" in progress.lap(9)
+    with caplog.at_level("INFO", logger="genseg"):
+        lines.log_step(8, 100, {"loss": 1.0, "learning_rate": 0.1, "grad_norm": 2.0} | lap)
+    assert caplog.messages == ["step 8/100 | loss 1.0000 | lr 1.00e-01 | grad 2.00"]
 
 
 def test_plan_arithmetic(data_dir):

@@ -24,6 +24,7 @@ import ast
 import dataclasses
 import inspect
 import json
+import logging
 import sys
 import types
 from collections.abc import Callable
@@ -35,6 +36,8 @@ from genseg.data import DATASETS
 from genseg.data.card import DatasetCard
 from genseg.data.records import copies, storage
 from genseg.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 
 def from_config(data: Any) -> Any:
@@ -141,6 +144,7 @@ def _prepared_copy(data: Any, data_dir: Path) -> Path:
             f"{folder} was prepared with {field}={options.get(field)!r}, but the config says {wanted.get(field)!r}: set "
             f"config.data.source to the raw files, or change the config."
         )
+    logger.info("config.data.source is empty: taking %s, prepared before with these options", fitting[0])
     return fitting[0]
 
 
@@ -213,6 +217,8 @@ def main(argv: list[str] | None = None) -> int:
 
     def command() -> None:
         with cli.saying(lambda: "nothing of the data set was kept; the same command starts again"):
+            if not data.get("source", "."):  # drawn sets have none
+                raise UserError(f"--source is missing: give the folder with the raw files of {data['name']}.")
             folder = ensure_prepared(data, kept_in(others.data_dir), threads=others.threads)
         print(DatasetCard.read(folder).describe())
         print(f"Prepared   {folder} ({copies.made_on(folder)})")

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import tempfile
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -49,7 +53,8 @@ def to_onnx(run: Callable, channels: int, size: tuple[int, int], path: str) -> N
 
 
 def write_onnx(run: Callable, shape: tuple[int, ...], path: str) -> None:
-    """Writes a function of one float32 array of `shape` as ONNX. Needs jax2onnx, else UserError."""
+    """Writes a function of one float32 array of `shape` as one ONNX file, weights inside (so less than 2 GB: protobuf's limit),
+    from `image` to `logits`. Needs jax2onnx, else UserError."""
     try:
         import jax2onnx
     except ImportError as error:
@@ -57,5 +62,22 @@ def write_onnx(run: Callable, shape: tuple[int, ...], path: str) -> None:
             f"an ONNX file needs jax2onnx ({error}); run `pip install -e .[export]` and `pip install --no-deps jax2onnx`"
         ) from None
 
-    with depthwise.grouped_convolutions():
-        jax2onnx.to_onnx(run, [jax.ShapeDtypeStruct(shape, jnp.float32)], return_mode="file", output_path=path)
+    import onnx
+
+    logging.getLogger("onnx_ir").setLevel(logging.ERROR)  # a line for every shape whose type it does not know
+    with depthwise.grouped_convolutions(), tempfile.TemporaryDirectory() as folder:
+        # It writes larger weights to files beside, under the name that it is given: they are taken in here.
+        file = str(Path(folder) / "net.onnx")
+        jax2onnx.to_onnx(run, [jax.ShapeDtypeStruct(shape, jnp.float32)], return_mode="file", output_path=file)
+        model = onnx.load(file)
+    _rename(model.graph, {model.graph.input[0].name: "image", model.graph.output[0].name: "logits"})
+    onnx.save(model, path)
+
+
+def _rename(graph: Any, names: dict[str, str]) -> None:
+    """Tensors of an ONNX graph, in place."""
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        value.name = names.get(value.name, value.name)
+    for node in graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]

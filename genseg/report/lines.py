@@ -16,10 +16,10 @@ logger = logging.getLogger(__name__)
 
 
 class Progress:
-    """Speed and remaining time, for one line of the log."""
+    """Speed and remaining time, for one line of the log. The first step, which is compiled first, counts for neither."""
 
     def __init__(self, step: int, steps: int, batch_size: int):
-        self._steps, self._batch_size = steps, batch_size
+        self._steps, self._batch_size, self._first = steps, batch_size, step + 1
         self._began = time.monotonic()
         self._mark = (self._began, step)
         self._waited = self._saved = 0.0
@@ -41,7 +41,8 @@ class Progress:
         self._mark, self._waited = (time.monotonic(), step), 0.0
 
     def lap(self, step: int) -> dict[str, float]:
-        """{"images_per_second", "input_wait" (share of the time), "eta_seconds"} since the last lap, and "save_wait"."""
+        """{"images_per_second", "input_wait" (share of the time), "eta_seconds"} since the last lap, and "save_wait"; at the
+        first step the shares alone."""
         now, (then, previous) = time.monotonic(), self._mark
         elapsed = max(now - then, 1e-9)
         rate = (step - previous) / elapsed
@@ -51,6 +52,8 @@ class Progress:
             "save_wait": self.save_wait(),
             "eta_seconds": (self._steps - step) / max(rate, 1e-9),
         }
+        if step == self._first:
+            del lap["images_per_second"], lap["eta_seconds"]
         self._mark, self._waited = (now, step), 0.0
         return lap
 
@@ -115,17 +118,12 @@ def duration(seconds: float) -> str:
 
 def log_step(step: int, steps: int, values: Mapping[str, float]) -> None:
     """One line: step, loss, learning rate, speed, ETA."""
-    logger.info(
-        "step %d/%d | loss %.4f | lr %.2e | grad %.2f | %.0f img/s | input wait %.0f%% | ETA %s",
-        step,
-        steps,
-        values["loss"],
-        values["learning_rate"],
-        values["grad_norm"],
-        values["images_per_second"],
-        100 * values["input_wait"],
-        duration(values["eta_seconds"]),
-    )
+    text = "step %d/%d | loss %.4f | lr %.2e | grad %.2f"
+    parts = [step, steps, values["loss"], values["learning_rate"], values["grad_norm"]]
+    if "eta_seconds" in values:
+        text += " | %.0f img/s | input wait %.0f%% | ETA %s"
+        parts += [values["images_per_second"], 100 * values["input_wait"], duration(values["eta_seconds"])]
+    logger.info(text, *parts)
 
 
 def score_line(scores: Mapping[str, float]) -> str:

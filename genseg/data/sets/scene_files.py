@@ -18,7 +18,8 @@ from genseg.errors import UserError
 class SceneFiles:
     """image: [h w c]. valid: bool [h w], False where alpha or a mask of a file says so, or None. stored: bytes to be kept
     as they are, of one picture that needs no change, or None. files: of each band, which file it comes from. nodata,
-    scales: of each band. places: of each file with its size. resampled: files brought to a finer grid."""
+    scales: of each band. places: of each file with its size. resampled: files brought to a finer grid. opaque: whether a band is
+    left out since it is marked as opacity."""
 
     image: np.ndarray
     valid: np.ndarray | None
@@ -29,6 +30,7 @@ class SceneFiles:
     scales: tuple[tuple[float, float], ...]
     places: tuple[tuple[Path, Place, tuple[int, int]], ...]
     resampled: tuple[Path, ...] = ()
+    opaque: bool = False
 
     def encoded(self) -> bytes:
         """The bytes of a record of the whole scene."""
@@ -44,6 +46,11 @@ class SceneFiles:
         if any(scale != (1.0, 0.0) for scale in self.scales):
             stated = ", ".join(sorted({f"{s:g} and {o:g}" for s, o in self.scales}))
             found.append(f"Values are read as stored: the files' scale and offset ({stated}) are not applied.")
+        if self.opaque:
+            found.append(
+                "A BAND IS LEFT OUT: files have one band more than are named, marked as opacity (alpha, or a transparent colour), "
+                "which says which pixels count. If it is a measurement, such as infrared, give it a name in bands."
+            )
         return tuple(found)
 
     def mask_out(self, measured: np.ndarray | None, nodata: Sequence[float | None]) -> SceneFiles:
@@ -72,14 +79,16 @@ def read_scene(paths: Sequence[Path], names: Sequence[str]) -> SceneFiles:
         data = codec.read(paths[0])
         image = codec.grey_as_colour(data, codec.decode_image(data, str(paths[0])), bands)
         count, valid = image.shape[2], None
-        if count == bands + 1 and codec.has_alpha(data, count):
+        if opaque := count == bands + 1 and codec.has_alpha(data, count):
             valid = image[..., -1] > 0
             image, data = np.ascontiguousarray(image[..., :-1]), None
         _refuse_other_count(paths, image.shape[2], names)
         placed = ((paths[0], Place.of(paths[0]), image.shape[:2]),)
         valid = None if valid is None or valid.all() else valid
         plain = ((1.0, 0.0),) * bands
-        return SceneFiles(image, valid, data, (0,) * bands, (image.dtype,), (None,) * bands, plain, placed)
+        return SceneFiles(
+            image, valid, data, (0,) * bands, (image.dtype,), (None,) * bands, plain, placed, opaque=opaque
+        )
     raster = Raster(paths)
     gdal.refuse_too_large(" + ".join(map(str, paths)), raster.shape, raster.dtype)
     taken = [*range(raster.shape[2])]
@@ -92,6 +101,7 @@ def read_scene(paths: Sequence[Path], names: Sequence[str]) -> SceneFiles:
     return SceneFiles(
         image, raster.valid(0, raster.shape[0], taken), None, tuple(origin[i] for i in taken), raster.dtypes,
         tuple(raster.nodata[i] for i in taken), tuple(raster.scales[i] for i in taken), raster.placed, raster.resampled,
+        len(taken) != raster.shape[2],
     )  # fmt: skip
 
 
