@@ -11,7 +11,7 @@ import pytest
 import test_checkpoints
 import tiny
 
-from genseg import checkpoints, cli
+from genseg import checkpoints, cli, commands
 from genseg.data.sets.demo import DemoClassification
 from genseg.errors import TryAgain, UserError
 from genseg.report import lines
@@ -50,6 +50,18 @@ def test_what_fails_beside_a_damaged_checkpoint_is_not_shown(tmp_path):
     assert status == "0" and "the checkpoint at step 2 is damaged" in line
     status, line = run("load_weights(sys.argv[1], ema=False)", tmp_path / "damaged" / "2-0")
     assert status == "2" and line.startswith("error: checkpoint") and "is damaged" in line
+
+
+def test_the_package_is_the_command():
+    """`python -m genseg` is what the script `genseg` is."""
+
+    def run(*words: str) -> subprocess.CompletedProcess:
+        return subprocess.run([sys.executable, "-m", "genseg", *words], cwd=tiny.ROOT, capture_output=True, text=True)
+
+    listed = run("--help")
+    assert listed.returncode == 0 and listed.stdout.strip() == commands.usage()
+    mistyped = run("trian")
+    assert mistyped.returncode == 2 and mistyped.stderr == "error: there is no command 'trian'; did you mean 'train'?\n"
 
 
 def test_other_unraisable_errors_are_shown(capsys):

@@ -33,6 +33,7 @@ FLOORS = [
     {"main"},
     {"demo"},
     {"commands"},
+    {"__main__"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 # Within genseg/data: its rooms and the modules beside them. "DATASETS" is what its __init__ holds.
