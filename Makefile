@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 OUT ?= demo
 IMAGE ?=
 
-.PHONY: help demo test test-slow test-prepare parity bench bench-gpu lint types package notebooks docs clean
+.PHONY: help demo test test-slow test-prepare parity bench bench-gpu lint types package notebooks reference docs clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/ -/'
@@ -75,6 +75,9 @@ package: $(VENV)/.dev  ## wheel and source archive built, installed and run from
 
 notebooks: $(VENV)/.dev  ## runs the notebooks from top to bottom and writes their executed copies for the site
 	$(BIN)/python notebooks/execute.py
+
+reference: $(VENV)/.dev  ## the tables of docs/config.md, from the keys' definitions
+	$(BIN)/python docs/hooks.py
 
 docs: $(VENV)/.dev  ## the site of docs/ in site/; refuses warnings and dead links
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --site-dir site

@@ -1,5 +1,6 @@
-"""For MkDocs: the config reference, made from the keys' own definitions; the functions of notebooks, from their docstrings;
-executed notebooks as pages; and links that leave docs/."""
+"""For MkDocs: the functions that `import genseg` gives, from their docstrings; executed notebooks as pages; and links that leave
+docs/. `python docs/hooks.py` writes the tables of config.md from the keys' own definitions: they are committed, so that the page
+is whole in a clone too."""
 
 import base64
 import html
@@ -8,7 +9,8 @@ import json
 import re
 from pathlib import Path
 
-MARK = "<!-- keys -->"
+CONFIG_PAGE = Path(__file__).parent / "config.md"
+MARK = "<!-- keys: written by python docs/hooks.py -->"
 FUNCTIONS = "<!-- functions -->"
 NOTEBOOKS = Path(__file__).parent / "notebooks"
 
@@ -20,22 +22,15 @@ def reference() -> str:
     lines = []
     for task, config in recipes.TASKS.items():
         lines += [f"## {'Pre-training' if task == 'pretrain' else 'Segmentation'}", ""]
-        section = None
+        sections: dict[str, list[str]] = {}
         for name, key in keys.of(config).items():
-            part = name.rpartition(".")[0]
-            if part != section:
-                lines += [
-                    "",
-                    f"### config.{part}" if part else "### config",
-                    "",
-                    "| key | default | meaning | give |",
-                    "|---|---|---|---|",
-                ]
-                section = part
             default = "set by the job" if key.default is ... else f"`{key.default!r}`"
             cells = (f"`{name}`", default, key.comment, key.wanted)
-            lines.append("| " + " | ".join(cell.replace("|", "\\|").replace("<", "&lt;") for cell in cells) + " |")
-        lines.append("")
+            row = "| " + " | ".join(cell.replace("|", "\\|").replace("<", "&lt;") for cell in cells) + " |"
+            sections.setdefault(name.rpartition(".")[0], []).append(row)
+        for section, rows in sections.items():
+            title = f"### config.{section}" if section else "### config"
+            lines += [title, "", "| key | default | meaning | give |", "|---|---|---|---|", *rows, ""]
     return "\n".join(lines)
 
 
@@ -53,6 +48,14 @@ def data_reference() -> str:
             lines.append("| " + " | ".join(cell.replace("|", "\\|").replace("<", "&lt;") for cell in cells) + " |")
         lines.append("")
     return "\n".join(lines)
+
+
+def config_page() -> str:
+    """config.md: what stands above MARK as it is, and the present definitions' tables below."""
+    head, mark, _ = CONFIG_PAGE.read_text(encoding="utf-8").partition(MARK)
+    if not mark:
+        raise ValueError(f"{CONFIG_PAGE.name} lacks the line {MARK}, below which the tables belong")
+    return f"{head}{MARK}\n\n{reference()}\n{data_reference().rstrip()}\n"
 
 
 def function_reference() -> str:
@@ -117,4 +120,8 @@ def on_page_markdown(markdown: str, **_) -> str:
     markdown = re.sub(r"\((notebooks/\w+)\.ipynb\)", r"(\1.md)", markdown)  # the page, not the file to download
     if FUNCTIONS in markdown:
         markdown = markdown.replace(FUNCTIONS, function_reference())
-    return markdown.replace(MARK, f"{reference()}\n{data_reference()}") if MARK in markdown else markdown
+    return markdown
+
+
+if __name__ == "__main__":
+    CONFIG_PAGE.write_text(config_page(), encoding="utf-8")

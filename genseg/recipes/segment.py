@@ -122,9 +122,9 @@ class Eval(shared.Eval):
     """config.eval: how images are seen when they are scored."""
 
     mode: str = key("whole", "whole images, or windows of `crop` every `stride` pixels", one_of("whole", "slide"))
-    crop: tuple[int, int] = key(..., "height and width of windows, pixels", each(at_least(1)))
-    stride: tuple[int, int] = key(..., "rows and columns from window to window, pixels", each(at_least(1)))
-    blend: str = key("uniform", "weight of a window's scores; hann: less near its border", one_of("uniform", "hann"))
+    crop: tuple[int, int] = key(..., "for mode slide: height and width of windows, pixels", each(at_least(1)))
+    stride: tuple[int, int] = key(..., "for mode slide: from window to window, pixels", each(at_least(1)))
+    blend: str = key("uniform", "for mode slide: weight of scores; hann: less near a border", one_of("uniform", "hann"))
     flip: bool = key(False, "see each image mirrored too, and take the mean")
     scales: tuple[float, ...] = key(
         (1.0,), "see each image at each scale, and take the mean", FILLED, each(within(0, 32, above=True))

@@ -15,7 +15,7 @@ class Data:
     """config.data, beside the keys of the data set that `name` names (see its entry in `genseg.data.DATASETS`)."""
 
     name: str = key(..., "data set: a key of genseg.data.DATASETS", FILLED)
-    data_dir: str = key("", "prepared records; '' = the user's cache folder")
+    data_dir: str = key("", "prepared records; '' = the user's cache folder, ~/.cache/genseg")
     train_split: str = key("train", "split to train on", FILLED)
     train_share: float = key(
         1.0, "share of its records that are trained on, the same for every seed; a smaller share is part of a larger one",
