@@ -95,6 +95,51 @@ def test_border_scores_are_read_and_drawn(tmp_path):
     assert "at borders" in drawn and "bIoU 3px" in drawn
 
 
+def drawn_axes(found):
+    """Of each panel the axes that it was drawn on, by title."""
+    axes = {}
+    for draw, width, height in charts.panels(found):
+        place = charts._figure(width, height).add_subplot()
+        draw(place)
+        axes[place.get_title()] = place
+    return axes
+
+
+def test_one_evaluation_is_bars_from_zero_and_two_are_a_curve(tmp_path):
+    folders = [workdir(tmp_path, name, seed=1)[0] for name in ("a", "b")]
+    place = drawn_axes(runs.read([str(f) for f in folders]))["the one evaluation, %"]
+    assert place.get_xlim() == (0, 100) and [bar.get_width() for bar in place.patches] == [50, 50]
+    assert [text.get_text() for text in place.texts] == ["50.00", "50.00"]
+    with (folders[1] / "metrics.jsonl").open("w") as file:
+        file.writelines(f'{{"step": {step}, "eval/miou": 0.4}}\n' for step in (2, 3))
+    places = drawn_axes(runs.read([str(f) for f in folders]))
+    assert "the one evaluation, %" not in places and len(places["miou, %"].lines) == 2
+
+
+def test_a_score_of_nothing_is_written(tmp_path):
+    folder, _, _ = workdir(tmp_path, "a", seed=1)
+    (run,) = runs.read([str(folder)])
+    run.iou[:] = (0, np.nan)
+    place = next(axes for title, axes in drawn_axes([run]).items() if title.startswith("IoU"))
+    assert [text.get_text() for text in place.texts] == ["0", "-"]
+
+
+def test_a_table_wider_than_the_terminal_leaves_border_scores_to_the_page(tmp_path, capsys, monkeypatch):
+    folder, _, _ = workdir(tmp_path, "a", seed=1)
+    result = json.loads((folder / "result.json").read_text())
+    borders = {
+        f"{raw}{name}_{d}px": 0.1 for raw in ("", "ema_") for name in ("boundary_iou", "trimap_iou") for d in (1, 3, 5)
+    }
+    (folder / "result.json").write_text(json.dumps(result | {"scores": {"miou": 0.5, "oa": 0.6} | borders}))
+    for columns, whole in ((119, False), (400, True)):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        assert command.main([str(folder), "--out", str(tmp_path / "out")]) == 0
+        text = capsys.readouterr().out
+        assert ("trimap_iou_3px" in text) == whole and "60.00" in text and ("border scores: " in text) != whole
+        assert whole or max(map(len, text.splitlines()[:3])) <= columns
+        assert "trimap_iou_3px" in (tmp_path / "out" / "runs.html").read_text()
+
+
 def test_best_median_and_worst_are_those_of_the_labels():
     rng = np.random.default_rng(0)
     counts = rng.integers(0, 50, (7, 3, 3))

@@ -8,12 +8,15 @@ are written again as they go on, and an open page reloads itself.
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import time
 from pathlib import Path
 
 from genseg import cli, outputs
 from genseg.errors import UserError
+
+WIDTH = 120  # of the table, in letters, where there is no terminal to say
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -39,7 +42,11 @@ def write(folders: list[str], out: Path, refresh: int = 0) -> bool:
     out.mkdir(parents=True, exist_ok=True)
     charts.png(chosen, out / "runs.png")
     writing.write_atomically(out / "runs.html", page.page(chosen, refresh=0 if done else refresh))
-    print(lines.beside(tables.text_table(runs.score_rows(chosen)), runs.notes(chosen)), flush=True)
+    rows = runs.score_rows(chosen)
+    shown = tables.narrowed(rows, shutil.get_terminal_size((WIDTH, 24)).columns)
+    print(lines.beside(tables.text_table(shown), runs.notes(chosen)), flush=True)
+    if len(shown[0]) < len(rows[0]):
+        print("border scores: runs.html")
     return done
 
 

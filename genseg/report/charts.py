@@ -37,41 +37,55 @@ def curves(axes: Any, runs: Sequence[Run], key: str, title: str) -> None:
     axes.grid(alpha=0.25)
 
 
-def class_bars(axes: Any, runs: Sequence[Run]) -> None:
-    """IoU a class and run in percent, with intervals where scenes were counted."""
-    classes = runs[0].classes
-    height = 0.8 / len(runs)
-    places = np.arange(len(classes))
-    for i, run in enumerate(runs):
-        ends = None
-        if run.interval is not None:
-            ends = 100 * np.nan_to_num(np.abs(run.interval - run.iou))
-        axes.barh(
-            places + i * height, 100 * np.nan_to_num(run.iou), height, color=COLOURS[i % 8], label=run.name, xerr=ends,
-            error_kw={"ecolor": INK, "elinewidth": 1, "capsize": 2},
-        )  # fmt: skip
-    axes.set_yticks(places + 0.4 - height / 2, classes)
-    axes.invert_yaxis()
-    axes.set_xlim(0, 100)
-    axes.set_title("IoU, %" + (", 95 % over scenes" if any(r.interval is not None for r in runs) else ""), fontsize=10)
-    axes.grid(axis="x", alpha=0.25)
-    axes.set_axisbelow(True)
+def bars(
+    axes: Any,
+    names: Sequence[str],
+    runs: Sequence[Run],
+    shares: Sequence[np.ndarray],
+    title: str,
+    *,
+    ends: Sequence[np.ndarray | None] = (),
+    written: bool = False,
+) -> None:
+    """A group of bars from 0 for each name, a bar a run, in percent.
 
-
-def border_bars(axes: Any, runs: Sequence[Run]) -> None:
-    """Each border score and run in percent, a mean over the scored classes."""
-    names = list(runs[0].borders)
+    shares: of each run float [names] in [0, 1], NaN where undefined. ends: of each run an interval, float [2, names], or None.
+    written: each bar's value stands at its end; else only what no bar shows, 0 and, of an undefined one, "-".
+    """
     height = 0.8 / len(runs)
     places = np.arange(len(names))
-    for i, run in enumerate(runs):
-        values = 100 * np.nan_to_num([run.borders.get(name, np.nan) for name in names])
-        axes.barh(places + i * height, values, height, color=COLOURS[i % 8], label=run.name)
+    for i, (run, values) in enumerate(zip(runs, shares, strict=True)):
+        percent = 100 * np.asarray(values, float)
+        rows = places + i * height
+        around = ends[i] if i < len(ends) else None
+        axes.barh(
+            rows, np.nan_to_num(percent), height, color=COLOURS[i % 8], label=run.name,
+            xerr=None if around is None else np.nan_to_num(np.abs(100 * around - percent)),
+            error_kw={"ecolor": INK, "elinewidth": 1, "capsize": 2},
+        )  # fmt: skip
+        for row, value in zip(rows, percent, strict=True):
+            if text := bar_text(value, written=written):
+                shown = 0.0 if np.isnan(value) else value
+                outside = shown < 85
+                axes.annotate(
+                    text, (shown, row), (3 if outside else -3, 0), textcoords="offset points", va="center", fontsize=7,
+                    ha="left" if outside else "right", color=INK if outside else "white",
+                )  # fmt: skip
     axes.set_yticks(places + 0.4 - height / 2, names)
     axes.invert_yaxis()
     axes.set_xlim(0, 100)
-    axes.set_title("at borders, %, mean over classes", fontsize=10)
+    axes.set_title(title, fontsize=10)
     axes.grid(axis="x", alpha=0.25)
     axes.set_axisbelow(True)
+
+
+def bar_text(percent: float, *, written: bool) -> str:
+    """What stands at a bar's end: "" of one that can be seen, unless `written`."""
+    if np.isnan(percent):
+        return "-"
+    if written:
+        return f"{percent:.2f}"
+    return "" if percent >= 0.5 else "0" if percent == 0 else f"{percent:.2f}"
 
 
 def confusion(axes: Any, run: Run) -> None:
@@ -98,18 +112,31 @@ def panels(runs: Sequence[Run]) -> list[tuple[Callable[[Any], None], float, floa
         ("train/learning_rate", "learning rate"),
         ("train/images_per_second", "images per second"),
     ]
-    wanted += [(f"eval/{name}", f"{name}, %") for name in ("miou", "top1", "top1_permuted", "top1_reversed")]
+    scores = [name for name in ("miou", "top1", "top1_permuted", "top1_reversed") if f"eval/{name}" in keys]
+    # One evaluation a run is no curve: an axis around its points would make the least difference look large.
+    single = [name for name in scores if max(len(run.curve(f"eval/{name}")[0]) for run in runs) < 2]
+    wanted += [(f"eval/{name}", f"{name}, %") for name in scores if name not in single]
     for key, title in wanted:
         if key in keys:
             found.append((lambda axes, key=key, title=title: curves(axes, runs, key, title), 5.2, 3.2))
+
+    def grouped(names: Sequence[str], of: Sequence[Run], shares: Sequence[np.ndarray], title: str, **more: Any) -> None:
+        height = max(3.2, 0.22 * len(names) * (len(of) + 0.6))
+        found.append((lambda axes: bars(axes, names, of, shares, title, **more), 5.2, height))
+
+    if single:
+        found_once = [np.array([[*run.curve(f"eval/{name}")[1], np.nan][0] for name in single]) for run in runs]
+        grouped(single, runs, found_once, "the one evaluation, %", written=True)
     alike = [run for run in runs if run.classes and run.classes == next(r.classes for r in runs if r.classes)]
     if alike:
-        height = max(3.2, 0.22 * len(alike[0].classes) * (len(alike) + 0.6))
-        found.append((lambda axes: class_bars(axes, alike), 5.2, height))
+        over = ", 95 % over scenes" if any(run.interval is not None for run in alike) else ""
+        ends = [run.interval for run in alike]
+        grouped(alike[0].classes, alike, [run.iou for run in alike], f"IoU, %{over}", ends=ends)
     with_borders = [run for run in runs if run.borders]
     if with_borders:
-        height = max(3.2, 0.22 * len(with_borders[0].borders) * (len(with_borders) + 0.6))
-        found.append((lambda axes: border_bars(axes, with_borders), 5.2, height))
+        names = list(with_borders[0].borders)
+        shares = [np.array([run.borders.get(name, np.nan) for name in names]) for run in with_borders]
+        grouped(names, with_borders, shares, "at borders, %, mean over classes")
     for run in runs:
         if run.confusion is not None:
             side = max(4.2, 0.36 * len(run.classes) + 1.8)

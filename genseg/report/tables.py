@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -74,6 +75,14 @@ def text_table(rows: Sequence[Sequence[str]]) -> str:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join([lines[0], "  ".join("-" * w for w in widths), *lines[1:]])
+
+
+def narrowed(rows: Sequence[Sequence[str]], width: int) -> Sequence[Sequence[str]]:
+    """The rows without their columns of border scores, if `text_table` makes lines of more than `width` letters of them."""
+    if len(text_table(rows).splitlines()[1]) <= width:
+        return rows
+    kept = [i for i, name in enumerate(rows[0]) if not re.search(r"(boundary_iou|boundary_f1|trimap_iou)_\d+px$", name)]
+    return [[row[i] for i in kept] for row in rows]
 
 
 def csv_text(rows: Sequence[Sequence[str]], protocols: Sequence[str]) -> str:
