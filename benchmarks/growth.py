@@ -151,13 +151,14 @@ def main() -> None:
     import matplotlib
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
     figure, axes = pyplot.subplots(2, 3, figsize=(9.6, 5.6), layout="constrained")
     for axis, (name, points) in zip(axes.flat, found.items(), strict=False):
         axis.loglog(*zip(*points, strict=True), "o-")
         axis.set_xlabel(name)
         axis.set_ylabel(unit(name))
+        axis.xaxis.set_minor_formatter(ticker.NullFormatter())
         axis.grid(True, which="both", alpha=0.3)
     figure.savefig(options.out / "growth.png", dpi=110)
 

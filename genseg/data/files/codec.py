@@ -194,10 +194,10 @@ def encode_image(pixels: np.ndarray) -> bytes:
 
 
 def encode_mask(ids: np.ndarray) -> bytes:
-    """Lossless TIFF (zstd) of class ids uint8 [h w]: smaller than PNG, read in half of its time."""
+    """Lossless TIFF (zstd) of class ids uint8 [h w], about as large as PNG and read in half of its time."""
     buffer = io.BytesIO()
     tifffile.imwrite(
-        buffer, ids, compression="zstd", compressionargs={"level": 9}, photometric="minisblack", rowsperstrip=len(ids)
+        buffer, ids, compression="zstd", compressionargs={"level": 3}, photometric="minisblack", rowsperstrip=len(ids)
     )
     return buffer.getvalue()
 
