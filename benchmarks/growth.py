@@ -100,9 +100,8 @@ def scene(n: int) -> Callable[[], object]:
 def cycles(n: int) -> float:
     """The compiler's, of a step on a slice of n chips, each with 16 images."""
     side = round(n**0.5)
-    config = api.load_config(
-        "configs/small_pretrain.py", {"train.batch_size": 16 * n, "augment.size": 32, "data.train_count": 10**6}
-    )
+    small = {"model.backbone": "convnext_micro", "augment.size": 64, "train.batch_size": 16 * n, "mixing.group": 16}
+    config = api.load_config("configs/pretrain.py:convnext_tiny,channels=4", small)
     _, step, _ = compiling.compile_for(config, f"v5e:{side}x{side}")
     return sum(one.cycles for one in hlo.cycles(step.text))
 
