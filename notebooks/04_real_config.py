@@ -20,17 +20,23 @@
 # %% [markdown]
 # ## Install
 #
-# On Colab set `REPOSITORY` to your copy of genseg. Where genseg is installed already, the cell does nothing.
+# Where genseg is installed the cell does nothing, and in a clone it installs that. Elsewhere, as on Colab, edit `REPOSITORY` first:
+# it is a placeholder.
 
 # %%
 import importlib.util
 import subprocess
 import sys
+from pathlib import Path
 
+# EDIT THIS outside of a clone, on Colab for instance: a placeholder for the address of your copy of genseg.
 REPOSITORY = "https://github.com/my-account/genseg.git"
 if importlib.util.find_spec("genseg") is None:
-    subprocess.run(["git", "clone", "--quiet", REPOSITORY, "genseg-source"], check=True)
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "./genseg-source"], check=True)
+    clones = [str(p) for p in (Path.cwd(), *Path.cwd().parents) if (p / "genseg" / "recipes").is_dir()]
+    source = clones[0] if clones else "./genseg-source"
+    if not clones:
+        subprocess.run(["git", "clone", "--quiet", REPOSITORY, "genseg-source"], check=True)
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", source], check=True)
 
 # %%
 import jax
