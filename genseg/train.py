@@ -82,7 +82,9 @@ def refuse_others(workdir: Path, *names: str) -> None:
 def _train(config: ConfigDict, workdir: str) -> dict[str, Any]:
     began = time.monotonic()
     if config.init.checkpoint and not (config.checkpoint.dir or (Path(workdir) / checkpoints.FOLDER).exists()):
-        checkpoints.load_card(config.init.checkpoint, best=config.init.best)  # a wrong one is told before data is prepared
+        checkpoints.load_card(
+            config.init.checkpoint, best=config.init.best
+        )  # a wrong one is told before data is prepared
     run = setup(config, workdir)
     config = run.config
     saved = checkpoints.Checkpoints(
