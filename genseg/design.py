@@ -70,7 +70,7 @@ class Setup(Design):
 
 def make_design(config: ConfigDict, card: DatasetCard, mesh: Mesh) -> Design:
     """Builds task, optimizer and step. Raises UserError for whatever does not fit together."""
-    task = tasks.build(config, card)
+    task = tasks.build(config, card, mesh.devices.flat[0].platform)
     examples = shared_out(card.splits[config.data.train_split], config.data.train_share)
     the_plan = make_plan(config, examples, mesh.size)
     settings = optim.scaled(section(optim.OptimSettings, config.optim, "optim"), config.train.batch_size)

@@ -28,7 +28,7 @@ from genseg.errors import UserError
 from genseg.freezing import NOTHING_FROZEN, Freezing
 from genseg.losses import terms
 from genseg.losses.terms import Loss
-from genseg.nets import classifier, segmenter
+from genseg.nets import attention_form, classifier, segmenter
 from genseg.nets.functional import Net
 from genseg.nets.resizing import resize
 from genseg.recipes.shared import Bands
@@ -342,7 +342,7 @@ class Segment:
 Task = Pretrain | Segment
 
 
-def build_pretrain(config: ConfigDict, card: DatasetCard) -> Pretrain:
+def build_pretrain(config: ConfigDict, card: DatasetCard, platform: str = "") -> Pretrain:
     """The pre-training task of a config (sections model, csp, mixing, erasing, loss, eval)."""
     if card.task != "classification":
         raise UserError(f"config.task is 'pretrain' but data set '{card.name}' holds {card.task} labels")
@@ -356,7 +356,7 @@ def build_pretrain(config: ConfigDict, card: DatasetCard) -> Pretrain:
     counts = (channels,) if isinstance(channels, int) else tuple(channels)
     net = classifier(
         model.backbone, channels=max(counts, default=1), classes=len(card.classes), drop_path=model.drop_path,
-        dtype=model.dtype, remat=model.remat, head_init_scale=model.head_init_scale,
+        dtype=model.dtype, remat=model.remat, attention=attention_form(model.attention, platform), head_init_scale=model.head_init_scale,
     )  # fmt: skip
     return Pretrain(
         net=net, card=card, counts=counts, objective=config.csp.objective, fill=config.csp.fill,
@@ -367,7 +367,7 @@ def build_pretrain(config: ConfigDict, card: DatasetCard) -> Pretrain:
     )  # fmt: skip
 
 
-def build_segment(config: ConfigDict, card: DatasetCard) -> Segment:
+def build_segment(config: ConfigDict, card: DatasetCard, platform: str = "") -> Segment:
     """The segmentation task of a config (sections model, loss, eval, augment); its channels are the card's bands."""
     if card.task != "segmentation":
         raise UserError(f"config.task is 'segment' but data set '{card.name}' holds {card.task} labels")
@@ -376,7 +376,7 @@ def build_segment(config: ConfigDict, card: DatasetCard) -> Segment:
     net = segmenter(
         model.backbone, channels=card.channels, classes=len(card.classes),
         drop_path=0.0 if freezing.backbone_is_fixed else model.drop_path,
-        dtype=model.dtype, remat=model.remat, head=model.head, head_channels=model.head_channels,
+        dtype=model.dtype, remat=model.remat, attention=attention_form(model.attention, platform), head=model.head, head_channels=model.head_channels,
         aux_channels=model.aux_channels, aux=config.loss.aux_weight > 0 and model.head != "linear",
         dropout=model.dropout, project=model.project,
     )  # fmt: skip
@@ -393,8 +393,8 @@ def build_segment(config: ConfigDict, card: DatasetCard) -> Segment:
 BUILDERS = {"pretrain": build_pretrain, "segment": build_segment}
 
 
-def build(config: ConfigDict, card: DatasetCard) -> Task:
-    """The task that `config.task` names, for data described by `card`."""
+def build(config: ConfigDict, card: DatasetCard, platform: str = "") -> Task:
+    """The task that `config.task` names, for data described by `card`, on devices of a platform such as "tpu"."""
     if config.task not in BUILDERS:
         raise UserError(f"config.task is '{config.task}'; it must be one of {', '.join(BUILDERS)}")
-    return BUILDERS[config.task](config, card)
+    return BUILDERS[config.task](config, card, platform)

@@ -59,6 +59,8 @@ def test_reads_collectives_and_cycles_of_a_program():
         hlo.Cycles("stage0/mlp", True, 400),
         hlo.Cycles("other", False, 4),
     ]
+    assert [(o.name, o.cycles) for o in hlo.operations(PROGRAM)] == [("f.2", 1000), ("f.1", 400), ("l.1", 4)]
+    assert hlo.operations(PROGRAM)[1].source.endswith("/mlp/dot_general")
 
 
 def test_reads_collectives_of_compiled_programs(eight_devices):

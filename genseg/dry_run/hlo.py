@@ -44,6 +44,16 @@ class Cycles:
     cycles: int
 
 
+@dataclasses.dataclass(frozen=True)
+class Operation:
+    """The compiler's cycle estimate of one fused operation, its type, and the code that it comes from."""
+
+    name: str
+    shape: str
+    source: str
+    cycles: int
+
+
 def collectives(text: str) -> list[Collective]:
     """All collectives of a compiled program (`compiled.as_text()`), one entry an instruction."""
     found = []
@@ -68,6 +78,16 @@ def cycles(text: str) -> list[Cycles]:
         if match := _CYCLES.search(line):
             sums[scope_of(line)] += times * int(match[1])
     return [Cycles(scope, backward, n) for (scope, backward), n in sums.most_common()]
+
+
+def operations(text: str) -> list[Operation]:
+    """All operations with an estimate, as in `cycles`, the dearest first."""
+    found = []
+    for times, line, shape, _ in _executed(text):
+        if match := _CYCLES.search(line):
+            name, source = _INSTRUCTION.match(line)[1], _OP_NAME.search(line)
+            found.append(Operation(name, shape, source[1] if source else "", times * int(match[1])))
+    return sorted(found, key=lambda operation: -operation.cycles)
 
 
 def scope_of(line: str) -> tuple[str, bool]:

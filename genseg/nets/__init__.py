@@ -49,6 +49,15 @@ def _backbone(name: str) -> partial:
     return BACKBONES[name]
 
 
+def attention_form(wanted: str, platform: str) -> str:
+    """The form that config.model.attention means on a platform; docs/pods.md has what the TPU compiler says of them."""
+    return ("columns" if platform == "tpu" else "rows") if wanted == "auto" else wanted
+
+
+def _forms(backbone: str, attention: str) -> dict[str, str]:
+    return {"attention": attention} if BACKBONES[backbone].func is Swin else {}
+
+
 def classifier(
     backbone: str,
     *,
@@ -57,6 +66,7 @@ def classifier(
     drop_path: float,
     dtype: str = "float32",
     remat: bool = False,
+    attention: str = "rows",
     head_init_scale: float = 1.0,
 ) -> Net:
     """Image [b h w channels] -> logits float32 [b classes].
@@ -70,6 +80,7 @@ def classifier(
       drop_path: drop path rate of the last block, in [0, 1); it rises linearly from 0 over all blocks.
       dtype: "float32" or "bfloat16"; norms, softmax and logits are float32 either way.
       remat: recompute each block's activations in the backward pass.
+      attention: form of a Swin's attention, of `genseg.nets.swin.FORMS`; nothing to other backbones.
       head_init_scale: factor on the initial weights of the linear layer.
 
     Raises:
@@ -78,7 +89,9 @@ def classifier(
     build_backbone, compute = _backbone(backbone), jnp.dtype(dtype)
 
     def build(rngs: nnx.Rngs) -> Classifier:
-        module = build_backbone(channels=channels, drop_path=drop_path, dtype=compute, remat=remat, rngs=rngs)
+        module = build_backbone(
+            channels=channels, drop_path=drop_path, dtype=compute, remat=remat, rngs=rngs, **_forms(backbone, attention)
+        )
         return Classifier(module, classes, head_init_scale=head_init_scale, rngs=rngs)
 
     return bind(build)
@@ -92,6 +105,7 @@ def segmenter(
     drop_path: float,
     dtype: str = "float32",
     remat: bool = False,
+    attention: str = "rows",
     head: str = "upernet",
     head_channels: int = 512,
     aux_channels: int = 256,
@@ -107,7 +121,7 @@ def segmenter(
     `project` also "projection"; statistics: those of the heads' BatchNorms.
 
     Args:
-      backbone, channels, classes, drop_path, dtype, remat: as in `classifier`.
+      backbone, channels, classes, drop_path, dtype, remat, attention: as in `classifier`.
       head: "upernet", or "linear": one 1x1 convolution over the four maps.
       head_channels: width of the UperHead (published: 512).
       aux_channels: width of the auxiliary head (published: 256).
@@ -128,6 +142,7 @@ def segmenter(
             remat=remat,
             rngs=rngs,
             **build_backbone.func.segmentation_options,
+            **_forms(backbone, attention),
         )
         return Segmenter(
             module,

@@ -15,10 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from genseg.nets import drop, initializers, layers, norms
+from genseg.nets import attention, drop, initializers, layers, norms, products
 
 EPSILON = 1e-5
 WINDOW = 7
+FORMS = ("rows", "columns")  # of `Attention`
 MASKED = -100.0  # added to the attention logits of pixels that the cyclic shift brought together
 
 
@@ -85,18 +86,25 @@ class Downsample(nnx.Module):
 
 
 class Attention(nnx.Module):
-    """Multi-head attention inside windows with a learned bias for each relative position; softmax in float32."""
+    """Multi-head attention inside windows with a learned bias for each relative position; softmax in float32.
 
-    def __init__(self, features: int, heads: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    form: of FORMS; the same up to rounding. "rows": one product for queries, keys and values, a row of scores for each
+    query. "columns": three products and `genseg.nets.attention.columns`.
+    """
+
+    def __init__(self, features: int, heads: int, *, form: str, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.qkv = layers.linear(features, 3 * features, dtype=dtype, rngs=rngs)
         self.proj = layers.linear(features, features, dtype=dtype, rngs=rngs)
         table = initializers.weight_init(rngs.params(), ((2 * WINDOW - 1) ** 2, heads), jnp.float32)
         self.relative_position_bias_table = nnx.Param(table)
         self.heads = heads
+        self.form = form
 
     @jax.named_scope("attention")
     def __call__(self, x: jax.Array, window: tuple[int, int], mask: np.ndarray | None) -> jax.Array:
         """x [b windows n features], n pixels a window; mask [windows n n] is added to the logits."""
+        if self.form == "columns":
+            return self.columns(x, window, mask)
         b, windows, n, c = x.shape
         head = c // self.heads
         q, k, v = jnp.moveaxis(self.qkv(x).reshape(b, windows, n, 3, self.heads, head), 3, 0)
@@ -107,6 +115,20 @@ class Attention(nnx.Module):
             logits = logits + mask[:, None]
         weights = jax.nn.softmax(logits, -1).astype(v.dtype)
         return self.proj(jnp.einsum("bwhnm,bwmhd->bwnhd", weights, v).reshape(b, windows, n, c))
+
+    def columns(self, x: jax.Array, window: tuple[int, int], mask: np.ndarray | None) -> jax.Array:
+        b, windows, n, c = x.shape
+        x, kernel, bias = x.astype(self.qkv.dtype), self.qkv.kernel[...], self.qkv.bias[...]
+
+        def part(number: int) -> jax.Array:
+            y = products.matmul(x, kernel[:, number * c : (number + 1) * c])
+            y = y + products.over(bias[number * c : (number + 1) * c], y)
+            return jnp.swapaxes(y, 2, 3).reshape(b, windows, self.heads, c // self.heads, n)
+
+        table = self.relative_position_bias_table[...][relative_position_index(*window).T].transpose(2, 0, 1)
+        masked = None if mask is None else jnp.asarray(mask)  # symmetric
+        y = attention.columns(part(0) * (c // self.heads) ** -0.5, part(1), part(2), table, masked)
+        return self.proj(jnp.swapaxes(y.reshape(b, windows, c, n), 2, 3))
 
 
 class Block(nnx.Module):
@@ -125,11 +147,12 @@ class Block(nnx.Module):
         *,
         shifted: bool,
         always_partition: bool,
+        attention: str = "rows",
         dtype: jnp.dtype,
         rngs: nnx.Rngs,
     ):
         self.norm1 = norms.layer_norm(features, EPSILON, dtype=dtype, rngs=rngs)
-        self.attn = Attention(features, heads, dtype=dtype, rngs=rngs)
+        self.attn = Attention(features, heads, form=attention, dtype=dtype, rngs=rngs)
         self.norm2 = norms.layer_norm(features, EPSILON, dtype=dtype, rngs=rngs)
         self.mlp = layers.Mlp(features, dtype=dtype, rngs=rngs)
         self.shifted = shifted
@@ -149,13 +172,18 @@ class Block(nnx.Module):
         x = _pad(x, wh, ww)
         height, width = x.shape[1:3]
         mask = shift_mask((height, width), (wh, ww), shifts) if any(shifts) else None
-        x = jnp.roll(x, (-shifts[0], -shifts[1]), (1, 2)) if any(shifts) else x
+        x = self.roll(x, -shifts[0], -shifts[1]) if any(shifts) else x
         rows, columns = height // wh, width // ww
         x = x.reshape(b, rows, wh, columns, ww, c).transpose(0, 1, 3, 2, 4, 5)
         x = self.attn(x.reshape(b, rows * columns, wh * ww, c), (wh, ww), mask)
         x = x.reshape(b, rows, columns, wh, ww, c).transpose(0, 1, 3, 2, 4, 5).reshape(b, height, width, c)
-        x = jnp.roll(x, shifts, (1, 2)) if any(shifts) else x
+        x = self.roll(x, *shifts) if any(shifts) else x
         return x[:, :h, :w]
+
+    def roll(self, x: jax.Array, rows: int, columns: int) -> jax.Array:
+        if self.attn.form == "columns":
+            return attention.roll(x, rows, columns)
+        return jnp.roll(x, (rows, columns), (1, 2))
 
 
 class Stage(nnx.Module):
@@ -169,6 +197,7 @@ class Stage(nnx.Module):
         drop_paths: Sequence[float],
         *,
         always_partition: bool,
+        attention: str,
         dtype: jnp.dtype,
         remat: bool,
         rngs: nnx.Rngs,
@@ -184,6 +213,7 @@ class Stage(nnx.Module):
                     rate,
                     shifted=j % 2 == 1,
                     always_partition=always_partition,
+                    attention=attention,
                     dtype=dtype,
                     rngs=rngs,
                 )
@@ -211,6 +241,7 @@ class Swin(nnx.Module):
       depths, heads: blocks and attention heads of each stage.
       channels, drop_path, dtype, remat: as for ConvNeXt; attention's softmax is float32.
       always_partition: pad and shift maps that fit into one window too, as the published segmentation backbone does.
+      attention: the form that it is computed in, of FORMS.
     """
 
     epsilon = EPSILON
@@ -228,6 +259,7 @@ class Swin(nnx.Module):
         dtype: jnp.dtype,
         remat: bool,
         always_partition: bool = False,
+        attention: str = "rows",
         rngs: nnx.Rngs,
     ):
         self.dims = tuple(embed * 2**i for i in range(len(depths)))
@@ -243,6 +275,7 @@ class Swin(nnx.Module):
                     heads[i],
                     [float(rate) for rate in rates[i]],
                     always_partition=always_partition,
+                    attention=attention,
                     dtype=dtype,
                     remat=remat,
                     rngs=rngs,

@@ -56,6 +56,10 @@ class Model:
         "float32", "of activations; weights, norms, softmax, logits and loss are float32", one_of("float32", "bfloat16")
     )
     remat: bool = key(False, "compute activations again in the backward pass: half their memory, a third more time")
+    attention: str = key(
+        "auto", "form of Swin's attention, equal up to rounding (docs/pods.md): rows; columns; auto: columns on TPU",
+        one_of("auto", "rows", "columns"), before="auto",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,13 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from genseg import nets, tree
 from genseg.errors import UserError
-from genseg.nets import flops
+from genseg.nets import attention, flops
 from genseg.nets.convnext import ConvNeXt
 from genseg.nets.functional import bind
-from genseg.nets.swin import Block, Swin, relative_position_index, shift_mask
+from genseg.nets.swin import FORMS, Block, Swin, relative_position_index, shift_mask
 from genseg.nets.upernet import Segmenter
 
 TINY = {
@@ -183,8 +184,6 @@ def test_remat_is_around_each_block(tiny):
 
 
 def test_drop_path_rises_linearly_over_all_blocks(tiny):
-    from flax import nnx
-
     module = nnx.eval_shape(
         lambda: TINY[tiny](channels=3, drop_path=0.4, dtype=jnp.float32, remat=False, rngs=nnx.Rngs(0))
     )
@@ -275,8 +274,6 @@ def test_shift_mask_lets_only_neighbours_meet():
 
 def test_swin_shift_reaches_across_windows():
     """One pixel's change must pass the window border in a shifted block and not in a plain one."""
-    from flax import nnx
-
     for shifted in (False, True):
         block = Block(8, 2, 0.0, shifted=shifted, always_partition=False, dtype=jnp.float32, rngs=nnx.Rngs(0))
         x = jax.random.normal(jax.random.key(0), (1, 14, 14, 8))
@@ -286,3 +283,70 @@ def test_swin_shift_reaches_across_windows():
         window = slice(3, 10) if shifted else slice(0, 7)
         expected[window, window] = True
         np.testing.assert_array_equal(touched, expected)
+
+
+@pytest.mark.parametrize(
+    ("size", "always_partition", "shifted"),
+    [
+        ((14, 14), False, True),
+        ((9, 16), False, False),
+        ((5, 16), False, True),
+        ((5, 11), True, True),
+        ((3, 4), False, True),
+    ],
+)
+def test_swin_attention_by_columns_is_that_by_rows(size, always_partition, shifted):
+    """Values and all gradients of a block, on weights far from their start; in float64, where the rows' scores alone are
+    rounded, to float32."""
+    with jax.enable_x64(True):
+        x = jax.random.normal(jax.random.key(0), (2, *size, 12), jnp.float64)
+        toward = jax.random.normal(jax.random.key(1), x.shape, x.dtype)
+        results = []
+        for form in FORMS:
+            options = dict(shifted=shifted, always_partition=always_partition, attention=form, dtype=jnp.float64)
+            block = nnx.eval_shape(lambda options=options: Block(12, 3, 0.0, rngs=nnx.Rngs(0), **options))
+            graph, params = nnx.split(block)
+            leaves, structure = jax.tree.flatten(params)
+            rng = np.random.default_rng(2)
+            params = jax.tree.unflatten(structure, [jnp.asarray(rng.normal(size=leaf.shape) / 2) for leaf in leaves])
+
+            @jax.jit
+            def run(params, x, toward, graph=graph):
+                y, pull_back = jax.vjp(lambda p, x: nnx.merge(graph, p)(x, None), params, x)
+                return jax.tree.leaves((y, pull_back(toward)))
+
+            results.append(run(params, x, toward))
+    for rows, columns in zip(*results, strict=True):
+        assert np.abs(rows).max() > 1e-3
+        np.testing.assert_allclose(columns, rows, rtol=0, atol=2e-6 * np.abs(rows).max())
+
+
+def test_attention_by_columns_of_bfloat16_is_that_of_float32():
+    """To bfloat16's rounding, and where no power of a score of one size has room beside that of another."""
+    q, k, v = (jax.random.normal(jax.random.key(i), (2, 3, 2, 8, 49)).astype(jnp.bfloat16) for i in range(3))
+    bias = jax.random.normal(jax.random.key(3), (2, 49, 49)) + jnp.asarray([0.0, 1000.0])[:, None, None]
+    mask = jnp.asarray(shift_mask((7, 21), (7, 7), (0, 3)))
+
+    @jax.jit
+    def run(*arguments):
+        y, pull_back = jax.vjp(lambda *a: attention.columns(*a, mask), *arguments, bias)
+        return [x.astype(jnp.float32) for x in (y, *pull_back(jnp.sin(3 * jnp.arange(49)).astype(y.dtype) + 0 * y))]
+
+    narrow, wide = run(q, k, v), run(*(x.astype(jnp.float32) for x in (q, k, v)))
+    for a, b in zip(narrow, wide, strict=True):
+        assert np.isfinite(a).all() and np.linalg.norm(a - b) < 0.02 * np.linalg.norm(b)
+
+
+def test_attention_is_by_columns_on_tpu_and_where_it_is_asked_for(tiny):
+    image = jnp.ones((1, 32, 32, 4))
+
+    def products(net, **changes):
+        return sum(e.primitive.name == "dot_general" for e in equations(net(**changes), True, image))
+
+    classifier = partial(nets.classifier, "test", channels=4, classes=3, drop_path=0.0)
+    for net in (classifier, segmenter):  # by columns each of the five blocks has three products for q, k and v
+        assert products(net, attention="columns") - products(net, attention="rows") == 10 * (tiny == "swin")
+    assert [nets.attention_form("auto", platform) for platform in ("tpu", "gpu", "cpu", "")] == ["columns"] + 3 * [
+        "rows"
+    ]
+    assert [nets.attention_form(form, "tpu") for form in FORMS] == list(FORMS)
