@@ -160,10 +160,10 @@ def test_describes_and_writes_nothing(tmp_path, monkeypatch):
     config.eval.every = 5
     decoded, decode, here = [], pipeline.Split.decode, threading.get_ident()
 
-    def counted(split, index):
+    def counted(split, index, **options):
         if threading.get_ident() == here:  # readers of other tests may still be reading ahead, in threads of their own
             decoded.append(index)
-        return decode(split, index)
+        return decode(split, index, **options)
 
     monkeypatch.setattr(pipeline.Split, "decode", counted)
     (tmp_path / "here").mkdir()
