@@ -41,7 +41,7 @@ def own_data() -> Iterator[Row]:
     ):  # fmt: skip
         yield Row(f"own: {name}", PREPARE, run, sentence, copied("tiles", replaced(place, content)))
     for name, more, sentence in (
-        ("no source", ("--source", ""), "no prepared folder_segmentation"),
+        ("no source", ("--source", ""), "--source is missing"),
         ("blank source", ("--source", " "), "config.data.source"),
         ("absent source", ("--source", "{here}/no"), "no data set at"),
         ("file as source", ("--source", "{base}/tiles/train/img/tile_0.tif"), "no data set at"),
