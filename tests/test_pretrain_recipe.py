@@ -171,7 +171,7 @@ def test_the_config_reaches_the_network_and_the_task(backbone, folder, monkeypat
     task = tasks.build(c.lock(), data.card)
     assert asked == dict(
         name=backbone, channels=4, classes=1000, drop_path=DROP_PATH[backbone], dtype="bfloat16", remat=False,
-        head_init_scale=1.0,
+        head_init_scale=1.0, attention="rows",
     )  # fmt: skip
     assert nets.BACKBONES[backbone].keywords.keys() <= {"depths", "dims", "embed", "heads"}
     assert task.mixing == mixing.Mixing(0.8, 1.0, 1.0, 0.5, 128) and task.smoothing == 0.1

@@ -203,7 +203,10 @@ def encode_mask(ids: np.ndarray) -> bytes:
 
 
 def size_of_mask(data: bytes) -> tuple[int, int]:
-    """Height and width of what `encode_mask` gave."""
+    """Height and width of what `encode_mask` or `encode_png` gave."""
+    if data[:8] == _PNG:
+        width, height = struct.unpack(">II", data[16:24])
+        return height, width
     with tifffile.TiffFile(io.BytesIO(data)) as tiff:
         page: Any = tiff.pages[0]
         return page.imagelength, page.imagewidth
