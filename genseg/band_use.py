@@ -120,7 +120,7 @@ def run(config: ConfigDict, workdir: str, *, checkpoint: str = "") -> list[Row]:
     path = checkpoint or config.checkpoint.dir or workdir
     train.refuse_others(outputs.given(workdir, "--workdir"), "band_use.json")
     data = Without(inputs.open_inputs(config, checkpoints.load_card(path)))
-    task = tasks.build(config, data.card)
+    task = tasks.build(config, data.card, mesh.devices.flat[0].platform)
     evaluation = evaluate.Evaluation(task, data, mesh)
     names, rows = [b.name for b in data.card.bands], []
     passes = [("", ""), *((name, way) for name in names for way in WAYS if len(names) > 1 or way != "absent")]

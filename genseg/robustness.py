@@ -58,7 +58,7 @@ def run(config: ConfigDict, workdir: str, *, checkpoint: str = "", permutations:
     train.refuse_others(outputs.given(workdir, "--workdir"), "robustness.json")
     data = inputs.open_inputs(config, checkpoints.load_card(path))
     logger.info("%s", data.card.describe())
-    task = tasks.build(config, data.card)
+    task = tasks.build(config, data.card, mesh.devices.flat[0].platform)
     if isinstance(task, tasks.Pretrain):
         task = dataclasses.replace(task, orders=tasks.ORDERS, permutations=permutations)
     source = data if isinstance(task, tasks.Pretrain) else Reordered(data)

@@ -82,9 +82,8 @@ def refuse_others(workdir: Path, *names: str) -> None:
 def _train(config: ConfigDict, workdir: str) -> dict[str, Any]:
     began = time.monotonic()
     if config.init.checkpoint and not (config.checkpoint.dir or (Path(workdir) / checkpoints.FOLDER).exists()):
-        checkpoints.load_card(
-            config.init.checkpoint, best=config.init.best
-        )  # a wrong one is told before data is prepared
+        # A wrong one is told before data is prepared.
+        checkpoints.load_card(config.init.checkpoint, best=config.init.best)
     run = setup(config, workdir)
     config = run.config
     saved = checkpoints.Checkpoints(
@@ -110,19 +109,14 @@ def _train(config: ConfigDict, workdir: str) -> dict[str, Any]:
         logger.info("optimizer groups:\n%s", optim.group_table(run.optim, run.abstract.params, run.task.freezing))
         logger.info("parameters:\n%s", tree.size_table(run.abstract.params))
         logger.info("%s", beginning(run, int(state.step)))
-        logger.info(
-            "the first step is compiled before it runs: a minute or so on a CPU, less where it was compiled before"
-        )
         bar = lines.bar(int(state.step), run.plan.steps, shown=partition.is_main_process())
         with contextlib.closing(writers), contextlib.closing(traced):
             try:
                 with bar as moved:
                     scores, step, notes = loop(run, state, position, saved, writers, traced, told_to_end, moved)
-            except TryAgain as error:
-                if not told_to_end.interrupted:
+            except (KeyboardInterrupt, TryAgain) as error:
+                if isinstance(error, TryAgain) and not told_to_end.interrupted:
                     raise
-                raise KeyboardInterrupt(str(error).removeprefix("told to end; ")) from None
-            except KeyboardInterrupt:
                 saved.wait()
                 kept = f"the last checkpoint is of step {saved.latest()}, the same command goes on there"
                 raise KeyboardInterrupt(kept if saved.latest() else "no checkpoint was saved yet") from None
@@ -201,6 +195,7 @@ def loop(
     if ended:
         return scores, first, evaluator.notes
 
+    logger.info("the first step is compiled before it runs: a minute or so on a CPU, less where it was compiled before")
     batches = device_batches(run, position, progress, watch)
     under_way: collections.deque = collections.deque()
     for step, batch in zip(range(first + 1, steps + 1), batches, strict=False):

@@ -217,7 +217,7 @@ def main(argv: list[str] | None = None) -> int:
 
     def command() -> None:
         with cli.saying(lambda: "nothing of the data set was kept; the same command starts again"):
-            if not data.get("source", "."):  # drawn sets have none
+            if "source" in data and not data["source"]:  # drawn sets have none
                 raise UserError(f"--source is missing: give the folder with the raw files of {data['name']}.")
             folder = ensure_prepared(data, kept_in(others.data_dir), threads=others.threads)
         print(DatasetCard.read(folder).describe())

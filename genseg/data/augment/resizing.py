@@ -11,7 +11,7 @@ from genseg.data.augment import simd
 
 
 class Parts(Protocol):
-    """An image that is decoded in parts; `genseg.data.batches.pipeline.Split.opened` gives such."""
+    """An image that is decoded in parts; `genseg.data.batches.pipeline.Split.decode` gives such."""
 
     shape: tuple[int, int, int]
     dtype: np.dtype

@@ -1,8 +1,9 @@
 """Transforms of one decoded record, on NumPy arrays of any band count and dtype.
 
 A record is a dict with `image` [h w c] and `label`: an int, or a mask uint8 [h w] of class ids. For `segmentation_train` the
-image may be one that decodes what is asked of it (`resizing.Parts`). Random functions take a np.random.Generator. Image and mask move together in every function that takes both. The builders at the end return a
-`transform(record, rng) -> record` for `genseg.data.batches.pipeline`.
+image may be one that decodes what is asked of it (`resizing.Parts`). Random functions take a np.random.Generator. Image and mask
+move together in every function that takes both. The builders at the end return a `transform(record, rng) -> record` for
+`genseg.data.batches.pipeline`.
 """
 
 import math
@@ -20,8 +21,8 @@ Transform = Callable[[dict, np.random.Generator | None], dict]
 
 def crop_box(
     height: int, width: int, rng: np.random.Generator, scale: tuple[float, float], ratio: tuple[float, float]
-) -> tuple[int, int, int, int]:
-    """(top, left, height, width) of a random crop: timm's and torchvision's sampling.
+) -> Box:
+    """A random crop: timm's and torchvision's sampling.
 
     Ten tries of an area uniform in `scale` of the image and a log-uniform aspect ratio; then the largest central crop
     whose ratio is allowed. Source: timm/data/transforms.py, RandomResizedCropAndInterpolation.get_params.
@@ -33,14 +34,14 @@ def crop_box(
         aspect = math.exp(low + (high - low) * v)
         w, h = round(math.sqrt(target * aspect)), round(math.sqrt(target / aspect))
         if 0 < w <= width and 0 < h <= height:
-            return int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1)), h, w
+            return Box(int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1)), h, w)
     aspect = width / height
     w, h = width, height
     if aspect < ratio[0]:
         h = round(w / ratio[0])
     elif aspect > ratio[1]:
         w = round(h * ratio[1])
-    return (height - h) // 2, (width - w) // 2, h, w
+    return Box((height - h) // 2, (width - w) // 2, h, w)
 
 
 def random_resized_crop(
@@ -52,8 +53,8 @@ def random_resized_crop(
     interpolation: str = "area",
 ) -> np.ndarray:
     """[h w c] -> [size size c]; the crop is cut out first, then resized, as in timm and torchvision."""
-    top, left, h, w = crop_box(image.shape[0], image.shape[1], rng, scale, ratio)
-    return resize(image[top : top + h, left : left + w], size, size, interpolation)
+    box = crop_box(image.shape[0], image.shape[1], rng, scale, ratio)
+    return resize(box.of(image), size, size, interpolation)
 
 
 def centre_crop(image: np.ndarray, size: int, share: float, interpolation: str = "area") -> np.ndarray:

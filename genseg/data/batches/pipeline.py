@@ -81,22 +81,21 @@ class Split:
         Raises: CorruptFile naming the file; UserError if the band count is not the card's.
         """
         record = self.record(index)
-        tiled = None
+        stored = self.picked[0] if self.picked else self.card.channels
         if self.card.task == "classification":
             image, label = codec.decode_rgb(record.image, record.file_name), record.label
         else:
             label = codec.decode_mask(record.label, f"mask of {record.file_name}")
-            tiled = None if whole else tiles.opened(record.image, record.file_name)
-            image = codec.decode_image(record.image, record.file_name) if tiled is None else tiled
-        stored = self.picked[0] if self.picked else self.card.channels
-        if self.card.task == "segmentation" and tiled is None:
-            image = codec.grey_as_colour(record.image, image, stored)
+            image = None if whole else tiles.opened(record.image, record.file_name)
+            if image is None:
+                image = codec.decode_image(record.image, record.file_name)
+                image = codec.grey_as_colour(record.image, image, stored)
         if image.shape[2] != stored:
             raise UserError(
                 f"{record.file_name} has {image.shape[2]} bands, the card of {self.card.name} {stored}: prepare the data "
                 "again."
             )
-        image = self._as_card(image) if tiled is None else _Parts(tiled, self)
+        image = _Parts(image, self) if isinstance(image, tiles.Tiled) else self._as_card(image)
         return {"image": image, "label": label, "name": record.file_name, "index": index}
 
     def _as_card(self, image: np.ndarray) -> np.ndarray:
@@ -229,9 +228,8 @@ def _train_batches(
 
         def example(place: int) -> dict:
             record = split.decode(place, whole=False)
-            rng.bit_generator.state = (
-                state  # a record that is skipped, maybe for a tile of its crop, moves no other's draws
-            )
+            # A record that is skipped, maybe for a tile of its crop, moves no other's draws.
+            rng.bit_generator.state = state
             return _example(record, transform(record, rng))
 
         return _readable(split, index, skip_corrupt, example)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from genseg.data.files import codec
+from genseg.data.files import codec, gdal, orientation
 
 
 class Tiled:
@@ -46,10 +46,10 @@ class Tiled:
 
 def opened(data: bytes, name: str) -> Tiled | None:
     """None for what is no such TIFF, or one that `codec.decode_image` has to turn or to refuse: decode that as a whole."""
-    if data[:4] not in codec.gdal.TIFF or codec.orientation.orientation(data) != 1:
+    if data[:4] not in gdal.TIFF or orientation.orientation(data) != 1:
         return None
     try:
-        codec.gdal.refuse_endless(data)
+        gdal.refuse_endless(data)
         with tifffile.TiffFile(io.BytesIO(data)) as tiff:
             page: Any = tiff.pages[0]
             if not page.is_tiled or len(tiff.pages) > 1 or page.planarconfig != 1 or page.imagedepth != 1:

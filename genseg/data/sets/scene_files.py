@@ -79,7 +79,8 @@ def read_scene(paths: Sequence[Path], names: Sequence[str]) -> SceneFiles:
         data = codec.read(paths[0])
         image = codec.grey_as_colour(data, codec.decode_image(data, str(paths[0])), bands)
         count, valid = image.shape[2], None
-        if opaque := count == bands + 1 and codec.has_alpha(data, count):
+        opaque = count == bands + 1 and codec.has_alpha(data, count)
+        if opaque:
             valid = image[..., -1] > 0
             image, data = np.ascontiguousarray(image[..., :-1]), None
         _refuse_other_count(paths, image.shape[2], names)
