@@ -37,7 +37,9 @@ def main() -> None:
         forms = {"PNG": codec.encode_png(image)} if bands <= 4 else {}
         forms |= {"TIFF, deflate": codec.encode_tiff(image)}
         forms |= {f"TIFF, zstd {level}": codec.encode_tiff(image, "zstd", level=level) for level in (3, 9)}
-        forms |= {f"TIFF, zstd 3, tiles of {t}": codec.encode_tiff(image, "zstd", tile=t, level=3) for t in (64, 128, 256)}
+        forms |= {
+            f"TIFF, zstd 3, tiles of {t}": codec.encode_tiff(image, "zstd", tile=t, level=3) for t in (64, 128, 256)
+        }
         for form, data in forms.items():
             row = f"| {name} | {form} | {len(data) / 1024:.0f} | {milliseconds(lambda d=data: codec.decode_image(d, 'x')):.2f} |"
             top, left = ((side - need) // 2 for side, need in zip(size, part, strict=True))

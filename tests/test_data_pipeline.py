@@ -254,14 +254,16 @@ def test_pooled_moments_equal_those_of_all_pixels(dtype):
         assert (total.low[band], total.high[band]) == (values.min(), values.max())
 
 
-def test_preparing_twice_reuses_and_a_changed_source_does_not(tmp_path):
+def test_preparing_twice_reuses_and_a_changed_source_does_not(tmp_path, caplog):
     root = made.photographs(tmp_path / "raw")
     data = {"name": "folder_classification", "source": str(root), "splits": ("train", "val"), "skip_corrupt": 0}
     first = prepare.ensure_prepared(data, tmp_path / "prepared", progress=False)
     stamp = (first / "card.json").stat().st_mtime_ns
     assert prepare.ensure_prepared(data, tmp_path / "prepared", progress=False) == first
     assert (first / "card.json").stat().st_mtime_ns == stamp
-    assert prepare.ensure_prepared({**data, "source": ""}, tmp_path / "prepared") == first
+    with caplog.at_level("INFO", logger="genseg"):
+        assert prepare.ensure_prepared({**data, "source": ""}, tmp_path / "prepared") == first
+    assert f"config.data.source is empty: taking {first}" in caplog.text
     moved = tmp_path / "moved"
     root.rename(moved)
     assert prepare.ensure_prepared({**data, "source": str(moved)}, tmp_path / "prepared") == first

@@ -117,6 +117,14 @@ def test_checkpoints_that_do_not_fit_are_refused(pretrained, data_dir, tmp_path)
         checkpoints.load_weights(str(pretrained / "rgb"), ema=True)
 
 
+def test_a_wrong_checkpoint_is_told_before_data_is_prepared(tmp_path):
+    config = tiny.segment(tmp_path / "data")
+    config.init.checkpoint = str(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="no checkpoint at"):
+        train.train(config, str(tmp_path / "run"))
+    assert not (tmp_path / "data").exists()
+
+
 def test_workdir_of_another_network_is_refused(pretrained, data_dir):
     config = tiny.pretrain(data_dir, "objective=csp,channels=5")
     config.ema.decay = 0.9
