@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -21,6 +22,9 @@ import tiny
 from absl import logging as absl_logging
 
 from genseg import nets
+
+# A shell has Control-C ignored in what it runs in the background, which every process started here would inherit.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import signal
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -200,9 +199,7 @@ def test_share_of_time_that_saving_took(monkeypatch):
     assert lap["images_per_second"] == 8.0 and lap["save_wait"] == pytest.approx(0.006)
 
 
-def test_a_first_control_c_asks_for_a_save_and_a_second_ends(capfd, request):
-    request.addfinalizer(partial(signal.signal, signal.SIGINT, signal.getsignal(signal.SIGINT)))
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in jobs in the background
+def test_a_first_control_c_asks_for_a_save_and_a_second_ends(capfd):
     told = processes.Preemption()
     try:
         assert not told()
