@@ -78,8 +78,8 @@ def _per_class(flags: Sequence[jax.Array], ids: jax.Array, classes: int) -> jax.
 
 @dataclass(frozen=True)
 class BorderScores:
-    """Shares in [0, 1], float64 [distances, classes], NaN where a class has no border; and means over the scored
-    classes, float64 [distances]."""
+    """Shares in [0, 1], float64 [..., distances, classes], NaN where a class has no border; and means over the scored
+    classes, float64 [..., distances]."""
 
     iou: np.ndarray
     f1: np.ndarray
@@ -90,18 +90,18 @@ class BorderScores:
 
 
 def border_scores(counts: np.ndarray, scored: Sequence[int], absent: str = "skip") -> BorderScores:
-    """Scores of summed `border_counts`, int64 [7, 3, classes].
+    """Scores of summed `border_counts`, int64 [..., 7, 3, classes].
 
     scored: class ids averaged. absent: a scored class without a border in truth and prediction is left out of the
     averages ("skip") or counts as 0 ("zero"), as in `metrics.segmentation_scores`.
     """
-    named = dict(zip(COUNTS, np.asarray(counts, np.float64), strict=True))
+    named = dict(zip(COUNTS, np.moveaxis(np.asarray(counts, np.float64), -3, 0), strict=True))
     truth, predicted, both = named["truth_band"], named["predicted_band"], named["both_bands"]
 
     def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
         return np.divide(numerator, denominator, out=np.full_like(numerator, np.nan), where=denominator > 0)
 
-    contour, predicted_contour = np.broadcast_to(truth[0], truth.shape), np.broadcast_to(predicted[0], truth.shape)
+    contour, predicted_contour = (np.broadcast_to(band[..., :1, :], truth.shape) for band in (truth, predicted))
     recall = np.nan_to_num(ratio(named["truth_matched"], contour))
     precision = np.nan_to_num(ratio(named["predicted_matched"], predicted_contour))
     f1 = np.nan_to_num(ratio(2 * precision * recall, precision + recall))
@@ -110,15 +110,23 @@ def border_scores(counts: np.ndarray, scored: Sequence[int], absent: str = "skip
     each = (ratio(both, truth + predicted - both), f1, ratio(hit, truth + named["near_predicted"] - hit))
 
     def mean(values: np.ndarray) -> np.ndarray:
-        values = values[:, list(scored)]
+        values = values[..., list(scored)]
         values = np.nan_to_num(values) if absent == "zero" else values
         known = ~np.isnan(values)
-        return ratio(np.where(known, values, 0).sum(1), known.sum(1).astype(np.float64))
+        return ratio(np.where(known, values, 0).sum(-1), known.sum(-1).astype(np.float64))
 
     return BorderScores(*each, *map(mean, each))
 
 
+NAMES = tuple(f"{name}_{d}px" for name in ("boundary_iou", "boundary_f1", "trimap_iou") for d in DISTANCES)
+"""Of the means, in the order of `means`."""
+
+
+def means(scores: BorderScores) -> np.ndarray:
+    """float64 [..., 9], shares in [0, 1], in the order of NAMES."""
+    return np.concatenate([scores.mean_iou, scores.mean_f1, scores.mean_trimap], axis=-1)
+
+
 def named_scores(scores: BorderScores) -> dict[str, float]:
-    """{"boundary_iou_1px": ..., "boundary_f1_1px", "trimap_iou_1px", ... 3px, 5px}: the means, shares in [0, 1]."""
-    means = {"boundary_iou": scores.mean_iou, "boundary_f1": scores.mean_f1, "trimap_iou": scores.mean_trimap}
-    return {f"{name}_{d}px": float(values[i]) for name, values in means.items() for i, d in enumerate(DISTANCES)}
+    """The means by NAMES: {"boundary_iou_1px": ...}."""
+    return dict(zip(NAMES, means(scores).tolist(), strict=True))

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from genseg import metrics
+from genseg import border_scores, metrics
 from genseg.errors import UserError
 from genseg.study import __main__ as command
 from genseg.study import design, report, results, running, statistics
@@ -55,11 +55,13 @@ if "tiles" in said["config"]:
     seed = int(said["config.seed"])
     better = 4 * ("csp" in said.get("config.init.checkpoint", ""))
     confusion = np.array([[[20 + better + s, 5], [3, 10 + seed]] for s in range(4)])
-    np.savez(out / "test_scene_counts.npz", scenes=np.array(["a", "b", "c", "d"]), confusion=confusion,
+    # Borders, at every distance: 60 + `better` of 100 pixels of truth are met, by as many predicted ones as are met.
+    borders = np.full((4, 7, 3, 2), 60 + better); borders[:, :2] = 100
+    np.savez(out / "test_scene_counts.npz", scenes=np.array(["a", "b", "c", "d"]), confusion=confusion, borders=borders,
              classes=np.array(["field", "house"]), scored=np.array([0, 1]), absent="skip", step=1)
     total = confusion.sum(0); hit = np.diag(total)
     iou = hit / (total.sum(0) + total.sum(1) - hit)
-    scores = {"miou": float(iou.mean()), "mf1": 0.5, "oa": float(hit.sum() / total.sum()), "bf1_d3": 0.2 + better / 100}
+    scores = {"miou": float(iou.mean()), "mf1": 0.5, "oa": float(hit.sum() / total.sum()), "boundary_f1_3px": (60 + better) / 100}
 (out / "metrics.jsonl").write_text('{"step": 1, "train/loss": 2.0}\\n{"step": 2, "train/loss": 1.0}\\n')
 (out / "result.json").write_text(json.dumps({"scores": scores, "seconds": 60.0, "split": "test"}))
 """
@@ -162,11 +164,27 @@ def test_scores_of_stacked_counts_are_those_of_the_metrics(data, absent):
     values = data.draw(st.lists(st.integers(0, 5), min_size=32, max_size=32))
     counts = np.array(values).reshape(2, 4, 4)
     scored = data.draw(st.lists(st.integers(0, 3), min_size=1, max_size=4, unique=True))
-    for name in statistics.SCORES:
+    for name in design.CONFUSION_SCORES:
         ours = statistics.score(name, scored, absent)(counts)
         for one, confusion in zip(ours, counts, strict=True):
             theirs = getattr(metrics.segmentation_scores(confusion, scored, absent), name)
             np.testing.assert_allclose(one, theirs, rtol=1e-12)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), empty=st.booleans(), absent=st.sampled_from(["skip", "zero"]))
+def test_border_scores_of_stacked_counts_are_those_of_each(seed, empty, absent):
+    random = np.random.default_rng(seed)
+    counts = np.sort(random.integers(0, 50, (2, 3, 7, 3, 4)), axis=2)[
+        :, :, [5, 6, 0, 2, 3, 1, 4]
+    ]  # no part above its whole
+    counts[..., 0] *= not empty
+    ours = statistics.border_means([0, 2, 3], absent)(counts)
+    assert ours.shape == (2, 3, 9)
+    for place in np.ndindex(2, 3):
+        theirs = border_scores.border_scores(counts[place], [0, 2, 3], absent)
+        np.testing.assert_array_equal(ours[place][3:6], theirs.mean_f1)
+        assert dict(zip(border_scores.NAMES, ours[place], strict=True)) == border_scores.named_scores(theirs)
 
 
 def counts_of(hits: np.ndarray, of: int = 1000) -> np.ndarray:
@@ -269,7 +287,9 @@ def test_runs_come_in_order_side_by_side_and_are_reported(tmp_path, program, mon
     (primary,) = [row for row in rows if row["role"] == "primary"]
     assert (primary["difference"], primary["pairs"], primary["pre-trained"]) == ("csp - rgb", "4", "2")
     assert float(primary["low"]) > 0 and float(primary["p"]) == 0.125
-    assert next(row["mean"] for row in rows if row["score"] == "bf1_d3") == "+4.00"
+    assert next(row["mean"] for row in rows if row["score"] == "boundary_f1_1px") == "+4.00"
+    (sharp,) = [r for r in rows if r["score"] == "boundary_f1_3px" and r["difference"] == "csp - rgb"]
+    assert (sharp["mean"], sharp["low"], sharp["high"]) == ("+4.00", "+4.00", "+4.00")  # all pairs and scenes alike
     assert {row["class"] for row in csv.DictReader((out / "reports/made/classes.csv").open())} == {"field", "house"}
     assert {p.name for p in (out / "reports/made/pictures").iterdir()} == {
         "differences.png",
@@ -344,16 +364,17 @@ def test_studies_share_runs_of_equal_settings_and_refuse_others_of_the_same_name
         running.Runner(out, design.cells(design.read(changed)), SOURCES, "", side_by_side=2, program=program)
 
 
-def test_counts_that_do_not_give_the_score_are_refused(tmp_path, program):
+@pytest.mark.parametrize("name", ["miou", "boundary_f1_3px"])
+def test_counts_that_do_not_give_the_score_are_refused(tmp_path, program, name):
     out = tmp_path / "out"
     one = runner(out, program)
     one.run()
     cell = next(cell for cell in one.cells if cell.target)
     path = out / cell.folder / "result.json"
     found = json.loads(path.read_text())
-    found["scores"]["miou"] += 0.01
+    found["scores"][name] += 0.01
     path.write_text(json.dumps(found))
-    with pytest.raises(UserError, match="evaluates it anew"):
+    with pytest.raises(UserError, match=f"{name} of .*evaluates it anew"):
         results.scenes(out, cell)
 
 

@@ -15,12 +15,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from genseg import api, keys, outputs
+from genseg import api, border_scores, keys, outputs
 from genseg.errors import UserError
 from genseg.keys import DIFFERENT, FILLED, Rule, at_least, each, one_of
 
-SCORES = ("miou", "mf1", "oa")
-"""What a comparison may be of: scores that confusion counts give."""
+CONFUSION_SCORES = ("miou", "mf1", "oa")
+SCORES = (*CONFUSION_SCORES, *border_scores.NAMES)
+"""What a comparison is of: scores that summed counts of scenes give."""
 _FOLDER = Rule(
     "of letters, digits, '.', '-' and '_', a letter or digit first", lambda t: bool(re.fullmatch(r"\w[\w.-]*", t))
 )

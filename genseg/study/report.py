@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from genseg import border_scores
 from genseg.report import drawing, tables, writing
 from genseg.study import pictures, results, running, statistics
-from genseg.study.design import SCORES, Cell, Study
+from genseg.study.design import CONFUSION_SCORES, Cell, Study
 
 FEWEST_NETWORKS = 3
 """Pre-trained networks an arm below which no interval is given: drawing from one or two says nothing of the others."""
@@ -21,7 +22,7 @@ FEWEST_NETWORKS = 3
 
 @dataclass(frozen=True)
 class Comparison:
-    """Arm a minus arm b on a target. difference: of each of SCORES. iou: per class, and p by Holm over the classes."""
+    """Arm a minus arm b on a target. difference: of each of SCORES. iou: of each class, and p by Holm over the classes."""
 
     target: str
     a: str
@@ -33,7 +34,6 @@ class Comparison:
     difference: Mapping[str, statistics.Difference]
     iou: statistics.Difference
     holm: np.ndarray
-    borders: Mapping[str, statistics.Difference]
 
     @property
     def pairs(self) -> int:
@@ -52,34 +52,23 @@ def compare(
     if len(kinds) > 1:
         raise ValueError(f"{target}: the runs of {a} and {b} were scored on different scenes or classes")
     one = left[0]
-    counts = [np.stack([scenes.confusion for scenes in side]) for side in (left, right)]
     origins = tuple(study.pretraining_of(cell.pair) for cell, _ in found)
+    confusions = [np.stack([scenes.confusion for scenes in side]) for side in (left, right)]
     difference = {
-        name: statistics.paired(*counts, origins, statistics.score(name, one.scored, one.absent), draws=draws)
-        for name in SCORES
+        name: statistics.paired(*confusions, origins, statistics.score(name, one.scored, one.absent), draws=draws)
+        for name in CONFUSION_SCORES
     }
-    each = statistics.paired(*counts, origins, statistics.iou, draws=draws)
+    borders = [np.stack([scenes.borders for scenes in side]) for side in (left, right)]
+    of_borders = statistics.paired(*borders, origins, statistics.border_means(one.scored, one.absent), draws=draws)
+    difference |= {name: of_borders.of(place) for place, name in enumerate(border_scores.NAMES)}
+    each = statistics.paired(*confusions, origins, statistics.iou, draws=draws)
     if len(set(origins)) < FEWEST_NETWORKS:
         difference = {name: d.without_interval() for name, d in difference.items()}
         each = each.without_interval()
     primary = (a, b) == (study.primary.better, study.primary.than)
-    borders = _border_differences(out, found)
     return Comparison(
-        target, a, b, primary, origins, len(one.names), one.classes, difference, each, statistics.holm(each.p), borders
+        target, a, b, primary, origins, len(one.names), one.classes, difference, each, statistics.holm(each.p)
     )
-
-
-def _border_differences(out: Path, found: Sequence[tuple[Cell, Cell]]) -> dict[str, statistics.Difference]:
-    """Of scores along borders, where the runs have them: over pairs alone, since no counts of scenes are kept of them."""
-    scores = [[running.result(out, cell)["scores"] for cell in pair] for pair in found]
-    names = {n for n in scores[0][0] if n.startswith(("biou", "bf1", "boundary", "border"))}
-    names = [n for n in sorted(names) if all(n in s for pair in scores for s in pair)]
-    differences = {}
-    for name in names:
-        each = np.array([a[name] - b[name] for a, b in scores])
-        nan = np.array(np.nan)
-        differences[name] = statistics.Difference(each, each.mean(), nan, nan, statistics.sign_flip(each))
-    return differences
 
 
 def write(study: Study, cells: Sequence[Cell], out: Path, sources: Mapping[str, str], data_dir: str) -> Path:
@@ -120,7 +109,7 @@ def _csv(rows: Sequence[Sequence[str]]) -> str:
 
 def cell_rows(study: Study, cells: Sequence[Cell], out: Path) -> list[list[str]]:
     """Header first: every cell, in whatever state; scores in per cent."""
-    names = ["miou", "mf1", "oa", "top1", "top1_permuted", "top1_reversed"]
+    names = ["miou", "mf1", "oa", "boundary_iou_3px", "boundary_f1_3px", "top1", "top1_permuted", "top1_reversed"]
     rows = [["cell", "state", "starts from", "seed", *names, "seconds", "note"]]
     for cell in cells:
         found, now = running.result(out, cell), running.state(out, cell)
@@ -137,7 +126,7 @@ def comparison_rows(study: Study, compared: Sequence[Comparison]) -> list[list[s
         ["target", "difference", "role", "score", "pairs", "pre-trained", "scenes", "mean", "low", "high", "p", "each"]
     ]
     for c in compared:
-        for name, d in {**c.difference, **c.borders}.items():
+        for name, d in c.difference.items():
             role = "primary" if c.primary and name == study.primary.score else "secondary"
             each = " ".join(f"{100 * x:+.2f}" for x in d.each)
             values = [_points(d.mean), _points(d.low), _points(d.high), f"{float(d.p):.4f}"]
@@ -199,7 +188,7 @@ def markdown(
         )
     parts += [
         "\nIntervals: 95 %, paired bootstrap that draws pre-trained networks, fine-tuning runs of each, and test scenes "
-        "together, on summed confusion counts. The sign-flip test is two-sided and takes the pairs as independent; pairs "
+        "together, on summed counts of pixels and of border pixels. The sign-flip test is two-sided and takes the pairs as independent; pairs "
         "from one pre-trained network are not quite, so it is the more lenient of the two.\n",
         *(f"![{name}](pictures/{name}.png)\n" for name in drawn),
         "## All comparisons\n\nEverything but the primary comparison is secondary, and no p value here is corrected for "

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from genseg import arrays, outputs
+from genseg import arrays, border_scores, outputs
 from genseg.errors import UserError
 from genseg.report import writing
 from genseg.study import running, statistics
@@ -19,10 +19,12 @@ _MEND = "run the command of {} once more, which evaluates it anew"
 
 @dataclass(frozen=True)
 class Scenes:
-    """names [s]; confusion int64 [s, c, c]; classes [c]; scored: ids of the classes in the mean; absent: its rule."""
+    """names [s]; confusion int64 [s, c, c]; borders int64 [s, 7, 3, c] (`border_scores`); classes [c]; scored: ids of the
+    classes in the mean; absent: its rule."""
 
     names: tuple[str, ...]
     confusion: np.ndarray
+    borders: np.ndarray
     classes: tuple[str, ...]
     scored: tuple[int, ...]
     absent: str
@@ -34,7 +36,7 @@ class Scenes:
 
 
 def scenes(out: Path, cell: Cell) -> Scenes:
-    """Raises UserError unless the counts are there and, summed, give the mIoU that the run reported."""
+    """Raises UserError unless the counts are there and, summed, give the mIoU and the border scores that the run reported."""
     found = running.result(out, cell)
     path = out / cell.folder / f"{found['split']}_scene_counts.npz"
     if not path.exists():
@@ -43,16 +45,19 @@ def scenes(out: Path, cell: Cell) -> Scenes:
     stored = arrays.read(path, mend)
     with outputs.undamaged(path, mend):
         here = Scenes(
-            tuple(stored["scenes"].tolist()), stored["confusion"], tuple(stored["classes"].tolist()),
+            tuple(stored["scenes"].tolist()), stored["confusion"], stored["borders"], tuple(stored["classes"].tolist()),
             tuple(stored["scored"].tolist()), str(stored["absent"]),
         )  # fmt: skip
-    score = statistics.score("miou", here.scored, here.absent)
-    ours, said = float(score(here.confusion.sum(0))), found["scores"]
-    theirs = said["miou_stitched"] if "miou_stitched" in said else said["miou"]
-    if abs(ours - theirs) > 1e-9:
-        raise UserError(
-            f"the counts in {path} give mIoU {ours:.6f} and result.json says {theirs:.6f}; {_MEND.format(cell.folder)}"
-        )
+    said = found["scores"]
+    miou = statistics.score("miou", here.scored, here.absent)(here.confusion.sum(0))
+    of_borders = statistics.border_means(here.scored, here.absent)(here.borders.sum(0))
+    theirs = {"miou": said["miou_stitched"] if "miou_stitched" in said else said["miou"]}
+    theirs |= {name: said[name] for name in border_scores.NAMES if name in said}
+    for name, ours in (("miou", miou), *zip(border_scores.NAMES, of_borders, strict=True)):
+        if name in theirs and abs(ours - theirs[name]) > 1e-9:
+            raise UserError(
+                f"the counts in {path} give a {name} of {ours:.6f} and result.json says {theirs[name]:.6f}; {mend}"
+            )
     return here
 
 

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from genseg.study.design import SCORES
+from genseg import border_scores
+from genseg.study.design import CONFUSION_SCORES
 
 Score = Callable[[np.ndarray], np.ndarray]
-"""Confusion counts [..., classes, classes] -> scores [...] or [..., classes]."""
+"""Counts of scenes, summed [..., classes, classes] or [..., 7, 3, classes] -> scores [...] or of several kinds [..., n]."""
 
 LEVEL = 0.95
 
@@ -28,9 +29,9 @@ def iou(confusion: np.ndarray) -> np.ndarray:
 
 
 def score(name: str, scored: Sequence[int], absent: str) -> Score:
-    """One of `SCORES` of counts [..., c, c], by the rules of `metrics.segmentation_scores`."""
-    if name not in SCORES:
-        raise ValueError(f"score is '{name}'; it must be one of {SCORES}")
+    """One of CONFUSION_SCORES of counts [..., c, c], by the rules of `metrics.segmentation_scores`."""
+    if name not in CONFUSION_SCORES:
+        raise ValueError(f"score is '{name}'; it must be one of {CONFUSION_SCORES}")
 
     def oa(confusion: np.ndarray) -> np.ndarray:
         total = confusion.sum((-1, -2))
@@ -50,11 +51,16 @@ def score(name: str, scored: Sequence[int], absent: str) -> Score:
     return oa if name == "oa" else mean
 
 
+def border_means(scored: Sequence[int], absent: str) -> Score:
+    """Border counts [..., 7, 3, c] -> the means over the scored classes [..., 9], in the order of `border_scores.NAMES`."""
+    return lambda counts: border_scores.means(border_scores.border_scores(counts, scored, absent))
+
+
 @dataclass(frozen=True)
 class Difference:
     """a minus b. each: of every pair [pairs]. mean: over pairs. low, high: the interval's ends. p: of the sign-flip test.
 
-    Of per-class scores all but `each` are arrays [classes], and `each` is [pairs, classes].
+    Of n scores at once, such as one a class, all but `each` are arrays [n], and `each` is [pairs, n].
     """
 
     each: np.ndarray
@@ -67,26 +73,30 @@ class Difference:
         nothing = np.full(np.shape(self.mean), np.nan)
         return dataclasses.replace(self, low=nothing, high=nothing)
 
+    def of(self, place: int) -> Difference:
+        """One of several scores."""
+        return Difference(self.each[:, place], self.mean[place], self.low[place], self.high[place], self.p[place])
+
 
 def paired(
     a: np.ndarray, b: np.ndarray, origins: Sequence[int], score: Score, *, draws: int = 4000, seed: int = 0
 ) -> Difference:
     """Difference of two arms whose runs are paired, on the same scenes.
 
-    a, b: confusion counts int [pairs, scenes, c, c]. origins: which pre-trained network a pair starts from [pairs].
+    a, b: counts int [pairs, scenes, ...] that `score` takes once the scenes are summed. origins: which pre-trained network a pair starts from [pairs].
     The interval is the percentile interval (95 %) of a bootstrap of two levels drawn together: the runs, in two steps
     (pre-trained networks, then the pairs from each), and the scenes, the same for both arms and all pairs.
     """
-    if a.shape != b.shape or a.ndim != 4 or len(a) != len(origins):
-        raise ValueError(f"a is {a.shape}, b {b.shape} and origins {len(origins)}; both must be [pairs, scenes, c, c]")
-    pairs, scenes, classes = a.shape[0], a.shape[1], a.shape[-1]
+    if a.shape != b.shape or a.ndim < 3 or len(a) != len(origins):
+        raise ValueError(f"a is {a.shape}, b {b.shape} and origins {len(origins)}; both must be [pairs, scenes, ...]")
+    pairs, scenes = a.shape[:2]
     random = np.random.default_rng(seed)
     each = score(a.sum(1)) - score(b.sum(1))
     weights = random.multinomial(scenes, np.full(scenes, 1 / scenes), draws).astype(np.float64)  # counts stay exact
 
     def resampled(counts: np.ndarray) -> np.ndarray:
-        flat = counts.astype(np.float64).transpose(1, 0, 2, 3).reshape(scenes, -1)
-        return score((weights @ flat).reshape(draws, pairs, classes, classes))
+        flat = counts.astype(np.float64).swapaxes(0, 1).reshape(scenes, -1)
+        return score((weights @ flat).reshape(draws, pairs, *counts.shape[2:]))
 
     differences = resampled(a) - resampled(b)  # [draws, pairs, ...]
     taken = draw_pairs(random, np.asarray(origins), draws)
