@@ -23,7 +23,7 @@ import sys
 from absl import app, flags
 from ml_collections import config_flags
 
-from genseg import cli, recipes
+from genseg import cli, memory, recipes
 from genseg.config import find_file, load_file, refuse_unknown_key, shipped
 from genseg.dry_run import chips
 from genseg.errors import UserError
@@ -61,6 +61,7 @@ def main(argv: list[str]) -> None:
         raise UserError("--checkpoint goes with --mode=eval and band_use; training starts from config.init.checkpoint")
     if PERMUTATIONS.value < 1:
         raise UserError(f"--permutations is {PERMUTATIONS.value}; give at least 1")
+    memory.keep_freed()
     # Imported late: a mistyped flag is answered at once, not after JAX has started.
     from genseg import api, band_use, outputs, partition, robustness, seen
     from genseg.dry_run import run as dry_run

@@ -46,7 +46,12 @@ def step_directory(path: str, best: bool) -> epath.Path:
         steps = [max(scores, key=lambda step: (scores[step], step))] if scores else []
     if not steps:
         kind = "scored" if best else "complete"
-        raise UserError(f"no {kind} checkpoint in {folder}; give a workdir whose training has saved one")
+        inside = (
+            [child.name for child in sorted(folder.iterdir()) if (child / FOLDER).exists()] if folder.is_dir() else []
+        )
+        some = ", ".join(inside[:5]) + (f" and {len(inside) - 5} more" if len(inside) > 5 else "")
+        mend = f"a workdir, such as those in it: {some}" if inside else "a workdir whose training has saved one"
+        raise UserError(f"no {kind} checkpoint in {folder}; give {mend}")
     return folder / str(max(steps))
 
 

@@ -10,13 +10,15 @@ if __name__ == "__main__":  # the rest takes seconds to import
 import sys
 from collections.abc import Sequence
 
-from genseg import cli
+from genseg import cli, memory
 from genseg.score.arguments import parse
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     arguments = parse(argv)
+
+    memory.keep_freed()
 
     def command() -> None:
         from genseg.score.command import score  # imported late: --help and a mistyped option are answered at once
