@@ -180,7 +180,7 @@ def _renumber(
     name: str,
     ignored_ids: tuple[int, ...],
 ) -> np.ndarray:
-    values, place = np.unique(mask, return_inverse=True)
+    values, place = _distinct(mask)
     known: dict[float, int] = {ignore_label: ignore_label} | {number: k for k, number in enumerate(ids)}
     known |= dict.fromkeys(ignored_ids, ignore_label) | ({} if nodata is None else {nodata: ignore_label})
     # Python's numbers, which compare exactly: in float64, ids beyond 2^53 would be taken for their neighbours.
@@ -191,6 +191,18 @@ def _renumber(
             f"classes nor the ignore label {ignore_label}: correct the mask or the classes."
         )
     return np.array(classes, np.uint8)[place].reshape(mask.shape)
+
+
+def _distinct(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """np.unique's sorted values and where each pixel's stands among them; of 8 and 16 bits by counting, a tenth of the time of
+    sorting pixels."""
+    if mask.dtype not in (np.uint8, np.uint16):
+        return np.unique(mask, return_inverse=True)
+    counts = np.bincount(mask.ravel(), minlength=1)
+    values = np.flatnonzero(counts)
+    places = np.zeros(len(counts), np.uint16)
+    places[values] = np.arange(len(values))
+    return values.astype(mask.dtype), places[mask]
 
 
 def _number(value: np.generic) -> str:
