@@ -276,6 +276,15 @@ def test_metrics_of_a_lost_machine_come_back(root, tmp_path, caplog):
     saved.close()
 
 
+def test_a_folder_of_runs_names_them(tmp_path):
+    with pytest.raises(UserError, match="no complete checkpoint in .*; give a workdir whose"):
+        layout.step_directory(str(tmp_path), best=False)
+    for name in "fbdacge":
+        (tmp_path / name / "checkpoints").mkdir(parents=True)
+    with pytest.raises(UserError, match="one of the workdirs in it: a, b, c, d, e and 2 more$"):
+        layout.step_directory(str(tmp_path), best=False)
+
+
 def test_addresses_pass_unchanged():
     assert layout.absolute("gs://bucket/run/") == "gs://bucket/run"
     assert layout.absolute("runs/a") == str(Path("runs/a").absolute())

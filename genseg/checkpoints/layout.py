@@ -46,13 +46,17 @@ def step_directory(path: str, best: bool) -> epath.Path:
         steps = [max(scores, key=lambda step: (scores[step], step))] if scores else []
     if not steps:
         kind = "scored" if best else "complete"
-        inside = (
-            [child.name for child in sorted(folder.iterdir()) if (child / FOLDER).exists()] if folder.is_dir() else []
+        raise UserError(
+            f"no {kind} checkpoint in {folder}; give {_runs_in(folder) or 'a workdir whose training has saved one'}"
         )
-        some = ", ".join(inside[:5]) + (f" and {len(inside) - 5} more" if len(inside) > 5 else "")
-        mend = f"a workdir, such as those in it: {some}" if inside else "a workdir whose training has saved one"
-        raise UserError(f"no {kind} checkpoint in {folder}; give {mend}")
     return folder / str(max(steps))
+
+
+def _runs_in(folder: epath.Path) -> str:
+    """Names workdirs that lie in a folder which was given in their place; "" where there is none."""
+    runs = [child.name for child in sorted(folder.iterdir()) if (child / FOLDER).exists()] if folder.is_dir() else []
+    more = f" and {len(runs) - 5} more" if len(runs) > 5 else ""
+    return f"one of the workdirs in it: {', '.join(runs[:5])}{more}" if runs else ""
 
 
 def steps_in(folder: epath.Path) -> list[int]:
