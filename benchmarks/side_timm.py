@@ -18,7 +18,7 @@ def build(job: Job, weights: Path, *, compiled: bool) -> Callable[[int], np.ndar
     name, extra = job.backbone, {}
     if name.startswith("swin"):
         name, extra = f"{name}_patch4_window7_224", {"img_size": job.size}
-    model = timm.create_model(name, num_classes=CLASSES, **extra)
+    model = timm.create_model(name, num_classes=CLASSES, drop_path_rate=0.0, **extra)  # Swin has 0.1 of its own
     missing, unknown = model.load_state_dict(load_file(weights), strict=False)
     buffers = dict(model.named_buffers())
     assert not unknown and all(key in buffers for key in missing), (missing, unknown)
