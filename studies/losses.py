@@ -1,5 +1,5 @@
 """What each term beside or in place of cross-entropy does to borders and to mIoU, on CSP networks, on NAIP with 1,000
-fine-tuning steps. Written before any of its results; it takes the place of borders_longer.py, which had three terms.
+fine-tuning steps. Written before any of its results.
 
 Six pairs, two fine-tuning runs from each of three pre-trained networks, for cross-entropy alone ("csp") and for
 "csp_boundary_f1", the term whose definition is nearest to the score that is asked about. The other six have one run each, from
