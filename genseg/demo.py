@@ -15,7 +15,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image, ImageDraw
 
-from genseg import cli, outputs, partition, train
+from genseg import cli, memory, outputs, partition, train
 from genseg.config import load_file
 from genseg.errors import UserError
 from genseg.report import drawing, lines, tables, writing
@@ -95,6 +95,7 @@ def main(argv: list[str] | None = None) -> int:
     def command() -> None:
         if arguments.steps < 0:
             raise UserError(f"--steps is {arguments.steps}; give 0, or how many steps a run is shortened to")
+        memory.keep_freed()
         out, began = outputs.given(arguments.out, "--out").absolute(), time.monotonic()
         outputs.claim([out / "demo.png"], unmarked=[out / "demo.txt"], sign=out / "demo.png")
         partition.start(outputs.cache_dir() / "xla")
