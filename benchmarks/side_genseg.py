@@ -80,9 +80,8 @@ def _training(job: Job):
     design = make_design(config, inputs.card_without_data(config), mesh)
     init = jax.jit(functools.partial(state.init, design.task.net, optimizer=design.optimizer, ema=False))
     fresh = init(jax.random.key(0))
-    fresh = jax.device_put(
-        fresh._replace(params=drawn(fresh.params)), design.sharding
-    )  # as a step returns it: one program
+    # Laid out as a step returns it: else the second step would be another program.
+    fresh = jax.device_put(fresh._replace(params=drawn(fresh.params)), design.sharding)
     weights = exchange.export(fresh.params, fresh.stats, job.backbone, "timm")
     now = {"state": fresh}
     image, label = job.data()

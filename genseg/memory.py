@@ -21,7 +21,7 @@ def keep_freed() -> None:
     """For the start of a command that runs a network: memory that is freed stays with the process, where a CPU is all it has.
 
     XLA takes a step's temporary memory anew at each step. glibc gives blocks of this size back to the system, which maps and
-    zeroes each page again: 400,000 of them in a step of ConvNeXt-T, a fifth to a quarter of its CPU time. Kept they need one heap
+    zeroes each page again: hundreds of thousands of them in a step of ConvNeXt-T (`benchmarks/kept_memory.py`). Kept they need one heap
     for all threads, and no block outside it. Does nothing without glibc, beside an accelerator (JAX keeps the memory of
     those itself), or where MALLOC_... in the environment says how it is to be. Holds for threads that start afterwards.
     """

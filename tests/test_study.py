@@ -175,9 +175,8 @@ def test_scores_of_stacked_counts_are_those_of_the_metrics(data, absent):
 @given(seed=st.integers(0, 2**32 - 1), empty=st.booleans(), absent=st.sampled_from(["skip", "zero"]))
 def test_border_scores_of_stacked_counts_are_those_of_each(seed, empty, absent):
     random = np.random.default_rng(seed)
-    counts = np.sort(random.integers(0, 50, (2, 3, 7, 3, 4)), axis=2)[
-        :, :, [5, 6, 0, 2, 3, 1, 4]
-    ]  # no part above its whole
+    no_part_above_its_whole = [5, 6, 0, 2, 3, 1, 4]
+    counts = np.sort(random.integers(0, 50, (2, 3, 7, 3, 4)), axis=2)[:, :, no_part_above_its_whole]
     counts[..., 0] *= not empty
     ours = statistics.border_means([0, 2, 3], absent)(counts)
     assert ours.shape == (2, 3, 9)
@@ -291,6 +290,9 @@ def test_runs_come_in_order_side_by_side_and_are_reported(tmp_path, program, mon
     (sharp,) = [r for r in rows if r["score"] == "boundary_f1_3px" and r["difference"] == "csp - rgb"]
     assert (sharp["mean"], sharp["low"], sharp["high"]) == ("+4.00", "+4.00", "+4.00")  # all pairs and scenes alike
     assert {row["class"] for row in csv.DictReader((out / "reports/made/classes.csv").open())} == {"field", "house"}
+    of_borders = design.read(PLAIN | {"primary": PLAIN["primary"] | {"score": "boundary_f1_3px"}})
+    text = report.write(of_borders, one.cells, out, SOURCES, "").read_text()
+    assert "boundary_f1_3px of csp minus rgb" in text and "+4.00 [+4.00, +4.00], 4 pairs" in text
     assert {p.name for p in (out / "reports/made/pictures").iterdir()} == {
         "differences.png",
         "scores.png",

@@ -83,7 +83,8 @@ def paired(
 ) -> Difference:
     """Difference of two arms whose runs are paired, on the same scenes.
 
-    a, b: counts int [pairs, scenes, ...] that `score` takes once the scenes are summed. origins: which pre-trained network a pair starts from [pairs].
+    a, b: counts int [pairs, scenes, ...] that `score` takes once the scenes are summed. origins: which pre-trained network a
+    pair starts from [pairs].
     The interval is the percentile interval (95 %) of a bootstrap of two levels drawn together: the runs, in two steps
     (pre-trained networks, then the pairs from each), and the scenes, the same for both arms and all pairs.
     """
