@@ -45,7 +45,9 @@ def main() -> None:
         show(name, [image], part)
         for form, write in {"PNG": codec.encode_png, "TIFF, zstd": codec.encode_mask}.items():
             data = write(mask)
-            cost = [milliseconds(call) for call in (lambda w=write: w(mask), lambda d=data: codec.decode_mask(d, "x"))]
+            cost = [
+                milliseconds(call) for call in (lambda w=write, m=mask: w(m), lambda d=data: codec.decode_mask(d, "x"))
+            ]
             print(f"| its mask | {form} | {len(data) / 1024:.0f} | {cost[0]:.2f} | {cost[1]:.2f} | |", flush=True)
 
 

@@ -10,8 +10,8 @@ Lab note
             No layer-wise decay: the first layers have most to learn again, and lower rates would be theirs
   sources   as configs/pretrain.py, which this file changes where the lines above say so. Drop path as there
   expected  unknown at this size: nobody has run it. In small: docs/evidence.md
-  cost      a tenth of configs/pretrain.py, since steps are the same: ConvNeXt-T about 15 chip-hours of TPU v5e and 17 USD,
-            Swin-T about 26 and 32 (docs/pods.md, whose 145 and 262 chip-hours for 300 epochs are predicted by the dry run)
+  cost      a tenth of configs/pretrain.py, since steps are the same: ConvNeXt-T about 13 chip-hours of TPU v5e and 16 USD,
+            Swin-T about 18 and 21 (docs/pods.md: 134 and 175 chip-hours for 300 epochs, predicted from the compiler's cycles)
   commands  python -m genseg.exchange import --input convnext_tiny.safetensors --backbone convnext_tiny --output runs/rgb
             python -m genseg.main --config=configs/convert.py --workdir=runs/convert --config.data.data_dir=DATA \\
                 --config.init.checkpoint=runs/rgb

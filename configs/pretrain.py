@@ -12,14 +12,17 @@ Lab note
             part of a batch in every epoch, here batches cross epochs and nothing is dropped)
   differs   bfloat16 computation with float32 weights, norms, softmax, logits and loss (ConvNeXt: float32; Swin: fp16 AMP;
             `--config.model.dtype=float32` for all float32); mixup pairs neighbours instead of mirrored positions
-  cost      computed: 6 x 4.456 GMAC x 1.2812e6 images x 300 = 1.03e19 FLOP for ConvNeXt-T (Swin-T 1.04e19). At an
-            assumed 20 % of the bfloat16 peak: TPU v5e (197 TFLOP/s) 72 chip-hours, H100 SXM (989 TFLOP/s) 14 GPU-hours
+  cost      computed: 6 x 4.456 GMAC x 1.2812e6 images x 300 = 1.03e19 FLOP for ConvNeXt-T (Swin-T 1.04e19). TPU v5e: about
+            134 chip-hours (docs/pods.md: predicted from the compiler's cycles, 11 % of the peak); H100 SXM (989 TFLOP/s): 14
+            GPU-hours at an assumed 20 % of the bfloat16 peak. Neither was measured
   commands  python -m genseg.data.prepare imagenet2012 --source ARCHIVES --data_dir DATA
-            python -m genseg.main --config=configs/pretrain.py --workdir=runs/csp4 --config.data.data_dir=DATA
+            python -m genseg.main --config=configs/pretrain.py --workdir=runs/imagenet-csp4 --config.data.data_dir=DATA
             python -m genseg.main --config=configs/pretrain.py:swin_tiny,channels=5 --workdir=runs/swin-csp5 ...
             python -m genseg.main --config=configs/pretrain.py:objective=rgb,channels=3 --workdir=runs/rgb ...
             one backbone for 3, 4 and 5 channels, at the cost of one run:
             python -m genseg.main --config=configs/pretrain.py:channels=(3,4,5) --workdir=runs/universal ...
+            the same recipe on one GPU, its batch of 4096 in microbatches of 256 (or less, if that does not fit):
+            ... --config.train.accumulation=16 --config.eval.batch_size=256
             another batch, with the learning rates scaled by a named rule, in microbatches that fit the memory:
             ... --config.train.batch_size=1024 --config.train.accumulation=4 --config.optim.scaling=linear
             from the smaller copy (prepared with --short_side 320), which costs the host a third less and is not quite the

@@ -8,8 +8,8 @@ Lab note
             this data (ViTAE-Transformer/RSP), the closest published protocol. Random scale 0.5 .. 2, crops with at
             most 75 % of one class, horizontal flip, photometric distortion: mmsegmentation's
             configs/_base_/datasets/isaid.py, which RSP's config has too. Rates, decay, drop path: each backbone's own
-            UperNet recipe on ADE20K, see below. Images are normalised with the statistics of the training split, not
-            of ImageNet.
+            UperNet recipe on ADE20K, see genseg/recipes/upernet.py. Images are normalised with the statistics of the
+            training split, not of ImageNet.
             Losses of others on this data: RSP, RVSA, mmsegmentation plain cross-entropy, auxiliary head x 0.4 (as here);
             PFNet hard pixels (OHEM), edges x 25, auxiliary x 0.4, classes drawn evenly for half of the crops
             The CSP paper's own fine-tuning settings (steps, batch, rates, crop, loss) are not known: nothing here is

@@ -9,7 +9,7 @@ Lab note
             this data (ViTAE-Transformer/RSP), the closest published protocol, on RGB there. Random scale 0.5 .. 2,
             crops with at most 75 % of one class, horizontal flip, photometric distortion of R, G, B: mmsegmentation's
             configs/_base_/datasets/potsdam.py. Rates, decay, drop path: each backbone's own UperNet recipe on ADE20K,
-            see below. Bands are normalised with the statistics of the training split
+            see genseg/recipes/upernet.py. Bands are normalised with the statistics of the training split
             Losses of others on this data: RSP, RVSA, mmsegmentation plain cross-entropy, auxiliary head x 0.4 (as here);
             GeoSeg cross-entropy with smoothing 0.05 + Dice, 1 : 1, + 0.4 x auxiliary cross-entropy
             The CSP paper's own fine-tuning settings (steps, batch, rates, crop, loss) are not known: nothing here is

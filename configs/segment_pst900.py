@@ -5,8 +5,8 @@ Lab note
   recipe    500 epochs of 597 images in batches of 8, warm-up of 10 epochs, poly decay of power 0.9, random scale 0.5
             .. 1.75, horizontal flip, whole images: Sigma (zifuwan/Sigma configs/config_PST900.py), whose six scales
             are a range here. Crops of 736 x 1280 hold a whole image with 16 rows of padding, since ConvNeXt wants
-            multiples of 32. Rates, decay, drop path: each backbone's own UperNet recipe on ADE20K, see below. No
-            UperNet recipe for this data is published. Bands are normalised with the statistics of the training split
+            multiples of 32. Rates, decay, drop path: each backbone's own UperNet recipe on ADE20K, see
+            genseg/recipes/upernet.py. No UperNet recipe for this data is published. Bands are normalised with the statistics of the training split
             Losses of others on this data: Sigma plain cross-entropy (as here); EAEFNet 0.4 Dice + 0.5 smoothed
             cross-entropy; LASNet ENet's class weights; PSTNet's are computed over training and test labels
             The CSP paper's own fine-tuning settings (steps, batch, rates, crop, loss) are not known: nothing here is
@@ -20,7 +20,7 @@ Lab note
             at an assumed 40 % of its bfloat16 peak
   commands  CONFIG="--config=configs/segment_pst900.py --config.data.source=PST900 --config.data.data_dir=DATA"
             prepare       python -m genseg.data.prepare pst900 --source PST900 --data_dir DATA
-            from CSP      python -m genseg.main $CONFIG --workdir=runs/pst900-csp --config.init.checkpoint=runs/csp4
+            from CSP      python -m genseg.main $CONFIG --workdir=runs/pst900-csp --config.init.checkpoint=runs/imagenet-csp4
             from RGB      python -m genseg.main $CONFIG --workdir=runs/pst900-rgb --config.init.checkpoint=runs/rgb \\
                               --config.init.stem=repeat
             from scratch  python -m genseg.main $CONFIG --workdir=runs/pst900-scratch

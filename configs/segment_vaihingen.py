@@ -13,7 +13,7 @@ Lab note
   expected  not measured here
   commands  CONFIG="--config=configs/segment_vaihingen.py --config.data.source=Vaihingen --config.data.data_dir=DATA"
             prepare       python -m genseg.data.prepare vaihingen --source Vaihingen --data_dir DATA
-            from CSP      python -m genseg.main $CONFIG --workdir=runs/vaihingen-csp --config.init.checkpoint=runs/csp4
+            from CSP      python -m genseg.main $CONFIG --workdir=runs/vaihingen-csp --config.init.checkpoint=runs/imagenet-csp4
             from scratch  python -m genseg.main $CONFIG --workdir=runs/vaihingen-scratch
 """
 

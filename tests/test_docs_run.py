@@ -77,7 +77,10 @@ NOT_RUN: list[tuple[str, str, Callable[[str, Path], None]]] = [
 ]  # fmt: skip
 
 
-PYTHON_NOT_RUN = {"timm.create_model": "needs torch: `make parity` loads such folders with timm and transformers"}
+PYTHON_NOT_RUN = {
+    "timm.create_model": "needs torch: `make parity` loads such folders with timm and transformers",
+    "hf_hub_download": "fetches from the network",
+}
 
 
 def flags_exist(line: str) -> None:
@@ -115,14 +118,15 @@ OWN = {
         {"downloads/MFNet": places.mfnet, "ir_seg_dataset": places.mfnet, "iSAID": lambda path: places.made.isaid(path),
          "PST900_RGBT_Dataset": lambda path: places.made.pst900(path), "Potsdam": places.potsdam, "Vaihingen": places.vaihingen, "DFC2020": places.dfc2020, "tiles": places.naip,
          "scene.tif": lambda path: places.geotiff(path, 0), ".": lambda path: (places.pictures(path), places.rgb_and_thermal(path))},
-        {"runs/csp4": "csp", "runs/rgbt": "naip"}, before="TILES = {}",
+        {"runs/imagenet-csp4": "csp", "runs/rgbt": "naip"}, before="TILES = {}",
     ),
     "evidence.md": Page({"DIR": places.photographs}, slow=False),
-    "index.md": Page({"TILES": places.naip, "scene.tif": lambda path: places.geotiff(path, 0)}),
+    "index.md": Page({"TILES": places.own, "mine.py": places.own_config, "scene.tif": lambda path: places.geotiff(path, 0)}),
     "losses.md": Page({"ir_seg_dataset": places.mfnet}, {"PREPARED": "prepared"}),
     "method.md": Page(
-        {"DIR": places.photographs, "TILES": places.naip}, {"WORKDIR": "naip", "OTHER": "naip"},
-        {"--config=CONFIG": RUN, "--mode=seen --config=CONFIG --workdir=DIR": f"--mode=seen {RUN} --workdir=seen"},
+        {"DIR": places.photographs, "TILES": places.naip, "ARCHIVES": places.imagenet},
+        {"WORKDIR": "naip", "OTHER": "naip", "convnext_tiny.safetensors": "timm/model.safetensors"},
+        {"--config.data.data_dir=DATA": "--config.data.data_dir=DATA --config.data.source=ARCHIVES", "--config=CONFIG": RUN, "--mode=seen --config=CONFIG --workdir=DIR": f"--mode=seen {RUN} --workdir=seen"},
     ),
     "models.md": Page(
         {"ir_seg_dataset": places.mfnet}, {"convnext_tiny.safetensors": "timm/model.safetensors", "runs/csp4": "csp", "runs/naip": "naip"}

@@ -14,6 +14,7 @@ import tiny
 from PIL import Image
 
 from tests.data import made
+from tests.pages import reading
 from tests.pages.small import SIDE
 
 OF_A_CLONE = (
@@ -58,6 +59,12 @@ def naip(folder: Path) -> None:
 
 def own(folder: Path) -> None:
     labelled(folder, "{split}/images/a{number}.tif", "{split}/masks/a{number}.tif", CLASSES)
+
+
+def own_config(path: Path) -> None:
+    """mine.py as docs/own-rasters.md has it."""
+    page = reading.blocks((tiny.ROOT / "docs" / "own-rasters.md").read_text())
+    path.write_text(next(block.text for block in page if block.text.startswith("# mine.py\n")))
 
 
 def photographs(folder: Path) -> None:

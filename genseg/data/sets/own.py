@@ -68,7 +68,7 @@ class FolderSegmentation:
         (), "one (red, green, blue) a class; () = distinct colours", Rule("each from 0 to 255", _colours), DIFFERENT
     )
     class_table: str = key(
-        "", "a CSV or YAML file with id, name and colour of each class; ids need not be contiguous, and entries without a "
+        "", "a CSV or YAML file or a QGIS style (.qml) with id, name and colour of each class; ids need not be contiguous, and entries without a "
         "name are ignored pixels; empty = classes and palette",
     )  # fmt: skip
     mask_colours: bool = key(False, "masks hold the colours of the class table or palette instead of ids")
