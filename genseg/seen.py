@@ -1,7 +1,7 @@
 """A picture of what the network is given: `python -m genseg.main --mode=seen --config=CONFIG --workdir=DIR`.
 
 WORKDIR/pictures/seen.png: the first training images, a row each; on the left as stored, then every channel as the network
-sees it in the first training step, after `config.csp` (random erasing, mixup and CutMix come later and are not shown).
+gets it in the first training step, after `config.csp` and random erasing (mixup and CutMix come later and are not shown).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from genseg import bands, inputs, outputs, partition, tasks
+from genseg import inputs, outputs, partition, step, tasks
 from genseg.data.augment.transforms import visible_bands
 from genseg.data.card import DatasetCard
 from genseg.report import drawing
@@ -24,16 +24,6 @@ logger = logging.getLogger(__name__)
 ROWS = 6
 GAP = 4
 SPREAD = 2.2  # standard deviations from black or white to the mean's grey
-
-
-def channels(task: tasks.Task, image: np.ndarray, key: jax.Array) -> np.ndarray:
-    """[b, h, w, m] as stored -> normalised float32 [b, h, w, n], as in a training step with `key`."""
-    if isinstance(task, tasks.Segment):
-        return np.asarray(task.seen(jnp.asarray(image), key))
-    seen, order = task.seen(jnp.asarray(image), key)
-    if task.bands.drop:
-        seen = bands.drop(seen, jax.random.fold_in(key, 2), order >= 0)
-    return np.asarray(seen)
 
 
 def picture(image: np.ndarray, seen: np.ndarray, card: DatasetCard) -> np.ndarray:
@@ -53,13 +43,14 @@ def picture(image: np.ndarray, seen: np.ndarray, card: DatasetCard) -> np.ndarra
 
 
 def run(config: ConfigDict, workdir: str) -> Path:
-    """Writes the picture and returns its path. The key is that of seed `config.seed`; training folds in the step."""
+    """Writes the picture and returns its path."""
     mesh = partition.make_mesh(config.mesh.data, config.mesh.fsdp)
     data = inputs.open_inputs(config)
     task = tasks.build(config, data.card)
     image = np.asarray(data.first_batch(mesh)["image"])[:ROWS]
+    given = jax.jit(task.network_input)(jnp.asarray(image), step.key_of(config.seed, 0))
     path = outputs.given(workdir, "--workdir") / "pictures" / "seen.png"
     path.parent.mkdir(parents=True, exist_ok=True)
-    drawing.save_picture(path, picture(image, channels(task, image, jax.random.key(config.seed)), data.card))
+    drawing.save_picture(path, picture(image, np.asarray(given), data.card))
     logger.info("%s: images of %s as stored, then each channel as the network sees it", path, data.card.name)
     return path

@@ -13,6 +13,11 @@ from genseg import state as states
 from genseg.report.step_metrics import StepMetrics
 
 
+def key_of(seed: int, step: jax.Array | int) -> jax.Array:
+    """The random key of the step that follows `step` steps, before microbatches fold in their number."""
+    return jax.random.fold_in(jax.random.key(seed), step)
+
+
 def make_train_step(
     task: tasks.Task, optimizer: optax.GradientTransformation, schedule: optax.Schedule, *, accumulation: int,
     ema_decay: float, ema_warmup: bool, seed: int,
@@ -49,7 +54,7 @@ def make_train_step(
         return value, stats, grads
 
     def step(state: states.TrainState, metrics: StepMetrics, batch: dict[str, jax.Array]):
-        key = jax.random.fold_in(jax.random.key(seed), state.step)
+        key = key_of(seed, state.step)
         value, stats, grads = gradients(state.params, state.stats, batch, key)
         with jax.named_scope("optimizer"):
             updates, opt = optimizer.update(grads, state.opt, state.params)

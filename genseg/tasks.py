@@ -4,6 +4,7 @@ A task is a frozen dataclass with
   net, card, score           the network, the data's card, and the name of the score that picks the best checkpoint;
   weight(batch)              float32 []: what the loss is a mean over (valid images, or valid pixels);
   loss_sum(params, stats, batch, key) -> (float32 [], new stats): summed, so that the mean is over the global batch;
+  network_input(image, key): what loss_sum with the same key makes of a batch's images, before mixup and CutMix;
   eval_step(params, stats, batch) -> dict of int32 counts, added up on the host in int64;
   summarize(counts) -> dict of scores.
 `batch` is the dict of `genseg.data.batches.pipeline`: image [b h w c] as stored, label, valid bool [b], index.
@@ -38,6 +39,9 @@ Batch = dict[str, jax.Array]
 OBJECTIVES = ("csp", "rgb")
 ORDERS = ("fixed", "permuted", "reversed")
 PERMUTATION_SEED = 4604  # evaluation's permutations are a function of the record's index alone, in any layout
+BANDS = (
+    1 << 16
+)  # folded into a step's key for band augmentation: the network splits the key itself, and split counts from 0
 
 
 @jax.named_scope("normalise")
@@ -111,23 +115,27 @@ class Pretrain:
         return jnp.sum(batch["valid"]).astype(jnp.float32)
 
     def loss_sum(self, params: Any, stats: Any, batch: Batch, key: jax.Array) -> tuple[jax.Array, Any]:
-        csp_key, erase_key, mix_key, net_key = jax.random.split(key, 4)
-        image, order = self.seen(batch["image"], csp_key)
-        if self.erasing.prob > 0:
-            image = mixing.erase(image, erase_key, self.erasing)
-        if len(self.counts) > 1:  # behind erasing, whose noise would fill the unused channels
-            image *= csp.channel_weight(order)[:, None, None]
-        if self.bands.drop:
-            image = bands.drop(image, jax.random.fold_in(csp_key, 2), order >= 0)
+        _, _, mix_key, net_key, _, _ = jax.random.split(key, 6)  # the others are network_input's
+        image = self.network_input(batch["image"], key)
         target = losses.soft_targets(batch["label"], len(self.card.classes), self.smoothing)
         if self.mixing.on:
             image, target = mixing.mix(image, target, mix_key, self.mixing)
         logits, stats = self.net.apply(params, stats, image, train=True, key=net_key)
         return losses.soft_cross_entropy_sum(logits, target, batch["valid"]), stats
 
-    def seen(self, image: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """[b, h, w, m] as stored -> normalised float32 [b, h, w, max(counts)], and int32 [b, max(counts)]: what each
-        channel is of (csp.draw_mixed_orders)."""
+    def network_input(self, image: jax.Array, key: jax.Array) -> jax.Array:
+        """[b, h, w, m] as stored -> normalised float32 [b, h, w, max(counts)]: shuffled, changed and erased."""
+        order_key, erase_key, _, _, bands_key, drop_key = jax.random.split(key, 6)
+        image, order = self._shuffled(image, order_key, bands_key)
+        if self.erasing.prob > 0:
+            image = mixing.erase(image, erase_key, self.erasing)
+        if len(self.counts) > 1:  # behind erasing, whose noise would fill the unused channels
+            image *= csp.channel_weight(order)[:, None, None]
+        return bands.drop(image, drop_key, order >= 0) if self.bands.drop else image
+
+    def _shuffled(self, image: jax.Array, key: jax.Array, bands_key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Normalised float32 [b, h, w, max(counts)], and int32 [b, max(counts)]: what each channel is of
+        (csp.draw_mixed_orders)."""
         batch, source = image.shape[0], self.card.channels
         if self.objective == "rgb":
             order = jnp.broadcast_to(jnp.arange(source), (batch, source))
@@ -138,7 +146,7 @@ class Pretrain:
         if not self.mix and not self.bands.on:
             image = normalise(image, self.card)
             return (image if self.objective == "rgb" else csp.apply_order(image, order)), order
-        weight_key, see_key = jax.random.split(jax.random.fold_in(key, 1))
+        weight_key, see_key = jax.random.split(bands_key)
         if self.mix:
             weights = bands.draw_weights(weight_key, order, source, self.mix)
         else:
@@ -249,7 +257,7 @@ class Segment:
     def loss_sum(self, params: Any, stats: Any, batch: Batch, key: jax.Array) -> tuple[jax.Array, Any]:
         # Without a gradient the compiler leaves the frozen layers' backward pass out.
         params = tree.map_paths(lambda p, x: jax.lax.stop_gradient(x) if self.freezing.never_trained(p) else x, params)
-        image = self.seen(batch["image"], jax.random.fold_in(key, 1))
+        image = self.network_input(batch["image"], key)
         out, stats = self.net.apply(params, stats, image, train=True, key=key)
         valid, size = self.valid_pixels(batch), batch["label"].shape[1:]
         loss = self.loss(resize(out["logits"], *size), batch["label"], valid)
@@ -257,9 +265,9 @@ class Segment:
             loss += self.aux_weight * self.aux_loss(resize(out["aux"], *size), batch["label"], valid)
         return loss, stats
 
-    def seen(self, image: jax.Array, key: jax.Array) -> jax.Array:
+    def network_input(self, image: jax.Array, key: jax.Array) -> jax.Array:
         """[b, h, w, c] as stored -> normalised float32 [b, h, w, c], augmented."""
-        see_key, drop_key = jax.random.split(key)
+        see_key, drop_key = jax.random.split(jax.random.fold_in(key, BANDS))
         chosen = np.array([not self.named or band.name in self.named for band in self.card.bands])
         if self.bands.on:
             scaled, mean, std = (x / 255 for x in (image.astype(jnp.float32), self.card.mean, self.card.std))

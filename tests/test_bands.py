@@ -1,5 +1,7 @@
 """What may be done to bands: each switch against its definition, off to the bit, and without collectives."""
 
+import dataclasses
+import itertools
 import re
 
 import jax
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy import stats
 
-from genseg import bands, csp, partition, seen, tasks
+from genseg import bands, csp, inputs, mixing, partition, seen, step, tasks
 from genseg.data.card import Band, DatasetCard
 from genseg.dry_run import hlo
 from genseg.errors import UserError
@@ -226,15 +228,71 @@ def segmentation(**options) -> tasks.Segment:
     return tasks.Segment(NET, card, inference, **options)
 
 
+DRAWS = (
+    (csp, "draw_mixed_orders"),
+    (bands, "draw_weights"),
+    (bands, "see"),
+    (bands, "drop"),
+    (mixing, "erase"),
+    (mixing, "mix"),
+)
+EVERYTHING = Bands(local=0.5, curve=1.0, invert=0.5, drop=True)
+
+
+@pytest.mark.parametrize("task", ["pretrain", "segment"])
+def test_no_two_draws_of_a_step_share_a_key(monkeypatch, task):
+    """Nor keys made of theirs: split and fold_in of one number give the same key."""
+    used = {}
+
+    def watched(name, function):
+        def call(*arguments, **named):
+            used[name] = next(
+                x for x in (*arguments, *named.values())
+                if isinstance(x, jax.Array) and jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
+            )  # fmt: skip
+            return function(*arguments, **named)
+
+        return call
+
+    for module, name in DRAWS:
+        monkeypatch.setattr(module, name, watched(name, getattr(module, name)))
+    net = Net(init=None, apply=watched("network", spy))
+    image = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3)).astype(np.uint8)
+    batch = {"image": jnp.array(image), "label": jnp.zeros(6, int), "valid": jnp.ones(6, bool)}
+    if task == "pretrain":
+        whole = tasks.Pretrain(
+            net, RGB, (3, 5), "csp", "random", "image", pretrain.Mixing(), pretrain.Erasing(), 0.1, ("fixed",), mix=0.3,
+            bands=EVERYTHING,
+        )  # fmt: skip
+        whole.loss_sum("classes", None, batch, jax.random.key(8))
+    else:
+        whole = dataclasses.replace(segmentation(bands=EVERYTHING), net=net)
+        batch |= {"image": batch["image"][..., :2], "label": jnp.zeros((6, 8, 8), int)}
+        whole.loss_sum({}, None, batch, jax.random.key(8))
+    assert set(used) == ({"network", *(n for _, n in DRAWS)} if task == "pretrain" else {"network", "see", "drop"})
+    SEEN.clear()
+
+    def made_of(key) -> set[bytes]:
+        found, last = [key], [key]
+        for _ in range(2):
+            last = [jax.random.fold_in(k, i) for k in last for i in range(8)]
+            found += last
+        return {np.asarray(jax.random.key_data(k)).tobytes() for k in found}
+
+    made = {name: made_of(key) for name, key in used.items()}
+    for a, b in itertools.combinations(made, 2):
+        assert not made[a] & made[b], (a, b)
+
+
 def test_in_fine_tuning_the_named_bands_alone_change():
     image = jnp.array(np.random.default_rng(0).integers(0, 256, (4, 8, 8, 2)), jnp.uint8)
     normal = np.asarray((image.astype("float32") - 100) / 50)
-    np.testing.assert_array_equal(segmentation().seen(image, jax.random.key(0)), normal)
+    np.testing.assert_array_equal(segmentation().network_input(image, jax.random.key(0)), normal)
     task = segmentation(bands=Bands(curve=1.0, invert=0.5, local=1.0), named=("nir",))
-    given = np.asarray(task.seen(image, jax.random.key(0)))
+    given = np.asarray(task.network_input(image, jax.random.key(0)))
     np.testing.assert_allclose(given[..., 0], normal[..., 0], atol=1e-5)
     assert (np.abs(given[..., 1] - normal[..., 1]).max((1, 2)) > 0.01).all()
-    gone = np.asarray(segmentation(bands=Bands(drop=True), named=("nir",)).seen(image, jax.random.key(1)))
+    gone = np.asarray(segmentation(bands=Bands(drop=True), named=("nir",)).network_input(image, jax.random.key(1)))
     assert (gone[..., 0] != 0).any((1, 2)).all()
 
 
@@ -256,6 +314,21 @@ def test_a_picture_of_what_the_network_is_given(tmp_path, arguments):
         side, n = config.augment.size, 4 if arguments == "channels=4" else 5
         assert sheet.size == ((n + 1) * (side + seen.GAP) - seen.GAP, seen.ROWS * (side + seen.GAP) - seen.GAP)
         assert np.asarray(sheet.convert("L")).std() > 20
+
+
+def test_the_picture_shows_what_the_first_step_of_training_hands_to_the_network(tmp_path, monkeypatch):
+    config = tiny.pretrain(tmp_path / "data", "channels=4")
+    config.csp.mix, config.csp.drop, config.mixing.prob = 0.3, True, 0.0
+    shown = []
+    monkeypatch.setattr(
+        seen, "picture", lambda image, given, card: shown.append(given) or np.zeros((4, 4, 3), np.uint8)
+    )
+    seen.run(config.lock(), str(tmp_path / "seen"))
+    data = inputs.open_inputs(config)
+    task = dataclasses.replace(tasks.build(config, data.card), net=NET)
+    batch = data.first_batch(partition.make_mesh(-1, 1))
+    task.loss_sum("classes", None, jax.tree.map(jnp.asarray, batch), step.key_of(config.seed, 0))
+    np.testing.assert_allclose(shown[0], SEEN.pop()[: seen.ROWS], atol=1e-5)
 
 
 def test_the_picture_of_plain_bands_is_grey_at_their_mean():
