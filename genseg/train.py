@@ -153,7 +153,7 @@ def beginning(run: Setup, first: int) -> str:
     seen = f", {run.task.inference.describe()}" if isinstance(run.task, tasks.Segment) else ""
     return lines.beginning(
         f"{config.task}: {net}{head}",
-        f"{card.name}{' (SYNTHETIC)' if card.synthetic else ''}, {card.splits[config.data.train_split]:,} images of "
+        f"{card.name}{' (SYNTHETIC)' if card.synthetic else ''}, {len(run.data.train_split):,} images of "
         f"{config.data.train_split}, {card.channels} bands",
         f"step {first} of this workdir" if first else start,
         f"{config.data.eval_split}, {card.splits[config.data.eval_split]:,} images{seen}; {card.protocol}",
@@ -179,18 +179,30 @@ def loop(
     metrics = fresh_metrics(run.mesh)
     scores: dict[str, float] = {}
 
-    # A finished run started again is evaluated anew, and one that was told to end during an evaluation repeats that.
-    ended = first >= steps or bool(
-        first and config.train.patience and saved.scored(first) and stalled(run, saved, first)
-    )
-    if ended or (first and due(first, config.eval.every) and not saved.scored(first)):
+    def evaluate_saved(step: int, final: bool) -> dict[str, float]:
+        """Scores of the state that the checkpoint of `step` holds, so that nothing is lost where it is told to end."""
         try:
-            scores = evaluator(state, first, final=ended)
+            return evaluator(state, step, final=final)
         except ToldToEnd:
-            raise TryAgain(f"told to end; the checkpoint is that of step {first}, the same command goes on") from None
+            saved.wait()
+            raise TryAgain(f"told to end; the checkpoint is that of step {step}, the same command goes on") from None
+
+    def stop_early(step: int, scores: dict[str, float]) -> dict[str, float]:
+        logger.info(
+            "stopped early at step %d: no %s as good as that of step %d for %d evaluations",
+            step, run.task.score, saved.best(), config.train.patience,
+        )  # fmt: skip
+        return evaluate_saved(step, final=True) if state.ema else scores
+
+    # A finished run started again is evaluated anew, and one that was told to end during an evaluation repeats that.
+    ended = first >= steps or bool(first and saved.scored(first) and stalled(run, saved, first))
+    if ended or (first and due(first, config.eval.every) and not saved.scored(first)):
+        scores = evaluate_saved(first, final=ended)
         if not saved.scored(first):
             writers.scalars(first, {f"eval/{k}": v for k, v in scores.items()})
             saved.add_score(first, scores[run.task.score])
+            if not ended and stalled(run, saved, first):
+                ended, scores = True, stop_early(first, scores)
         progress.restart(first)
     if ended:
         return scores, first, evaluator.notes
@@ -236,11 +248,7 @@ def loop(
                 f"told to end; the last checkpoint is of step {saved.latest()}, the same command goes on there"
             )
         if now_eval and step < steps and stalled(run, saved, step):
-            logger.info(
-                "stopped early at step %d: no %s as good as that of step %d for %d evaluations",
-                step, run.task.score, saved.best(), config.train.patience,
-            )  # fmt: skip
-            return evaluator(state, step, final=True) if state.ema else scores, step, evaluator.notes
+            return stop_early(step, scores), step, evaluator.notes
     return scores, steps, evaluator.notes
 
 

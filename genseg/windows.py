@@ -119,7 +119,7 @@ class Rows:
 class Canvas:
     """Weighted sums of windows' scores over the rows that windows still touch: float32 [window height, width, classes].
 
-    Windows come row by row from the top, in any order within a row.
+    Windows come row by row from the top, in any order within a row; rows of windows may be left out.
     """
 
     def __init__(self, height: int, width: int, window: tuple[int, int], classes: int, blend: str):
@@ -140,13 +140,13 @@ class Canvas:
         yield from self._give_out(self._height)
 
     def _give_out(self, until: int) -> Iterator[Rows]:
-        count = until - self._top
-        if count > 0:
+        # No more at a time than is held: where rows of windows were left out, the next one may begin far below.
+        while (count := min(until - self._top, len(self._sums))) > 0:
             yield Rows(self._top, self._sums[:count, : self._width], self._weights[:count, : self._width])
             for held in (self._sums, self._weights):
                 held[:-count] = held[count:]
                 held[-count:] = 0
-            self._top = until
+            self._top += count
 
 
 def make_scorer(scores: Callable[..., jax.Array], local: Mesh) -> Callable[[Any, Any, np.ndarray], jax.Array]:

@@ -101,6 +101,37 @@ def test_sliding_windows_equal_brute_force_in_any_batch_size(seed, sizes, crop, 
             np.testing.assert_allclose(chosen, total.max(-1), rtol=1e-5)
 
 
+class Holes:
+    """An image of which only the pixels `seen` bool [h, w] are to be classified."""
+
+    def __init__(self, image: np.ndarray, seen: np.ndarray):
+        self.image, self.seen, self.shape = image, seen, image.shape
+
+    def __getitem__(self, at):
+        return self.image[at]
+
+    def empty(self, at) -> bool:
+        return not self.seen[at].any()
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    seed=st.integers(0, 10**6), size=st.tuples(st.integers(20, 80), st.integers(3, 20)),
+    crop=st.tuples(st.integers(3, 9), st.integers(3, 9)), blend=st.sampled_from(windows.BLENDS), batch=st.integers(1, 7),
+    rows=st.lists(st.tuples(st.integers(0, 79), st.integers(1, 9)), max_size=3),
+)  # fmt: skip
+def test_windows_that_are_left_out_move_nothing(seed, size, crop, blend, batch, rows):
+    """Belts without a pixel to classify, as of a mosaic or around an area, may be higher than a window."""
+    inference = slide(crop, tuple(max(1, c // 2) for c in crop), blend)
+    image = np.random.default_rng(seed).integers(0, 200, (*size, 1), dtype=np.uint8)
+    seen = np.zeros(size, bool)
+    for first, count in rows:
+        seen[first : first + count, seed % size[1] :] = True
+    (whole,), (left,) = (predicted([one], inference, batch) for one in (image, Holes(image, seen)))
+    assert left.shape == size
+    np.testing.assert_array_equal(left[seen], whole[seen])
+
+
 def test_order_of_windows_within_a_row_does_not_matter():
     rng = np.random.default_rng(0)
     inference = slide((6, 6), (4, 3), "hann")

@@ -503,6 +503,34 @@ def test_windows_without_a_pixel_to_classify_are_not_seen_and_change_nothing(tra
     np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_a_map_stays_in_place_below_belts_that_are_higher_than_a_window(trained, tmp_path):
+    """Nodata between the strips of a mosaic, and an area far below the upper edge."""
+    import pyogrio
+    import rasterio
+    import shapely
+
+    image = np.maximum(made.scene(3, 4, "uint8", (300, 40), 5)[0], 1)
+    belt = image.copy()
+    belt[40:200] = 0
+    georeferenced(tmp_path / "belt.tif", belt, nodata=0)
+    georeferenced(tmp_path / "full.tif", image)
+    low = shapely.box(500_000, 5_400_000 - 0.6 * 260, 500_000 + 0.6 * 40, 5_400_000 - 0.6 * 220)
+    pyogrio.raw.write(
+        tmp_path / "low.gpkg", shapely.to_wkb(np.array([low], object)), [np.array([1])], ["id"], crs="EPSG:32633",
+        geometry_type="Polygon", driver="GPKG",
+    )  # fmt: skip
+    inference = windows.Inference("slide", (32, 32), (16, 16), "hann", False, (1.0,), 32)
+    card = checkpoints.load_weights(str(trained), ema=False).card
+    argv = [f"--checkpoint={trained}", f"--out={tmp_path / 'out'}", "--batch=8"]
+    for name, filled, valid, more in (
+        ("belt", np.where(belt == 0, card.fill, belt), belt[..., 0] != 0, []),
+        ("full", image, np.isin(np.arange(300), np.arange(220, 260))[:, None] & np.ones(40, bool), [f"--aoi={tmp_path / 'low.gpkg'}"]),
+    ):  # fmt: skip
+        assert predict.main([*argv, *more, str(tmp_path / f"{name}.tif")]) == 0
+        with rasterio.open(tmp_path / "out" / f"{name}_classes.tif") as file:
+            np.testing.assert_array_equal(file.read(1), np.where(valid, reference(trained, filled, inference), 255))
+
+
 def test_values_in_other_units_are_said_with_both_ranges(tmp_path):
     card = dataclasses.replace(CARD, dtype="float32", bands=(Band("red", 1500, 400, 0, 8000),))
     for scale, said in ((1.0, False), (1e-4, True), (30.0, True)):

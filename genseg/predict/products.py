@@ -80,6 +80,7 @@ class SceneWriter:
         self._pixels = np.zeros(256, np.int64)
         self._measured = np.zeros(256)
         self._small: list[np.ndarray] = []
+        self._written = 0  # rows
         for path in self.paths.values():  # of a process that was killed: this scene is ours alone
             for leftover in path.parent.glob(f".partial-{glob.escape(path.name)}*"):
                 leftover.unlink(missing_ok=True)
@@ -119,6 +120,9 @@ class SceneWriter:
     def write(self, rows: windows.Rows) -> None:
         """rows: whose arrays no one else writes to."""
         first, end = rows.first, rows.first + len(rows.sums)
+        if first != self._written:
+            raise ValueError(f"rows from {first} on come after {self._written} rows of {self.scene}")
+        self._written = end
         ids, valid = rows.ids(), self._image.measured(first, end)
         if self._image.inside is not None:
             inside = self._image.inside(first, end)
