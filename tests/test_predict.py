@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import shutil
 
+import jax
 import numpy as np
 import pytest
 import rasterio
@@ -17,7 +19,8 @@ from genseg import checkpoints, nets, partition, predict, train, windows
 from genseg.data.card import Band, DatasetCard
 from genseg.data.files import codec, maps, qgis, rasters
 from genseg.errors import UserError
-from genseg.predict import bands
+from genseg.predict import bands, polygons
+from genseg.predict import run as runs
 from genseg.predict.network import Measured
 from tests.data import made
 
@@ -370,6 +373,33 @@ def test_finished_scenes_are_left_alone_and_changed_ones_are_not(mapped, capsys)
     assert predict.main(argv) == 0
     assert (root / "out" / "scene_areas.csv").exists()
     assert not [p for p in (root / "out").iterdir() if p.name.startswith(".")]
+
+
+def test_other_weights_or_another_area_under_the_same_name_make_the_map_anew(trained, mapped, tmp_path):
+    root, *_ = mapped
+    scene, weights = predict.scenes_of([str(root / "scene.tif")])[0], checkpoints.load_weights(str(trained), ema=False)
+    inference = windows.Inference("slide", (32, 32), (16, 16), "hann", False, (1.0,), 32)
+    one = predict.Predictor(weights, inference, 8)
+
+    def settings(weights, area):
+        request = predict.Request(tmp_path, predict.Products(), area=area)
+        return runs.settings_of(scene, one, weights, request)
+
+    shutil.copy(root / "area.gpkg", tmp_path / "area.gpkg")
+    area = polygons.Area(tmp_path / "area.gpkg")
+    before = settings(weights, area)
+    assert before == settings(checkpoints.load_weights(str(trained), ema=False), polygons.Area(tmp_path / "area.gpkg"))
+    params = jax.tree.map(np.array, weights.params)
+    params["backbone"]["stem"]["conv"]["kernel"].flat[0] += 1e-3
+    assert before != settings(dataclasses.replace(weights, params=params), area)
+    import pyogrio
+    import shapely
+
+    pyogrio.raw.write(
+        tmp_path / "area.gpkg", shapely.to_wkb(np.array([shapely.box(0, 0, 1, 1)], object)), [np.array([1])], ["id"],
+        crs="EPSG:4326", geometry_type="Polygon", driver="GPKG",
+    )  # fmt: skip
+    assert before != settings(weights, polygons.Area(tmp_path / "area.gpkg"))
 
 
 def test_small_regions_join_a_neighbour(tmp_path):

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import rasterio
 import tifffile
 import tiny
 from PIL import Image
@@ -17,8 +18,9 @@ from genseg import border_scores, metrics, nets, predict, train
 from genseg.data import prepare, show
 from genseg.data.batches import pipeline
 from genseg.data.card import Band, DatasetCard
+from genseg.errors import UserError
 from genseg.score import __main__ as command
-from genseg.score import counting, report
+from genseg.score import counting, report, sources
 
 pytestmark = pytest.mark.usefixtures("narrow_micro")
 
@@ -121,6 +123,39 @@ def test_files_and_maps_count_what_training_counted(trained, by_training, tmp_pa
     argv = [f"--masks={root / 'masks'}", "--maps", f"--out={tmp_path / 'again'}", f"{tmp_path / 'maps'}/*_classes.tif"]
     assert command.main(argv) == 0
     np.testing.assert_array_equal(confusion_of(tmp_path / "again"), by_training)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "nodata", "said"),
+    [
+        ("int16", -32768, "holds 255 where its mask has a class"),
+        ("float32", np.float32(-3.4028235e38), "holds 255 where its mask has a class"),
+        ("float32", None, "map .* holds the label 1.5"),
+        ("int32", 0, "map .* states the nodata value 0"),
+    ],
+)
+def test_maps_that_another_program_stored_anew_are_not_read_as_classes(tmp_path, dtype, nodata, said):
+    card = DatasetCard(
+        "x", "segmentation", (Band("g", 100, 50),), ("ground", "water"), ((0, 0, 0), (9, 9, 9)), 255, (0, 1), {}, "p", False
+    )  # fmt: skip
+    truth = np.repeat(np.uint8([0, 1]), 32)[:, None] * np.ones((1, 64), np.uint8)
+    tifffile.imwrite(tmp_path / "mask.tif", truth)
+
+    def score(stored):
+        with rasterio.open(
+            tmp_path / "map.tif", "w", driver="GTiff", height=64, width=64, count=1, dtype=dtype, nodata=nodata
+        ) as file:
+            file.write(stored.astype(dtype), 1)
+        (scene,) = predict.scenes_of([str(tmp_path / "map.tif")])
+        pair = [(scene, tmp_path / "mask.tif")]
+        return sources.drawn(card, pair, None, borders=False, told=lambda scene: None, errors=None)[0].confusion
+
+    if nodata != 0:
+        assert (score(truth) == np.diag([2048, 2048])).all()
+    stored = truth.astype(np.float64)
+    stored[:8] = 1.5 if nodata is None else nodata
+    with pytest.raises(UserError, match=said):
+        score(stored)
 
 
 def test_a_contact_sheet_shows_what_the_network_makes_of_the_records(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,8 +11,8 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from genseg import recipes, tree
-from genseg.checkpoints.checksums import leaves
+from genseg import recipes, texts, tree
+from genseg.checkpoints.checksums import checksum_on_host, leaves
 from genseg.checkpoints.damage import Damaged, compare, damage_named, read_meta, refuse_specials, saved_tree
 from genseg.checkpoints.layout import step_directory
 from genseg.data.card import DatasetCard
@@ -27,6 +29,12 @@ class Weights:
     config: dict[str, Any]
     card: DatasetCard
     path: str
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """Of all parameters and statistics: two sets of weights, such as the raw and the averaged ones, differ in it."""
+        sums = {name: checksum_on_host(leaf) for name, leaf in leaves({"params": self.params, "stats": self.stats})}
+        return hashlib.blake2b(texts.as_json(sums, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 def load_card(path: str, *, best: bool = False) -> DatasetCard:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -94,7 +95,7 @@ def _columns(chunk: list, classes: Classes, place: maps.Place) -> tuple[dict[str
 
 
 class Area:
-    """An area of interest: the polygons of a file's first layer, in any projection."""
+    """An area of interest: the polygons of a file's first layer, in any projection; digest: of them."""
 
     def __init__(self, path: Path):
         """Raises: UserError if the file cannot be read or holds no polygon."""
@@ -117,6 +118,8 @@ class Area:
         if not shapes:
             raise UserError(f"The area {path} holds no polygons: give a layer that does.")
         self.path, self._crs, self._shapes = path, meta["crs"], shapes
+        drawn = b"".join([str(meta["crs"]).encode(), *map(shapely.to_wkb, shapes)])
+        self.digest = hashlib.blake2b(drawn, digest_size=16).hexdigest()
 
     def on(self, place: maps.Place, width: int, name: str) -> Callable[[int, int], np.ndarray]:
         """(first, end) -> bool [end - first, width]: pixels of those rows of a scene whose centre lies in one of its polygons.

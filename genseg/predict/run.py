@@ -83,9 +83,9 @@ def settings_of(scene: Scene, predictor: Predictor, weights: checkpoints.Weights
             found = path.stat()
             files[-1] += [found.st_size, int(found.st_mtime_ns)]
     settings = {
-        "checkpoint": weights.path, "windows": dataclasses.asdict(predictor.inference), "files": files,
+        "checkpoint": weights.path, "weights": weights.digest, "windows": dataclasses.asdict(predictor.inference), "files": files,
         "products": dataclasses.asdict(request.products), "bands": request.given, "sensor": request.sensor,
-        "aoi": None if request.area is None else str(request.area.path), "genseg": genseg.__version__,
+        "aoi": None if request.area is None else [str(request.area.path), request.area.digest], "genseg": genseg.__version__,
     }  # fmt: skip
     return json.loads(texts.as_json(settings))
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from genseg import border_scores, metrics
 from genseg.data.card import DatasetCard
-from genseg.data.files import grids, masks, rasters
+from genseg.data.files import grids, maps, masks, rasters
 from genseg.errors import UserError
 
 _STRIP = 256  # rows whose borders are counted at a time
@@ -57,6 +57,20 @@ def read_mask(
     found = masks.renumber(mask, ids, ignore, nodata, name, ignored)
     counted = found != ignore if valid is None else (found != ignore) & valid
     return np.where(counted, found, np.uint8(255))
+
+
+def read_map(path: Path, card: DatasetCard) -> tuple[np.ndarray, maps.Place]:
+    """uint8 [h, w]: class ids of the card, and 255 where the file says that there is none; and where it lies.
+
+    Raises: UserError naming the file for a number that is no class, such as those that another program made of nodata.
+    """
+    name, (ids, nodata, valid, ground) = str(path), rasters.read_mask(path)
+    if ids.ndim != 2:
+        raise UserError(f"The map {path} holds {ids.shape[2]} bands: give a map of class ids.")
+    classes = tuple(range(len(card.classes)))
+    masks.refuse_class_as_nodata(nodata, classes, card.classes, name, "map")
+    found = masks.renumber(ids, classes, 255, nodata, name, kind="map")
+    return found if valid is None else np.where(valid, found, np.uint8(255)), ground
 
 
 def count(name: str, ids: np.ndarray, label: np.ndarray, classes: int, *, borders: bool) -> Scene:

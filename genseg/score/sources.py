@@ -15,12 +15,12 @@ from genseg.data.augment import transforms
 from genseg.data.batches import pipeline
 from genseg.data.card import DatasetCard
 from genseg.data.compare_cards import bands_for_network, card_for_network
-from genseg.data.files import maps, masks, rasters
+from genseg.data.files import maps, masks
 from genseg.errors import UserError
 from genseg.predict import run as runs
 from genseg.predict.network import Predictor
 from genseg.predict.scenes import Scene as Place
-from genseg.score.counting import Scene, count, read_mask
+from genseg.score.counting import Scene, count, read_map, read_mask
 
 Pairs = Sequence[tuple[Place, Path]]
 WRONG, RIGHT, UNCOUNTED = 1, 0, 255
@@ -72,11 +72,9 @@ def drawn(
     found = []
     for place, mask in pairs:
         path = place.files[0][0]
-        ids, _, _, ground = rasters.read_mask(path)
-        if ids.ndim != 2:
-            raise UserError(f"The map {path} holds {ids.shape[2]} bands: give a map of class ids.")
+        ids, ground = read_map(path, card)
         label = read_mask(mask, card, table, [(path, ground, ids.shape)])
-        found.append(_done(place, ids.astype(np.uint8), label, ground, card, borders, errors))
+        found.append(_done(place, ids, label, ground, card, borders, errors))
         told(found[-1])
     return found
 

@@ -151,11 +151,13 @@ def _colour(value: object) -> tuple[int, int, int]:
     return parts[0], parts[1], parts[2]
 
 
-def refuse_class_as_nodata(nodata: float | None, ids: Sequence[int], names: Sequence[str], mask: str) -> None:
+def refuse_class_as_nodata(
+    nodata: float | None, ids: Sequence[int], names: Sequence[str], mask: str, kind: str = "mask"
+) -> None:
     """Raises UserError if a mask states the number of a class as "nothing here": which of the two is meant?"""
     if nodata is not None and nodata in ids:
         raise UserError(
-            f"The mask {mask} states the nodata value {nodata:g}, which is the id of the class "
+            f"The {kind} {mask} states the nodata value {nodata:g}, which is the id of the class "
             f"{names[list(ids).index(nodata)]!r}: take the statement away (gdal_edit.py -unsetnodata) or give the class another "
             "id."
         )
@@ -163,13 +165,13 @@ def refuse_class_as_nodata(nodata: float | None, ids: Sequence[int], names: Sequ
 
 def renumber(
     mask: np.ndarray, ids: tuple[int, ...], ignore_label: int, nodata: float | None, name: str,
-    ignored_ids: tuple[int, ...] = (),
+    ignored_ids: tuple[int, ...] = (), kind: str = "mask",
 ) -> np.ndarray:  # fmt: skip
     """Numbers of a file [h w], integers of any dtype, to class ids uint8 [h w]: ids[k] -> k; ignored_ids, ignore_label,
-    nodata and NaN -> ignore_label. Raises: UserError naming the file and the first other number."""
+    nodata and NaN -> ignore_label. Raises: UserError naming the file, as a `kind`, and the first other number."""
     height = max(1, _STRIP // mask.shape[1])
     strips = (mask[top : top + height] for top in range(0, len(mask), height))
-    return np.concatenate([_renumber(strip, ids, ignore_label, nodata, name, ignored_ids) for strip in strips])
+    return np.concatenate([_renumber(strip, ids, ignore_label, nodata, name, ignored_ids, kind) for strip in strips])
 
 
 def _renumber(
@@ -179,6 +181,7 @@ def _renumber(
     nodata: float | None,
     name: str,
     ignored_ids: tuple[int, ...],
+    kind: str,
 ) -> np.ndarray:
     values, place = _distinct(mask)
     known: dict[float, int] = {ignore_label: ignore_label} | {number: k for k, number in enumerate(ids)}
@@ -187,8 +190,8 @@ def _renumber(
     classes = [known.get(value, -1) if value == value else ignore_label for value in values.tolist()]
     if -1 in classes:
         raise UserError(
-            f"The mask {name} holds the label {_number(values[classes.index(-1)])}, which is neither one of the {len(ids)} "
-            f"classes nor the ignore label {ignore_label}: correct the mask or the classes."
+            f"The {kind} {name} holds the label {_number(values[classes.index(-1)])}, which is neither one of the {len(ids)} "
+            f"classes nor the ignore label {ignore_label}: correct the {kind} or the classes."
         )
     return np.array(classes, np.uint8)[place].reshape(mask.shape)
 
