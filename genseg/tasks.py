@@ -78,8 +78,6 @@ class Pretrain:
 
     def __post_init__(self):
         source = self.card.channels
-        if self.objective not in OBJECTIVES:
-            raise UserError(f"config.csp.objective is '{self.objective}'; it must be one of {OBJECTIVES}")
         if not self.counts or min(self.counts) < 1 or len(set(self.counts)) < len(self.counts):
             raise UserError(f"config.csp.channels is {self.counts}; give one count of at least 1, or several different")
         if self.objective == "rgb" and self.counts != (source,):
@@ -92,16 +90,6 @@ class Pretrain:
                 f"config.csp.mix is {self.mix} but config.csp.objective 'rgb' keeps the data's channels; set one of them"
             )
         bands.check(self.bands, self.card, mix=self.mix)
-        if self.fill not in csp.FILLS or self.per not in csp.PERS:
-            raise UserError(f"config.csp.fill must be one of {csp.FILLS} and config.csp.per one of {csp.PERS}")
-        if unknown := set(self.orders) - set(ORDERS):
-            raise UserError(f"config.eval.orders has unknown {sorted(unknown)}; known are {ORDERS}")
-        if "fixed" not in self.orders:
-            raise UserError("config.eval.orders must contain 'fixed', the order of the score")
-        if not 0 <= self.smoothing < 1:
-            raise UserError(f"config.loss.smoothing is {self.smoothing}; it is at least 0 and below 1")
-        if self.permutations < 1:
-            raise UserError(f"config.eval.permutations is {self.permutations}; it must be at least 1")
 
     @property
     def score(self) -> str:

@@ -204,8 +204,6 @@ def test_im_rgb_and_impossible_choices(folder):
     with pytest.raises(UserError, match=r"config.csp.channels is \(4, 4\)"):
         tasks.build(shrunk(folder, "channels=(4,4)"), card)
     for key, value, message in (
-        ("eval.permutations", 0, r"config\.eval\.permutations is 0; it must be at least 1"),
-        ("loss.smoothing", 1.0, r"config\.loss\.smoothing is 1\.0"),
         ("mixing.group", 3, r"config\.mixing\.group is 3: .*that is even"),
         ("mixing.switch_prob", 1.5, r"config\.mixing\.switch_prob is 1\.5: give a number from 0 to 1"),
         ("erasing.max_area", 0.01, r"config\.erasing\.min_area is 0\.02 and max_area 0\.01: give the smaller first"),
