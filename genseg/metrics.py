@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -60,20 +61,21 @@ def top_k_counts(logits: jax.Array, label: jax.Array, valid: jax.Array, ks: Sequ
 
 @dataclass(frozen=True)
 class SegmentationScores:
-    """Scores of one confusion matrix; shares in [0, 1]. Per-class arrays are float64 [classes], NaN where undefined."""
+    """Scores of a confusion matrix, or of several [...]; shares in [0, 1]. Per-class arrays are float64 [..., classes], means
+    float64 [...] (a float of one matrix), NaN where undefined."""
 
     iou: np.ndarray
     f1: np.ndarray
     precision: np.ndarray
     recall: np.ndarray
-    miou: float
-    mf1: float
-    macc: float
-    oa: float
+    miou: Any
+    mf1: Any
+    macc: Any
+    oa: Any
 
 
 def segmentation_scores(counts: np.ndarray, scored: Sequence[int], absent: str = "skip") -> SegmentationScores:
-    """Scores from int64 [classes, classes] confusion counts (row: truth, column: prediction).
+    """Scores from confusion counts [..., classes, classes] (row: truth, column: prediction).
 
     scored: class ids averaged in mIoU, mF1 and mAcc. absent: a scored class with neither truth nor prediction is left
     out of the averages ("skip", RTFNet and mmsegmentation) or counts as 0 ("zero", CRM). mAcc is the mean recall over
@@ -82,32 +84,30 @@ def segmentation_scores(counts: np.ndarray, scored: Sequence[int], absent: str =
     """
     if absent not in ("skip", "zero"):
         raise ValueError(f"absent is '{absent}'; it must be 'skip' or 'zero'")
-    counts = np.asarray(counts, np.int64)
-    hit = np.diag(counts).astype(np.float64)
-    truth, predicted = counts.sum(1).astype(np.float64), counts.sum(0).astype(np.float64)
+    counts = np.asarray(counts)
+    hit, truth, predicted = np.diagonal(counts, axis1=-2, axis2=-1), counts.sum(-1), counts.sum(-2)
+    iou, f1 = per_class_iou(counts), _ratio(2 * hit, truth + predicted)
+    precision, recall = _ratio(hit, predicted), _ratio(hit, truth)
 
-    def ratio(numerator, denominator):
-        return np.divide(numerator, denominator, out=np.full_like(numerator, np.nan), where=denominator > 0)
+    def mean(values: np.ndarray) -> Any:
+        values = values[..., list(scored)]
+        seen = np.ones(values.shape, bool) if absent == "zero" else ~np.isnan(values)
+        return _ratio(np.nan_to_num(values).sum(-1), seen.sum(-1))
 
-    iou = ratio(hit, truth + predicted - hit)
-    f1 = ratio(2 * hit, truth + predicted)
-    precision, recall = ratio(hit, predicted), ratio(hit, truth)
-
-    def mean(values):
-        values = values[list(scored)]
-        values = np.nan_to_num(values) if absent == "zero" else values[~np.isnan(values)]
-        return float(values.mean()) if values.size else float("nan")
-
-    total = counts.sum()
-    oa = float(hit.sum() / total) if total else float("nan")
+    oa = _ratio(hit.sum(-1), counts.sum((-1, -2)))
     return SegmentationScores(iou, f1, precision, recall, mean(iou), mean(f1), mean(recall), oa)
+
+
+def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> Any:
+    """float64, NaN where the denominator is 0; a float of scalars."""
+    out = np.full(np.shape(numerator), np.nan)
+    return np.divide(numerator, denominator, out=out, where=np.asarray(denominator) > 0)[()]
 
 
 def per_class_iou(confusion: np.ndarray) -> np.ndarray:
     """[..., c, c] counts -> float [..., c] in [0, 1]; NaN where a class is in neither truth nor prediction."""
     hit = np.diagonal(confusion, axis1=-2, axis2=-1)
-    either = confusion.sum(-1) + confusion.sum(-2) - hit
-    return np.divide(hit, either, out=np.full(hit.shape, np.nan), where=either > 0)
+    return _ratio(hit, confusion.sum(-1) + confusion.sum(-2) - hit)
 
 
 def scene_means(counts: np.ndarray, scored: Sequence[int]) -> np.ndarray:

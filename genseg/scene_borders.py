@@ -33,25 +33,25 @@ def map_border_counts(
                 for start, side in ((top, sides[0]), (left, sides[1]))
             )
             padded = []
-            for plane in (prediction, label, valid, _inside(own, top, left, sides, (height, width))):
+            for plane in (prediction, label, valid):
                 whole = np.zeros(sides, plane.dtype)
                 part = plane[place]
                 whole[: part.shape[0], : part.shape[1]] = part
                 padded.append(whole[None])
-            p, t, v, o = padded
-            total += np.asarray(_counted(p, t, v, classes, o)[0], np.int64)
+            inside = np.zeros(sides, bool)  # the tile's own pixels that count
+            inside[
+                _span(top, sides[0], own[:2], height, place[0].start),
+                _span(left, sides[1], own[2:], width, place[1].start),
+            ] = True
+            p, t, v = padded
+            total += np.asarray(_counted(p, t, v, classes, inside[None])[0], np.int64)
     return total
 
 
-def _inside(
-    own: tuple[int, int, int, int], top: int, left: int, sides: tuple[int, int], shape: tuple[int, int]
-) -> np.ndarray:
-    """bool [h, w]: the pixels of a tile that are its own and in `own`."""
-    inside = np.zeros(shape, bool)
-    rows = slice(max(top, own[0]), min(top + sides[0] - 2 * REACH, own[1]))
-    columns = slice(max(left, own[2]), min(left + sides[1] - 2 * REACH, own[3]))
-    inside[rows, columns] = True
-    return inside
+def _span(start: int, side: int, own: tuple[int, int], length: int, origin: int) -> slice:
+    """Along one axis: a tile's own places from `start` on that are in `own`, counted from `origin`, where its array begins."""
+    first, end = max(start, own[0]), min(start + side - 2 * REACH, own[1], length)
+    return slice(first - origin, max(first, end) - origin)
 
 
 def with_whole_maps(

@@ -14,7 +14,7 @@ import tifffile
 import tiny
 from PIL import Image
 
-from genseg import border_scores, metrics, nets, predict, train
+from genseg import border_scores, metrics, nets, predict, scene_borders, train
 from genseg.data import prepare, show
 from genseg.data.batches import pipeline
 from genseg.data.card import Band, DatasetCard
@@ -182,12 +182,12 @@ def test_a_contact_sheet_shows_what_the_network_makes_of_the_records(
     assert "Traceback" not in capsys.readouterr().err
 
 
-def test_borders_in_strips_are_those_of_the_whole(monkeypatch):
+def test_borders_in_tiles_are_those_of_the_whole(monkeypatch):
     rng = np.random.default_rng(0)
     label = np.kron(rng.integers(0, 3, (9, 8)), np.ones((7, 7), int)).astype(np.uint8)
     ids = np.where(rng.random(label.shape) < 0.1, rng.integers(0, 3, label.shape), label).astype(np.uint8)
     label[20:25, :9] = 255
-    monkeypatch.setattr(counting, "_STRIP", 20)
+    monkeypatch.setattr(scene_borders, "TILE", 20)
     found = counting.count("x", ids, label, 3, borders=True)
     whole = jax.jit(border_scores.border_counts, static_argnums=3)(
         jnp.asarray(ids, jnp.int32)[None], jnp.asarray(label, jnp.int32)[None], jnp.asarray(label != 255)[None], 3

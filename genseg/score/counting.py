@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from genseg import border_scores, metrics
+from genseg import metrics, scene_borders
 from genseg.data.card import DatasetCard
 from genseg.data.files import grids, maps, masks, rasters
 from genseg.errors import UserError
-
-_STRIP = 256  # rows whose borders are counted at a time
 
 
 @dataclass(frozen=True)
@@ -86,30 +81,7 @@ def count(name: str, ids: np.ndarray, label: np.ndarray, classes: int, *, border
             f"map the whole scene, or mark those pixels as ignored in the mask."
         )
     confusion = metrics.count(ids, label, valid, classes)
-    return Scene(name, confusion, _borders(ids, label, classes) if borders else None)
-
-
-def _borders(ids: np.ndarray, label: np.ndarray, classes: int) -> np.ndarray:
-    """Strip by strip, each with the rows around it that have a say in its pixels."""
-    reach, height = border_scores.REACH, len(label)
-    total = np.zeros((len(border_scores.COUNTS), len(border_scores.DISTANCES), classes), np.int64)
-    rows = _STRIP + 2 * reach
-    for top in range(0, height, _STRIP):
-        first = top - reach
-        place = slice(max(first, 0), min(first + rows, height))
-        padded = np.full((2, rows, label.shape[1]), 255, np.uint8)
-        padded[:, place.start - first : place.stop - first] = ids[place], label[place]
-        own = np.zeros(rows, bool)
-        own[reach : reach + min(_STRIP, height - top)] = True
-        total += np.asarray(_strip(*padded, own, classes), np.int64)
-    return total
-
-
-@functools.partial(jax.jit, static_argnames="classes")
-def _strip(ids: jax.Array, label: jax.Array, own: jax.Array, classes: int) -> jax.Array:
-    valid = label != 255
-    owned = jnp.broadcast_to(own[:, None], label.shape)[None]
-    found = border_scores.border_counts(
-        ids[None].astype(jnp.int32), label[None].astype(jnp.int32), valid[None], classes, own=owned
+    of_borders = (
+        scene_borders.map_border_counts(ids, label, valid, classes, (0, len(ids), 0, ids.shape[1])) if borders else None
     )
-    return found[0]
+    return Scene(name, confusion, of_borders)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from genseg import border_scores
+from genseg import border_scores, metrics
 from genseg.report import drawing, tables, writing
 from genseg.study import pictures, results, running, statistics
 from genseg.study.design import CONFUSION_SCORES, Cell, Study
@@ -61,7 +61,7 @@ def compare(
     borders = [np.stack([scenes.borders for scenes in side]) for side in (left, right)]
     of_borders = statistics.paired(*borders, origins, statistics.border_means(one.scored, one.absent), draws=draws)
     difference |= {name: of_borders.of(place) for place, name in enumerate(border_scores.NAMES)}
-    each = statistics.paired(*confusions, origins, statistics.iou, draws=draws)
+    each = statistics.paired(*confusions, origins, metrics.per_class_iou, draws=draws)
     if len(set(origins)) < FEWEST_NETWORKS:
         difference = {name: d.without_interval() for name, d in difference.items()}
         each = each.without_interval()

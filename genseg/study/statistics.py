@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from genseg import border_scores
+from genseg import border_scores, metrics
 from genseg.study.design import CONFUSION_SCORES
 
 Score = Callable[[np.ndarray], np.ndarray]
@@ -21,34 +21,11 @@ Score = Callable[[np.ndarray], np.ndarray]
 LEVEL = 0.95
 
 
-def iou(confusion: np.ndarray) -> np.ndarray:
-    """[..., c, c] -> [..., c], NaN where a class is in neither truth nor prediction."""
-    hit = np.diagonal(confusion, axis1=-2, axis2=-1)
-    either = confusion.sum(-1) + confusion.sum(-2) - hit
-    return np.divide(hit, either, out=np.full(hit.shape, np.nan), where=either > 0)
-
-
 def score(name: str, scored: Sequence[int], absent: str) -> Score:
-    """One of CONFUSION_SCORES of counts [..., c, c], by the rules of `metrics.segmentation_scores`."""
+    """One of CONFUSION_SCORES of counts [..., c, c]."""
     if name not in CONFUSION_SCORES:
         raise ValueError(f"score is '{name}'; it must be one of {CONFUSION_SCORES}")
-
-    def oa(confusion: np.ndarray) -> np.ndarray:
-        total = confusion.sum((-1, -2))
-        hit = np.trace(confusion, axis1=-2, axis2=-1)
-        return np.divide(hit, total, out=np.full(hit.shape, np.nan), where=total > 0)
-
-    def mean(confusion: np.ndarray) -> np.ndarray:
-        each = iou(confusion)[..., list(scored)]
-        if name == "mf1":
-            each = 2 * each / (1 + each)  # F1 = 2 IoU / (1 + IoU)
-        if absent == "zero":
-            return np.nan_to_num(each).mean(-1)
-        seen = ~np.isnan(each)
-        total, count = np.where(seen, each, 0).sum(-1), seen.sum(-1)
-        return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
-
-    return oa if name == "oa" else mean
+    return lambda confusion: getattr(metrics.segmentation_scores(confusion, scored, absent), name)
 
 
 def border_means(scored: Sequence[int], absent: str) -> Score:
