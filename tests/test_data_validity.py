@@ -1,5 +1,7 @@
 """When a pixel holds a measurement, against plain NumPy; and what a score must not pass over in silence."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -45,17 +47,27 @@ def test_validity_equals_a_loop_over_files(seed, sizes, stated, dtype, nan):
         if nodata == 0 or dtype.startswith("u"):
             hit[:] = hit.all(axis=2, keepdims=True)
         lacking[..., of_file] |= hit
-    measured = validity.measured_pixels(image, card, files)
+    told = validity.of_files(bands, files, np.dtype(dtype))
+    measured = validity.measured_pixels(image, told)
     np.testing.assert_array_equal(np.ones(image.shape, bool) if measured is None else measured, ~lacking)
-    out = pipeline.filled(image, card, files)
+    out = pipeline.filled(image, dataclasses.replace(card, bands=told))
     np.testing.assert_array_equal(out, np.where(lacking, np.array(3, dtype), image))
     assert out.dtype == image.dtype
+    taken = rng.choice(len(files), rng.integers(1, len(files) + 1), replace=False).tolist()
+    some = card_of(tuple(bands[i] for i in taken), dtype)
+    np.testing.assert_array_equal(pipeline.filled(image, some, told, taken), out[..., taken])
+    measured = validity.measured_pixels(image, told, taken)
+    np.testing.assert_array_equal(
+        np.ones((6, 7, len(taken)), bool) if measured is None else measured, ~lacking[..., taken]
+    )
 
 
 def test_a_hole_lacks_its_own_value_and_stays_in_the_score():
     card = card_of((Band("red", nodata=0), Band("thermal", mean=9, nodata=0, hole=True)), "uint8")
     image = np.array([[[5, 0], [0, 5], [0, 0], [5, 5]]], np.uint8)
-    np.testing.assert_array_equal(validity.measured_pixels(image, card)[0].all(axis=1), [True, False, False, True])
+    np.testing.assert_array_equal(
+        validity.measured_pixels(image, card.bands)[0].all(axis=1), [True, False, False, True]
+    )
     np.testing.assert_array_equal(pipeline.filled(image, card)[0, :, 1], [9, 5, 9, 5])
 
 

@@ -22,6 +22,8 @@ class Band:
     take no part in the statistics, are replaced by `mean` when decoded, and are ignored in the mask. NaN is always
     treated so. hole: pixels that lack only this band still count: they are not ignored, and have a class in maps.
     scale: (scale, offset) that the training files state and that are not applied, or None where they state none.
+    file: which of a scene's files the band is of, from 0, where `validity` needs it; None where neighbouring bands of one
+    nodata value are of one file.
     """
 
     name: str
@@ -32,6 +34,7 @@ class Band:
     nodata: float | None = None
     hole: bool = False
     scale: tuple[float, float] | None = None
+    file: int | None = None
 
     @property
     def constant(self) -> bool:
@@ -141,8 +144,9 @@ class DatasetCard:
     def to_json(self) -> str:
         card = dataclasses.asdict(self)
         for band in card["bands"]:
-            if band["scale"] is None:  # as cards were before there was one: a workdir's stays equal
-                del band["scale"]
+            for later in ("scale", "file"):
+                if band[later] is None:  # as cards were before there was one: a workdir's stays equal
+                    del band[later]
         return texts.as_json(card, indent=1)
 
     @classmethod

@@ -66,7 +66,7 @@ def card_for_network(network: DatasetCard, data: DatasetCard) -> DatasetCard:
         note = f"The values of this data are unlike those that the network was trained with: {'; '.join(far)}."
         notes = (*notes, note)
     bands = tuple(
-        dataclasses.replace(ours, nodata=theirs.nodata, hole=theirs.hole, scale=theirs.scale)
+        dataclasses.replace(ours, nodata=theirs.nodata, hole=theirs.hole, scale=theirs.scale, file=theirs.file)
         for ours, theirs in zip(network.bands, data.bands, strict=True)
     )
     logger.info("The network is fed through the statistics of its own training data (%s).", network.name)

@@ -14,9 +14,9 @@ from ml_collections import ConfigDict
 
 from genseg import checkpoints, memory, partition, tasks, windows
 from genseg.data.batches import pipeline
-from genseg.data.card import DatasetCard
+from genseg.data.card import Band, DatasetCard
 from genseg.data.files.rasters import Raster
-from genseg.data.files.validity import measured_pixels
+from genseg.data.files.validity import beside_others, measured_pixels, of_files
 from genseg.errors import UserError
 
 
@@ -43,36 +43,33 @@ class Measured:
                 f"{name} holds {raster.dtype}, but the network was trained on {card.dtype}: convert it to the units of "
                 f"the training images."
             )
-        self._raster, self._order, self.every = raster, order, 0
+        self.every = 0
         self.inside: Callable[[int, int], np.ndarray] | None = None
         self._inside_rows, self._inside = range(0), np.empty(0)
-        origin = [file for file, count in enumerate(raster.counts) for _ in range(count)]
-        self._files = [origin[i] for i in order]
         self.shape, self.placed = (*raster.shape[:2], len(order)), raster.placed
         bands = zip(card.bands, (raster.nodata[i] for i in order), strict=True)
         self.card = dataclasses.replace(
             card, bands=tuple(b if v is None else dataclasses.replace(b, nodata=v) for b, v in bands)
         )
+        self._raster, self._order, self._bands = _beside_others(raster, order, self.card)
+        self._taken = () if self._order == [*range(self._raster.shape[2])] else tuple(self._order)
         self._rows, self._strip = range(0), np.empty(0)
         self._seen = 0
         self._masks: collections.deque[tuple[int, Any]] = collections.deque()  # rows, [rows w]
         self._thumbnail: list[np.ndarray] = []
 
-    def stored(self, place: tuple[slice, slice]) -> np.ndarray:
-        """[h w c] of the card's type, nothing filled."""
-        pixels = self._raster[place]
-        if self._order != [*range(pixels.shape[2])]:
-            pixels = pixels[..., self._order]
-        return pixels.astype(self.card.dtype, copy=False)
+    def _pixels(self, place: tuple[slice, slice]) -> np.ndarray:
+        """[h w r] of the card's type, nothing filled: all bands that say what is a measurement, in the raster's order."""
+        return self._raster[place].astype(self.card.dtype, copy=False)
 
     def __getitem__(self, place: tuple[slice, slice]) -> np.ndarray:
         rows = range(*place[0].indices(self.shape[0]))
         if rows != self._rows:
-            stored = self.stored((place[0], slice(None))).view()
-            stored.flags.writeable = False  # the raster hands it out again
+            pixels = self._pixels((place[0], slice(None))).view()
+            pixels.flags.writeable = False  # the raster hands it out again
             valid = self._raster.valid(rows.start, rows.stop, self._order)
-            self._note(stored, rows, valid)
-            strip = pipeline.filled(stored, self.card, self._files)
+            self._note(pixels, rows, valid)
+            strip = pipeline.filled(pixels, self.card, self._bands, self._taken)
             if valid is not None:
                 strip = np.where(valid[..., None], strip, self.card.fill.astype(strip.dtype))
             self._rows, self._strip = rows, strip
@@ -91,26 +88,27 @@ class Measured:
         if not np.array_equal(seen[0, 0], fill) or not np.array_equal(seen, np.broadcast_to(fill, seen.shape)):
             return False
         # Nothing but the fill; a scene may hold that value as a measurement.
-        measured = measured_pixels(self.stored((place[0], slice(None))), self.card, self._files)
+        measured = measured_pixels(self._pixels((place[0], slice(None))), self._bands, self._taken)
         valid = self._raster.valid(rows.start, rows.stop, self._order)
         counts = np.ones((len(rows), self.shape[1]), bool)
         for mask in (None if measured is None else measured.all(axis=2), valid):
             counts = counts if mask is None else counts & mask
         return not counts[:, columns].any()
 
-    def _note(self, stored: np.ndarray, rows: range, valid: np.ndarray | None) -> None:
+    def _note(self, pixels: np.ndarray, rows: range, valid: np.ndarray | None) -> None:
         old = max(self._seen - rows.start, 0)
-        new = stored[old:]
+        new = pixels[old:]
         if not len(new):
             return
         first = rows.stop - len(new)
-        measured = measured_pixels(new, self.card, self._files)
+        measured = measured_pixels(new, self._bands, self._taken)
         found = None if measured is None else measured.all(axis=2)
         if valid is not None:
             found = valid[old:] if found is None else found & valid[old:]
         self._masks.append((len(new), found))
         if self.every:
-            self._thumbnail.append(new[-first % self.every :: self.every, :: self.every].copy())
+            thinned = new[-first % self.every :: self.every, :: self.every]
+            self._thumbnail.append(pipeline.picked_bands(thinned, self._taken).copy())
         self._seen = rows.stop
 
     def measured(self, first: int, end: int) -> np.ndarray | None:
@@ -154,8 +152,8 @@ class Measured:
         """
         height, found = self.shape[0], self._other_scales()
         starts = sorted({int(r) for r in np.linspace(0, max(height - rows, 0), strips)})
-        seen = np.concatenate([self.stored((slice(r, r + rows), slice(None))) for r in starts])
-        measured = measured_pixels(seen, self.card, self._files)
+        pixels = np.concatenate([self._pixels((slice(r, r + rows), slice(None))) for r in starts])
+        seen, measured = pipeline.picked_bands(pixels, self._taken), measured_pixels(pixels, self._bands, self._taken)
         valid = [self._raster.valid(r, min(r + rows, height), self._order) for r in starts]
         if any(part is not None for part in valid):
             whole = [np.ones((min(rows, height - r), seen.shape[1]), bool) for r in starts]
@@ -175,6 +173,23 @@ class Measured:
                     f"training"
                 )
         return found
+
+
+def _beside_others(raster: Raster, order: list[int], card: DatasetCard) -> tuple[Raster, list[int], tuple[Band, ...]]:
+    """The raster with the bands that decide with the network's what is a measurement; where the network's bands are in it;
+    and its bands with nodata value and file. order: of the raster's bands, the card's.
+
+    A value of the card counts where a file states none, and then as if the file stated it: for its other bands too."""
+    values: dict[int, float | None] = {}  # of files whose other bands are looked at: what counts where these state none
+    for band, place in zip(card.bands, order, strict=True):
+        if beside_others(band, np.dtype(card.dtype)):
+            values[raster.files[place]] = band.nodata if raster.nodata[place] is None else None
+    whole, order = raster.with_others(order, values)
+    bands = {place: band for band, place in zip(card.bands, order, strict=True)}
+    for place, (file, stated, opacity) in enumerate(zip(whole.files, whole.nodata, whole.alpha, strict=True)):
+        value = None if opacity or file not in values else values[file] if stated is None else stated
+        bands.setdefault(place, Band("", nodata=value))
+    return whole, order, of_files([bands[i] for i in range(len(bands))], whole.files, np.dtype(card.dtype))
 
 
 class Predictor:

@@ -145,7 +145,7 @@ class JoinedSplit:
 def _own(joined: DatasetCard, own: DatasetCard) -> DatasetCard:
     """The part's card with the statistics of all, by which it is fed to the network, and its own nodata values."""
     bands = tuple(
-        dataclasses.replace(all_, nodata=one.nodata, hole=one.hole)
+        dataclasses.replace(all_, nodata=one.nodata, hole=one.hole, file=one.file)
         for all_, one in zip(joined.bands, own.bands, strict=True)
     )
     return dataclasses.replace(own, bands=bands)

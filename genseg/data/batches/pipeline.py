@@ -22,7 +22,7 @@ from absl import flags
 
 from genseg.data.augment.transforms import Transform
 from genseg.data.batches.sampling import EVERY_RECORD, Sampling, Shared
-from genseg.data.card import DatasetCard
+from genseg.data.card import Band, DatasetCard
 from genseg.data.files import codec, tiles
 from genseg.data.files.validity import absent
 from genseg.data.records import storage
@@ -36,7 +36,7 @@ class Split:
     """One split of a prepared data set.
 
     source: random access to serialised records. places: of each record, for segmentation. corrupt: index -> message of
-    undecodable records met so far. picked: the number of bands of the records, and which of them are the card's; None: all.
+    undecodable records met so far. picked: the bands of the records, and which of them are the card's; None: all are.
     """
 
     card: DatasetCard
@@ -44,7 +44,7 @@ class Split:
     source: Sequence[bytes] = dataclasses.field(repr=False)
     places: Sequence[storage.Place] = dataclasses.field(default=(), repr=False)
     corrupt: dict[int, str] = dataclasses.field(default_factory=dict, repr=False)
-    picked: tuple[int, tuple[int, ...]] | None = None
+    picked: tuple[tuple[Band, ...], tuple[int, ...]] | None = None
 
     def __len__(self) -> int:
         return len(self.source)
@@ -56,7 +56,7 @@ class Split:
         """The split with these bands alone, by name and in this order; as it is for (). Raises: UserError."""
         if not names or [band.name for band in self.card.bands] == list(names):
             return self
-        stored, places = self.picked or (self.card.channels, tuple(range(self.card.channels)))
+        stored, places = self.picked or (self.card.bands, tuple(range(self.card.channels)))
         chosen = tuple(places[i] for i in self.card.places_of(names))
         return dataclasses.replace(self, card=self.card.only(names), picked=(stored, chosen))
 
@@ -81,7 +81,7 @@ class Split:
         Raises: CorruptFile naming the file; UserError if the band count is not the card's.
         """
         record = self.record(index)
-        stored = self.picked[0] if self.picked else self.card.channels
+        stored = len(self.picked[0]) if self.picked else self.card.channels
         if self.card.task == "classification":
             image, label = codec.decode_rgb(record.image, record.file_name), record.label
         else:
@@ -100,9 +100,10 @@ class Split:
 
     def _as_card(self, image: np.ndarray) -> np.ndarray:
         """Stored pixels [h w bands] as the card has them: its bands, and means where nothing was measured."""
-        if self.picked:
-            image = np.ascontiguousarray(image[..., self.picked[1]])
-        return filled(image, self.card) if self.card.task == "segmentation" else image
+        stored, places = self.picked or (self.card.bands, ())
+        if self.card.task == "segmentation":
+            return filled(image, self.card, stored, places)
+        return picked_bands(image, places)
 
 
 class _Parts:
@@ -116,12 +117,19 @@ class _Parts:
         return self._split._as_card(self._tiled.read(top, left, height, width))
 
 
-def filled(image: np.ndarray, card: DatasetCard, files: Sequence[int] = ()) -> np.ndarray:
-    """Values without a measurement take the band's mean, which normalisation turns into 0. `image` stays as it is.
+def picked_bands(image: np.ndarray, places: Sequence[int]) -> np.ndarray:
+    """The bands at `places` of an image [h w bands], in that order; the image itself for ()."""
+    return np.ascontiguousarray(image[..., list(places)]) if places else image
 
-    files: of each band, which file it comes from; see `validity.absent`."""
-    lacking = absent(image, card, files)
-    return image if lacking is None else np.where(lacking, card.fill.astype(image.dtype), image)
+
+def filled(image: np.ndarray, card: DatasetCard, stored: Sequence[Band] = (), places: Sequence[int] = ()) -> np.ndarray:
+    """The card's bands of an image [h w s]; values without a measurement take the band's mean, which normalisation turns
+    into 0. `image` stays as it is.
+
+    stored: the image's bands, s of them; () = the card's. places: which of them are the card's, () = all. What a band lacks
+    may depend on those that are not (`validity`)."""
+    picked, lacking = picked_bands(image, places), absent(image, stored or card.bands, places)
+    return picked if lacking is None else np.where(lacking, card.fill.astype(image.dtype), picked)
 
 
 def open_split(folder: Path | str, split: str) -> Split:

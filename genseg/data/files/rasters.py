@@ -6,7 +6,8 @@ only the blocks that hold the asked rows are decoded, once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import copy
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,8 +28,8 @@ class Raster:
     `raster[a:b, c:d]` is an array [b - a, d - c, bands] of the files' common type; files of a coarser grid are brought to
     the finest one (see `grids.Finer`). It is read fastest from top to bottom, and is not to be written to.
 
-    shape, dtype; nodata, alpha, descriptions, scales: of each band, see `gdal.File`; place: on the ground, of the finest
-    grid; dtypes, placed: of each file its type, and its path, place and size; resampled: files of a coarser grid.
+    shape, dtype; nodata, alpha, descriptions, scales: of each band, see `gdal.File`; files: of each band, which of the files
+    it is of; place: on the ground, of the finest grid; dtypes, placed: of each file its type, and its path, place and size; resampled: files of a coarser grid.
     """
 
     def __init__(self, paths: Sequence[Path], bands: Sequence[Sequence[int]] = ()):
@@ -39,7 +40,7 @@ class Raster:
         self.paths = tuple(Path(p) for p in paths)
         parts = [_Decoded(p) if codec.plain_picture(p) else _Opened(p) for p in self.paths]
         chosen = zip(self.paths, parts, bands or [()] * len(self.paths), strict=True)
-        self._bands = [_places(path, part.shape[2], wanted) for path, part, wanted in chosen]
+        taken = [_places(path, part.shape[2], wanted) for path, part, wanted in chosen]
         places = [part.place for part in parts]
         sizes = [part.shape[:2] for part in parts]
         self.placed = tuple(zip(self.paths, places, sizes, strict=True))
@@ -56,8 +57,13 @@ class Raster:
         self.resampled = tuple(path for path, part in zip(self.paths, parts, strict=True) if part.shape[:2] != size)
         self._parts = [part if part.shape[:2] == size else grids.Finer(part, size) for part in parts]
         self.place = places[finest]
-        self.shape = (*size, sum(map(len, self._bands)))
         self.dtype = np.result_type(*self.dtypes)
+        self._take(taken)
+
+    def _take(self, bands: list[list[int]]) -> None:
+        """bands: of each file, from 0."""
+        self._bands, self.shape = bands, (*self._parts[0].shape[:2], sum(map(len, bands)))
+        self.files = tuple(file for file, own in enumerate(bands) for _ in own)
         self.nodata, self.alpha, self.descriptions, self.scales = (
             tuple(getattr(part, what)[band] for part, bands in zip(self._parts, self._bands, strict=True) for band in bands)
             for what in ("nodata", "alpha", "descriptions", "scales")
@@ -87,10 +93,19 @@ class Raster:
                 found = seen if found is None else found & seen
         return found
 
-    @property
-    def counts(self) -> tuple[int, ...]:
-        """Bands taken of each file."""
-        return tuple(map(len, self._bands))
+    def with_others(self, places: Sequence[int], files: Collection[int]) -> tuple[Raster, list[int]]:
+        """This raster with all bands of these `files`, opacity apart, those that it has first; and where its bands at
+        `places` are in it. Nothing is opened or decoded again."""
+        bands = [
+            [*own, *(i for i, alpha in enumerate(part.alpha) if file in files and i not in own and not alpha)]
+            for file, (part, own) in enumerate(zip(self._parts, self._bands, strict=True))
+        ]
+        if bands == self._bands:
+            return self, list(places)
+        whole = copy.copy(self)
+        whole._take(bands)
+        before = [whole.files.index(file) - self.files.index(file) for file in self.files]
+        return whole, [i + before[i] for i in places]
 
 
 class Mask(NamedTuple):

@@ -14,7 +14,7 @@ from genseg.data.files import codec, gdal, rasters
 from genseg.data.files.folders import leftover, told_apart, with_beside
 from genseg.data.files.grids import refuse_elsewhere
 from genseg.data.files.masks import ClassTable, colours_to_ids, read_class_table, refuse_class_as_nodata, renumber
-from genseg.data.files.validity import measured_pixels, unstated
+from genseg.data.files.validity import measured_pixels, of_files, unstated
 from genseg.data.palette import distinct_colours
 from genseg.data.records import patches
 from genseg.data.records.copies import fingerprint
@@ -93,15 +93,17 @@ class FolderSegmentation:
         refuse_shared({s: [p.images[0] for p in pairs if not gdal.remote(p.images[0])] for s, pairs in items.items()})
         sample = _first_readable(items[self.splits[0]], self.bands)
         dtype = str(sample.image.dtype)
+        dtype = dtype if dtype in ("uint8", "uint16", "int16") else "float32"
+        bands = tuple(
+            Band(name, nodata=nodata, scale=None if scale == (1.0, 0.0) else scale)
+            for name, nodata, scale in zip(self.bands, sample.nodata, sample.scales, strict=True)
+        )
         scored = tuple(self.scored) or tuple(range(len(table.names)))
         over = f"patches of {self.patch} at stride {self.stride}" if self.patch else "whole images"
         card = DatasetCard(
             name="folder_segmentation",
             task="segmentation",
-            bands=tuple(
-                Band(name, nodata=nodata, scale=None if scale == (1.0, 0.0) else scale)
-                for name, nodata, scale in zip(self.bands, sample.nodata, sample.scales, strict=True)
-            ),
+            bands=of_files(bands, sample.files, np.dtype(dtype)),
             classes=table.names,
             palette=table.palette or distinct_colours(len(table.names)),
             ignore_label=self.ignore_label,
@@ -110,13 +112,15 @@ class FolderSegmentation:
             protocol=self.protocol
             or f"mean over {len(scored)} classes of one confusion matrix over all pixels, {over}",
             synthetic=False,
-            dtype=dtype if dtype in ("uint8", "uint16", "int16") else "float32",
+            dtype=dtype,
         )
         seen, noted = LabelsSeen(), sample.notes(self.bands)
         used = {s: [p for pair in pairs for p in pair.files] for s, pairs in items.items()}
         local = [p for paths in used.values() for p in paths if not gdal.remote(p)]
         named = [(f"{s} {_below(p, root)}", 0 if gdal.remote(p) else p.stat().st_size) for s in used for p in used[s]]
-        mark = fingerprint(self, files=with_beside(local), version=3, listed=[(repr(table), 0), *named])
+        # Copies without the bands' files are prepared anew only where a record cannot be read rightly without them.
+        version = 3 if all(band.file is None for band in card.bands) else 4
+        mark = fingerprint(self, files=with_beside(local), version=version, listed=[(repr(table), 0), *named])
         return Plan(
             card, items, lambda split, pair: self._load(card, table, sample.scales, seen, split, pair),
             mark, self.splits[0], look=lambda: _leaks(items) + seen.notes(card) + noted,
@@ -227,7 +231,7 @@ class FolderSegmentation:
             ids = renumber(mask, table.ids, self.ignore_label, unmarked, name, table.ignored_ids)
         if labelled is not None:
             ids = np.where(labelled, ids, np.uint8(self.ignore_label))
-        measured = measured_pixels(image, card, scene.files)
+        measured = measured_pixels(image, of_files(card.bands, scene.files, image.dtype))
         scene = dataclasses.replace(scene, image=image).mask_out(measured, [band.nodata for band in card.bands])
         if scene.valid is not None:
             whole = np.broadcast_to(scene.valid[..., None], image.shape)

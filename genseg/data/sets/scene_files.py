@@ -98,9 +98,8 @@ def read_scene(paths: Sequence[Path], names: Sequence[str]) -> SceneFiles:
         _refuse_other_count(paths, raster.shape[2], names, len(taken))
     image = raster[: raster.shape[0], : raster.shape[1]]
     image = np.ascontiguousarray(image if len(taken) == raster.shape[2] else image[..., taken])
-    origin = [file for file, count in enumerate(raster.counts) for _ in range(count)]
     return SceneFiles(
-        image, raster.valid(0, raster.shape[0], taken), None, tuple(origin[i] for i in taken), raster.dtypes,
+        image, raster.valid(0, raster.shape[0], taken), None, tuple(raster.files[i] for i in taken), raster.dtypes,
         tuple(raster.nodata[i] for i in taken), tuple(raster.scales[i] for i in taken), raster.placed, raster.resampled,
         len(taken) != raster.shape[2],
     )  # fmt: skip
