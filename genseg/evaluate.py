@@ -7,6 +7,7 @@ scores = task.summarize(counts)
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from genseg import border_scores, inputs, metrics, outputs, partition, scene_bor
 from genseg.data.batches import pipeline
 from genseg.data.card import DatasetCard
 from genseg.data.records import patches
+from genseg.errors import CorruptFile
 from genseg.report import drawing, lines, tables, writing
 from genseg.tasks import Pretrain, Segment, Task
 
@@ -212,15 +214,34 @@ class Evaluation:
 
     def panels(self, params: Any, stats: Any, samples: int, records: Sequence[int] = ()) -> np.ndarray:
         """uint8 [h, w, 3]: bands, truth and prediction of the first `samples` records, or of `records`. Every process must
-        call it."""
-        split = self._data.eval_split
-        places = records or [i for i in range(len(split)) if i not in split.corrupt][:samples]
-        chosen = [split.decode(i) for i in places]
+        call it.
+
+        Where config.data.skip_corrupt allows them, an undecodable record's place is taken by the next one of the split, or
+        of its scene. Raises: CorruptFile where it does not."""
+        if records:
+            chosen = [record for i in records for record in itertools.islice(self._decoded(self._of_scene(i)), 1)]
+        else:
+            chosen = list(itertools.islice(self._decoded(range(len(self._data.eval_split))), samples))
         predictions = [np.zeros(record["label"].shape, np.uint8) for record in chosen]
         for place, row, ids in self._class_rows(params, stats, ((i, r["image"]) for i, r in enumerate(chosen))):
             predictions[place][row : row + len(ids)] = ids
         images, labels = [r["image"] for r in chosen], [r["label"] for r in chosen]
         return drawing.sample_panel(images, labels, predictions, self.task.card)
+
+    def _of_scene(self, index: int) -> list[int]:
+        """The records of a record's scene from it on, and then those before it."""
+        own = [i for i, scene in enumerate(self.scenes) if scene == self.scenes[index]]
+        return [i for i in own if i >= index] + [i for i in own if i < index]
+
+    def _decoded(self, places: Iterable[int]) -> Iterator[dict[str, Any]]:
+        # What was met in the pass is no help: it is noted in the worker, or in the process, that read the record, and all
+        # processes must take the same ones. Nor is anything counted: the pass did, and its scores must not be lost.
+        for place in places:
+            try:
+                yield self._data.eval_split.decode(place)
+            except CorruptFile:
+                if not self._data.config.data.skip_corrupt:
+                    raise
 
 
 def make_step(task: Task, mesh: Mesh) -> Callable[..., dict[str, jax.Array]]:
