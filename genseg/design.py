@@ -112,7 +112,7 @@ def _with_class_weights(config: ConfigDict, data: inputs.Inputs) -> ConfigDict:
     """
     if config.task != "segment" or config.loss.class_rule == "none":
         return config
-    pixels = class_pixels(data.train_split, config.data.threads)
+    pixels = class_pixels(data.train_split, config.data.threads, config.data.skip_corrupt)
     rule, given = config.loss.class_rule, tuple(config.loss.class_weights)
     weights = tuple(float(f"{w:.6g}") for w in class_weights(rule, pixels, beta=config.loss.class_beta))
     if given and given != weights:

@@ -198,7 +198,7 @@ def _sampling(config: ConfigDict, split: pipeline.Split) -> Sampling:
             f"config.data.also_weights and config.augment.sampling '{config.augment.sampling}' both say how often a record "
             "is drawn; set also_weights to {} or sampling to 'even'"
         )
-    pixels = class_pixels(split, config.data.threads)
+    pixels = class_pixels(split, config.data.threads, config.data.skip_corrupt)
     if not pixels.any():
         raise UserError(f"no pixel of the split '{split.name}' has a class: config.augment.sampling must be 'even'")
     sampling = class_balanced(pixels)

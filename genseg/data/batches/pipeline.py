@@ -330,19 +330,25 @@ def _readable(split: Split, index: int, skip_corrupt: int, make: Callable[[int],
         try:
             return make(place)
         except codec.CorruptFile as error:
-            if not skip_corrupt:
-                raise
             # Tried again each time: whether a crop meets the damage must not depend on what was met before.
-            new = place not in split.corrupt
-            split.corrupt[place] = str(error)
-            if len(split.corrupt) > skip_corrupt:
-                raise UserError(
-                    f"{len(split.corrupt)} records of the split {split.name!r} of {split.card.name} cannot be decoded, "
-                    f"more than the {skip_corrupt} of config.data.skip_corrupt; the last: {error}"
-                ) from None
-            if new:
-                logger.warning("Skipped (%d so far): %s", len(split.corrupt), error)
+            put_up_with(split, place, error, skip_corrupt)
     raise UserError(f"No record of the split {split.name!r} of {split.card.name} can be decoded: prepare it again.")
+
+
+def put_up_with(split: Split, index: int, error: codec.CorruptFile, skip_corrupt: int) -> None:
+    """Notes an undecodable record in `split.corrupt` and logs it the first time. Raises: the error if none is allowed;
+    UserError if more than `skip_corrupt` have been met."""
+    if not skip_corrupt:
+        raise error
+    new = index not in split.corrupt
+    split.corrupt[index] = str(error)
+    if len(split.corrupt) > skip_corrupt:
+        raise UserError(
+            f"{len(split.corrupt)} records of the split {split.name!r} of {split.card.name} cannot be decoded, "
+            f"more than the {skip_corrupt} of config.data.skip_corrupt; the last: {error}"
+        ) from None
+    if new:
+        logger.warning("Skipped (%d so far): %s", len(split.corrupt), error)
 
 
 def _example(record: dict, out: dict) -> dict:
