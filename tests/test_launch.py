@@ -74,6 +74,29 @@ def test_dockerfile_copies_what_there_is_and_installs_extras_that_exist():
     assert minor >= int(re.fullmatch(r">=3\.(\d+)", project["requires-python"])[1])
     needed = [project["readme"], *project["license-files"]]
     assert all(re.search(rf"^COPY .*{re.escape(name)}", text, re.M) for name in needed)
+    for name in ("setup.py", "setup.cfg", "MANIFEST.in"):  # what else the build backend reads where it is there
+        assert not (tiny.ROOT / name).exists() or re.search(rf"^COPY .*{re.escape(name)}", text, re.M), name
+
+
+def test_what_the_dockerfile_copies_can_be_installed(tmp_path):
+    """The build backend is asked for the metadata of an editable install, as pip asks it first, among just those files."""
+    pytest.importorskip("setuptools", minversion="77", reason="of [build-system] in pyproject.toml")
+    before, install, after = (LAUNCH / "Dockerfile").read_text().partition("pip install")
+    assert install and " -e " in after
+    for sources, target in re.findall(r"^COPY (.*) (\S+)$", before, re.M):
+        for source in sources.split():
+            place = tmp_path / target / source if target == "./" else tmp_path / target
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if (tiny.ROOT / source).is_dir():
+                shutil.copytree(tiny.ROOT / source, place, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(tiny.ROOT / source, place)
+    (tmp_path / "metadata").mkdir()
+    asked = "from setuptools import build_meta; build_meta.prepare_metadata_for_build_editable('metadata')"
+    done = subprocess.run([sys.executable, "-c", asked], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (folder,) = (tmp_path / "metadata").glob("*.dist-info")
+    assert "Name: genseg\n" in (folder / "METADATA").read_text()
 
 
 # --- the loop around a command
