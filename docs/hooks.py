@@ -59,18 +59,20 @@ def config_page() -> str:
 
 
 def function_reference() -> str:
-    """Markdown: signature and docstring of each function that `import genseg` gives, and of the rest of genseg.api."""
+    """Markdown: signature and docstring of each function that `import genseg` gives."""
     import genseg
-    from genseg import api
 
     lines = []
-    for name in [*genseg._FUNCTIONS, "prepare"]:
-        function = getattr(api, name)
-        spelt = f"genseg.{name}" if name in genseg._FUNCTIONS else f"genseg.api.{name}"
-        arguments = [str(parameter).replace("'", "") for parameter in inspect.signature(function).parameters.values()]
+    for name in genseg._FUNCTIONS:
+        function = getattr(genseg, name)
+        parameters = list(inspect.signature(function).parameters.values())
+        arguments = [re.sub(r": '([^']*)'", r": \1", str(parameter)) for parameter in parameters]
+        by_name = [parameter.kind is inspect.Parameter.KEYWORD_ONLY for parameter in parameters]
+        if any(by_name):
+            arguments.insert(by_name.index(True), "*")
         body = "\n".join(f"    {argument}," for argument in arguments)
         gives = str(inspect.signature(function).return_annotation).replace("'", "")
-        lines += [f"## {spelt}", "", "```python", f"{spelt}(", body, f") -> {gives}", "```", ""]
+        lines += [f"## genseg.{name}", "", "```python", f"genseg.{name}(", body, f") -> {gives}", "```", ""]
         lines += ["```text", inspect.getdoc(function), "```", ""]
     return "\n".join(lines)
 

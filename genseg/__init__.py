@@ -6,10 +6,11 @@ if TYPE_CHECKING:
     from genseg.api import draw_maps as draw_maps
     from genseg.api import finetune as finetune
     from genseg.api import load_config as load_config
+    from genseg.api import prepare as prepare
     from genseg.api import pretrain as pretrain
 
 __version__ = "0.1.0"
-_FUNCTIONS = ("draw_maps", "finetune", "load_config", "pretrain")
+_FUNCTIONS = ("draw_maps", "finetune", "load_config", "prepare", "pretrain")
 
 
 def __getattr__(name: str) -> Any:

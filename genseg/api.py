@@ -74,61 +74,97 @@ def train(config: ConfigDict, workdir: str | os.PathLike[str]) -> dict[str, Any]
 
 def draw_maps(
     checkpoint: str | os.PathLike[str],
-    files: Sequence[str | os.PathLike[str]],
+    files: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     out: str | os.PathLike[str],
-    **options: Any,
+    *,
+    best: bool = False,
+    ema: bool | None = None,
+    mode: str = "slide",
+    crop: tuple[int, int] | None = None,
+    stride: tuple[int, int] | None = None,
+    blend: str = "hann",
+    flip: bool = False,
+    scales: tuple[float, ...] = (1.0,),
+    batch: int = 0,
+    lists: Sequence[str | os.PathLike[str]] = (),
+    bands: str | Mapping[str, int] | None = None,
+    sensor: str | None = None,
+    aoi: str | os.PathLike[str] | None = None,
+    probabilities: bool = False,
+    entropy: bool = False,
+    margin: bool = False,
+    polygons: bool = False,
+    smallest: int = 0,
+    quicklook: bool = True,
+    overwrite: bool = False,
 ) -> list[Path]:
-    """Class maps of rasters (`genseg predict`); returns the maps of `out`, sorted.
+    """Class maps of rasters (`genseg predict`, whose options these are).
 
-    options: those of the command, with values: `stride=(256, 256)`, `flip=True`, `polygons=True`.
-    Raises UserError unless every scene has got its map.
+    Args:
+      checkpoint: workdir of segmentation, or the folder of one step; its latest step, or with `best` its best one.
+      files: rasters, folders, patterns, "FILE+FILE" for one scene of two files; one of them, or several.
+      out: folder for the maps, made if absent.
+      ema: averaged weights; None: as its training's evaluation (config.eval.ema).
+      mode: "slide", through windows of `crop` every `stride` pixels (None: the training crop, half of it), or "whole".
+      blend: weights of overlapping windows, "hann" or "uniform".
+      flip, scales: windows are seen mirrored too, and at these factors of their size.
+      batch: windows at a time; 0: 4 a device.
+      lists: CSV files, a scene a line, beside or instead of `files` (then []).
+      bands: where the network's bands are, "red=4,nir=8" or {"red": 4, "nir": 8}, from 1.
+      sensor: whose band numbers the files' names are, such as "sentinel2". aoi: polygons; pixels outside get no class.
+      probabilities, entropy, margin, polygons, quicklook: what else is written of a scene.
+      smallest: pixels of the smallest polygon. overwrite: finished scenes are made again.
+
+    Returns: the class map of each scene, in the order of the scenes, made now or by an earlier call.
+
+    Raises: UserError for what can be mended, and unless every scene has its map (those that could be drawn are there);
+    TryAgain when told to end, and if another process is making one of the maps.
     """
-    from genseg import predict
+    from genseg import memory
 
-    if isinstance(files, str | os.PathLike):
-        files = [files]
-    arguments = ["--checkpoint", os.fspath(checkpoint), "--out", os.fspath(out)]
-    for name, value in options.items():
-        flag = f"--{name.replace('_', '-')}"
-        if value is None:
-            continue
-        if isinstance(value, bool):
-            arguments += [flag] if value else []
-        elif isinstance(value, list | tuple):
-            arguments += [flag, *map(str, value)]
-        else:
-            arguments += [flag, str(value)]
-    try:
-        status = predict.main([*arguments, "--", *(os.fspath(file) for file in files)])
-    except SystemExit as error:
-        raise UserError(
-            f"genseg predict does not know one of the options {', '.join(options)}: see its --help"
-        ) from error
-    if status:
-        raise UserError(f"not every scene has a map in {os.fspath(out)}; the line above says why")
-    return sorted(p for p in outputs.given(os.fspath(out), "out").glob("*_classes.*") if p.suffix in (".tif", ".png"))
+    memory.keep_freed()
+    from genseg.predict import Products, View, drawing_of, scenes_of
+
+    cli.start_log()
+    given = [files] if isinstance(files, str | os.PathLike) else files
+    places = ",".join(f"{name}={place}" for name, place in bands.items()) if isinstance(bands, Mapping) else bands
+    with cli.raising():
+        folder = outputs.given(os.fspath(out), "out")
+        outputs.given(os.fspath(checkpoint), "checkpoint")
+        scenes = scenes_of([os.fspath(file) for file in given], [os.fspath(file) for file in lists])
+        drawing = drawing_of(
+            os.fspath(checkpoint), scenes, folder,
+            Products(
+                probabilities=probabilities, entropy=entropy, margin=margin, polygons=polygons, smallest=smallest,
+                quicklook=quicklook,
+            ),
+            View(mode=mode, crop=crop, stride=stride, blend=blend, flip=flip, scales=scales),
+            best=best, ema=ema, batch=batch, given=places, sensor=sensor, aoi=None if aoi is None else os.fspath(aoi),
+            overwrite=overwrite,
+        )  # fmt: skip
+        print(drawing.describe(), flush=True)
+        return drawing.maps()
 
 
-def prepare(name: str, data_dir: str | os.PathLike[str], **fields: Any) -> Path:
+def prepare(
+    name: str, data_dir: str | os.PathLike[str], *, threads: int = 0, skip_corrupt: int = 0, **fields: Any
+) -> Path:
     """Raw files to a prepared data set, once (`genseg prepare`); returns its folder.
 
+    threads: 0 = one a core. skip_corrupt: how many undecodable files are left out, counted.
     fields: of `config.data` for this data set, such as source; the others have their defaults.
+    Raises: UserError for what can be mended, TryAgain when told to end.
     """
     from genseg.data import DATASETS
     from genseg.data import prepare as preparing
 
     if name not in DATASETS:
         raise UserError(f"There is no data set {name!r}: it is one of {', '.join(sorted(DATASETS))}.")
-    parts = [f"--{key}={value}" for key, value in fields.items()]
-    try:
-        data, _ = preparing.parse_command(
-            [name, f"--data_dir={os.fspath(data_dir)}", *parts], "prepare", lambda p: None
-        )
-    except SystemExit as error:
-        raise UserError(
-            f"genseg.prepare does not know one of {', '.join(fields)} of {name}, or its value: see `genseg prepare {name} --help`"
-        ) from error
-    return preparing.ensure_prepared(data, outputs.given(os.fspath(data_dir), "data_dir"))
+    cli.start_log()
+    plain = {key: os.fspath(value) if isinstance(value, os.PathLike) else value for key, value in fields.items()}
+    with cli.raising():
+        data = preparing.completed({"name": name, **plain}, "genseg.prepare") | {"skip_corrupt": skip_corrupt}
+        return preparing.ensure_prepared(data, outputs.given(os.fspath(data_dir), "data_dir"), threads=threads)
 
 
 def _trained(config: ConfigDict, workdir: str | os.PathLike[str], task: str) -> dict[str, Any]:

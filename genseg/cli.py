@@ -90,7 +90,7 @@ def ending(known: Callable[[Exception], UserError | TryAgain | None] = lambda er
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - Python flushes it at its end
         end.status = 128 + signal.SIGPIPE
     except Told as error:
-        end.status = tell(TryAgain(f"told to end (SIGTERM); {error if str(error) else KEPT}"))
+        end.status = tell(error.as_try_again())
     except KeyboardInterrupt as error:
         print(f"stopped: interrupted; {error if str(error) else KEPT}", file=sys.stderr, flush=True)
         end.status = INTERRUPTED
@@ -107,6 +107,21 @@ def ending(known: Callable[[Exception], UserError | TryAgain | None] = lambda er
         if not end.status:
             for failure in failures:
                 logging.getLogger("genseg").warning("a thread of a library failed: %r", failure.exc_value)
+
+
+@contextlib.contextmanager
+def raising() -> Iterator[None]:
+    """Around a function that programs call: what would end a command in a sentence is raised as UserError or TryAgain."""
+    try:
+        with told_by_exception(), unwrapped():
+            yield
+    except Told as error:
+        raise error.as_try_again() from None
+    except Exception as error:
+        mistake = mistake_of(error)
+        if mistake is None or mistake is error:
+            raise
+        raise mistake from error
 
 
 # What may be wrong with a path, and what to do about it. Behind "PATH: REASON; ".
@@ -195,6 +210,9 @@ def saying(kept: Callable[[], str]) -> Iterator[None]:
 
 class Told(BaseException):
     """SIGTERM has come. No Exception: nothing that handles errors may take it for one."""
+
+    def as_try_again(self) -> TryAgain:
+        return TryAgain(f"told to end (SIGTERM); {self if str(self) else KEPT}")
 
 
 @contextlib.contextmanager

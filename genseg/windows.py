@@ -49,8 +49,7 @@ class Inference:
             raise UserError(f"config.eval.mode must be one of {MODES} and config.eval.blend one of {BLENDS}")
         if any(not 0 < s <= c for s, c in zip(self.stride, self.crop, strict=True)):
             raise UserError(
-                f"config.eval.stride {self.stride} leaves gaps between windows of config.eval.crop {self.crop}; use 1 "
-                f"up to the crop's side"
+                f"the stride {self.stride} leaves gaps between windows of {self.crop} (crop); use 1 up to the crop's side"
             )
         if not self.scales or not all(0 < scale <= LARGEST_SCALE for scale in self.scales):
             raise UserError(

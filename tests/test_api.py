@@ -11,6 +11,7 @@ import tiny
 import genseg
 from genseg import main, train
 from genseg.config import load_file, refuse_unknown_key
+from genseg.data.card import DatasetCard
 from genseg.errors import UserError
 
 
@@ -20,7 +21,7 @@ def test_importing_genseg_imports_nothing_else():
         "assert not {'jax', 'numpy', 'ml_collections', 'genseg.api'} & (set(sys.modules) - before)"
     )
     done = subprocess.run([sys.executable, "-c", script], check=True, cwd=tiny.ROOT, capture_output=True, text=True)
-    assert all(name in done.stdout for name in ("pretrain", "finetune", "draw_maps", "load_config"))
+    assert all(name in done.stdout for name in ("pretrain", "finetune", "draw_maps", "load_config", "prepare"))
     with pytest.raises(AttributeError, match="no attribute 'finetuen'"):
         _ = genseg.finetuen
 
@@ -60,6 +61,24 @@ def test_values_of_another_type_are_refused():
 def test_the_wrong_task_is_named(tmp_path):
     with pytest.raises(UserError, match="call genseg.finetune"):
         genseg.pretrain(genseg.load_config("demo_segment"), tmp_path)
+
+
+def test_prepare_takes_values_and_names_what_is_wrong(tmp_path):
+    small = {"train_images": 4, "val_images": 2}
+    folder = genseg.prepare("demo_segmentation", tmp_path / "data", **small)
+    assert folder.is_relative_to(tmp_path / "data") and DatasetCard.read(folder).splits["train"] == 4
+    assert genseg.prepare("demo_segmentation", str(tmp_path / "data"), **small) == folder
+    for name, fields, message in (
+        ("demo", {}, "There is no data set 'demo'"),
+        ("mfnet", {"sauce": "x"}, "genseg.prepare has 'sauce', which mfnet does not know"),
+        ("demo_segmentation", {"train_images": "many"}, "train_images is 'many'"),
+        ("mfnet", {"source": tmp_path / "none"}, "none"),
+    ):
+        with pytest.raises(UserError, match=message):
+            genseg.prepare(name, tmp_path / "data", **fields)
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="file"):  # what the system refuses
+        genseg.prepare("demo_segmentation", tmp_path / "file", **small)
 
 
 @pytest.mark.slow

@@ -15,12 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+import genseg
 from genseg import checkpoints, nets, partition, predict, train, windows
 from genseg.data.card import Band, DatasetCard
 from genseg.data.files import codec, maps, qgis, rasters
-from genseg.errors import UserError
-from genseg.predict import bands, polygons
-from genseg.predict import run as runs
+from genseg.errors import TryAgain, UserError
+from genseg.predict import bands, polygons, run
 from genseg.predict.network import Measured
 from tests.data import made
 
@@ -236,6 +236,75 @@ def test_mistakes_end_in_one_sentence(trained, tmp_path, capsys):
         assert len(error) == 1 and message in error[0], error
 
 
+# --------------------------------------------------------------------------------------------------------- from Python
+
+
+def test_draw_maps_gives_the_maps_of_the_scenes_asked_for(trained, tmp_path, monkeypatch):
+    """Those of sub-folders too, and none of an earlier call."""
+    for place, name in enumerate(("a/scene", "b/scene", "other")):
+        image = made.scene(place, 4, "uint8", (40, 40), 5)[0]
+        made.georeferenced(tmp_path / "in" / f"{name}.tif", image, 7e5, 4e6, 0.6)
+    made.save_png(tmp_path / "plain.png", made.scene(1, 4, "uint8", (40, 40), 5)[0])
+    out = tmp_path / "out"
+    options = {"batch": 8, "quicklook": False}
+    (first,) = genseg.draw_maps(trained, tmp_path / "in" / "other.tif", out, **options)
+    assert first == out / "other_classes.tif"
+    (tmp_path / "in" / "other.tif").rename(tmp_path / "other.tif")
+    found = genseg.draw_maps(str(trained), [tmp_path / "plain.png", tmp_path / "in"], str(out), **options)
+    expected = ["plain_classes.png", "a/scene_classes.tif", "b/scene_classes.tif"]
+    assert found == [out / name for name in expected] and all(path.is_file() for path in found)
+    assert not list(out.rglob("*_quicklook.png"))
+    times = [path.stat().st_mtime_ns for path in found]
+    assert genseg.draw_maps(trained, [tmp_path / "plain.png", tmp_path / "in"], out, **options) == found
+    assert [path.stat().st_mtime_ns for path in found] == times, "finished scenes are drawn again"
+    argv = [f"--checkpoint={trained}", f"--out={tmp_path / 'line'}", "--batch=8", str(tmp_path / "plain.png")]
+    assert predict.main(argv) == 0
+    np.testing.assert_array_equal(
+        np.asarray(Image.open(found[0])), np.asarray(Image.open(tmp_path / "line" / "plain_classes.png"))
+    )
+
+
+@pytest.mark.parametrize(("ema", "averaged"), [(None, True), (False, False), (True, True)])
+def test_false_is_a_choice_of_its_own(trained, tmp_path, monkeypatch, ema, averaged):
+    """Of a run whose evaluation has averaged weights."""
+    asked, load = [], checkpoints.load_weights
+
+    def recorded(path, *, ema, best=False):
+        asked.append(ema)
+        weights = load(path, ema=False, best=best)
+        return dataclasses.replace(weights, config=weights.config | {"eval": weights.config["eval"] | {"ema": True}})
+
+    monkeypatch.setattr(checkpoints, "load_weights", recorded)
+    made.save_png(tmp_path / "x.png", made.scene(1, 4, "uint8", (40, 40), 5)[0])
+    genseg.draw_maps(trained, [tmp_path / "x.png"], tmp_path / "out", ema=ema, batch=8)
+    assert asked[-1] == averaged
+
+
+def test_what_draw_maps_cannot_do_is_said(trained, tmp_path):
+    made.save_png(tmp_path / "x.png", made.scene(1, 4, "uint8", (40, 40), 5)[0])
+    for options, message in (
+        ({"mode": "tiles"}, "mode is 'tiles': give one of whole, slide"),
+        ({"blend": "gauss"}, "blend is 'gauss'"),
+        ({"crop": 64}, "crop is 64: give two whole numbers"),
+        ({"stride": (8,)}, "stride is"),
+        ({"stride": (33, 8)}, "leaves gaps"),
+        ({"scales": (0,)}, "scales is"),
+        ({"sensor": "spot"}, "--sensor is 'spot'"),
+        ({"bands": {"mauve": 1}}, "names 'mauve'"),
+        ({"smallest": 3}, "with --polygons"),
+        ({"lists": [tmp_path / "none.csv"]}, "none.csv"),
+    ):
+        with pytest.raises(UserError, match=message):
+            genseg.draw_maps(trained, [tmp_path / "x.png"], tmp_path / "out", **options)
+    with pytest.raises(UserError, match="x.png"):  # what the system refuses
+        genseg.draw_maps(trained, [tmp_path / "x.png"], tmp_path / "x.png" / "out")
+    with pytest.raises(TypeError, match="polygon"):
+        genseg.draw_maps(trained, [tmp_path / "x.png"], tmp_path / "out", polygon=True)
+    (scene,) = predict.scenes_of([str(tmp_path / "x.png")])
+    with run._sole(scene, tmp_path / "out"), pytest.raises(TryAgain, match=r"x\.png is being made by another process"):
+        genseg.draw_maps(trained, [tmp_path / "x.png"], tmp_path / "out", batch=8)
+
+
 def test_weights_are_whole_on_every_device(trained):
     weights = checkpoints.load_weights(str(trained), ema=False)
     inference = windows.Inference("slide", (32, 32), (16, 16), "hann", False, (1.0,), 32)
@@ -383,7 +452,7 @@ def test_other_weights_or_another_area_under_the_same_name_make_the_map_anew(tra
 
     def settings(weights, area):
         request = predict.Request(tmp_path, predict.Products(), area=area)
-        return runs.settings_of(scene, one, weights, request)
+        return run.settings_of(scene, one, weights, request)
 
     shutil.copy(root / "area.gpkg", tmp_path / "area.gpkg")
     area = polygons.Area(tmp_path / "area.gpkg")
@@ -585,8 +654,6 @@ def test_the_dry_run_writes_nothing(trained, tmp_path, capsys):
 
 
 def test_two_processes_do_not_make_one_scene(trained, tmp_path, capsys):
-    from genseg.predict import run
-
     made.georeferenced(tmp_path / "scene.tif", made.scene(1, 4, "uint8", (40, 40), 5)[0], 7e5, 4e6, 0.6)
     argv = [f"--checkpoint={trained}", f"--out={tmp_path / 'out'}", "--batch=8", str(tmp_path / "scene.tif")]
     (scene,) = predict.scenes_of([str(tmp_path / "scene.tif")])

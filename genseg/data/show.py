@@ -172,11 +172,11 @@ def network_of(checkpoint: str, card: DatasetCard, *, best: bool) -> Network:
 
     from genseg import partition, tasks
     from genseg.data import compare_cards
-    from genseg.predict import command
+    from genseg.predict import drawing
     from genseg.predict.network import Predictor
 
     partition.start(outputs.cache_dir() / "xla")
-    weights = command.weights_of(checkpoint, ema=None, best=best)
+    weights = drawing.weights_of(checkpoint, ema=None, best=best)
     names = compare_cards.bands_for_network(weights.card, card)
     places = card.places_of(names)
     fed = compare_cards.card_for_network(weights.card, card.only(names))

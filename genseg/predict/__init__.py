@@ -1,10 +1,12 @@
 """Maps of rasters with a trained network. `main` is the command line (`python -m genseg.predict --help`).
 
-In a notebook:
+Its parts, for programs:
 
-    weights = predict.weights_of("runs/naip", ema=None, best=False)
-    predictor = predict.Predictor(weights, windows.Inference(...), batch=0)
-    predict.predict([...], predictor, weights, predict.Request(Path("maps"), predict.Products(polygons=True)))
+    scenes, products = predict.scenes_of(["scene.tif"]), predict.Products(polygons=True)
+    drawing = predict.drawing_of("runs/naip", scenes, Path("maps"), products, predict.View(flip=True))
+    drawing.maps()
+
+`genseg.draw_maps` is that in one call.
 """
 
 from __future__ import annotations
@@ -14,20 +16,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from genseg.predict.__main__ import main
-    from genseg.predict.command import inference_of, weights_of
+    from genseg.predict.drawing import Drawing, View, drawing_of, weights_of
     from genseg.predict.network import Measured, Predictor
     from genseg.predict.products import Products
     from genseg.predict.run import Outcome, Request, predict
     from genseg.predict.scenes import Scene, scenes_of
 
 __all__ = [
-    "Measured", "Outcome", "Predictor", "Products", "Request", "Scene", "inference_of", "main", "predict", "scenes_of",
-    "weights_of",
+    "Drawing", "Measured", "Outcome", "Predictor", "Products", "Request", "Scene", "View", "drawing_of", "main", "predict",
+    "scenes_of", "weights_of",
 ]  # fmt: skip
 
 _MODULES = {
-    "__main__": ("main",), "command": ("inference_of", "weights_of"), "network": ("Measured", "Predictor"),
-    "products": ("Products",), "run": ("Outcome", "Request", "predict"), "scenes": ("Scene", "scenes_of"),
+    "__main__": ("main",), "drawing": ("Drawing", "View", "drawing_of", "weights_of"),
+    "network": ("Measured", "Predictor"), "products": ("Products",), "run": ("Outcome", "Request", "predict"), "scenes": ("Scene", "scenes_of"),
 }  # fmt: skip
 
 

@@ -53,7 +53,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def add_inference(parser: argparse.ArgumentParser) -> None:
-    """The options that `inference_of` reads, and --batch."""
+    """Those that `drawing.View` holds, and --batch."""
     seen = parser.add_argument_group("how scenes are seen")
     seen.add_argument("--mode", choices=windows.MODES, default="slide", help="through windows, or the whole scene")
     seen.add_argument("--crop", type=int, nargs=2, metavar=("H", "W"), help="of windows; else the training crop")

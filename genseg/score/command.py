@@ -15,7 +15,7 @@ from genseg.data.files import masks
 from genseg.errors import UserError
 from genseg.predict import bands
 from genseg.predict import run as runs
-from genseg.predict.command import weights_of
+from genseg.predict.drawing import weights_of
 from genseg.predict.network import Predictor
 from genseg.predict.products import Products
 from genseg.report import drawing
