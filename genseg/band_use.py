@@ -87,7 +87,7 @@ class Without:
         if not self.way:
             return image
         if self.way == "swapped":
-            return swapped(image, names.index("red"), names.index("blue"), self.card)
+            return swapped(image, self.card.colours["red"], self.card.colours["blue"], self.card)
         return taken(image, names.index(self.band), self.way, self.card, index)
 
     def eval_batches(self) -> Iterator[dict[str, Any]]:
@@ -100,6 +100,15 @@ class Without:
     def eval_records(self) -> Iterator[dict[str, Any]]:
         for record in self._data.eval_records():
             yield {**record, "image": self._altered(record["image"], int(record["index"]))} if self.way else record
+
+
+def passes(card: DatasetCard) -> list[tuple[str, str]]:
+    """(band, way) of each evaluation; ("", "") first: images as they are."""
+    names = [band.name for band in card.bands]
+    found = [("", ""), *((name, way) for name in names for way in WAYS if len(names) > 1 or way != "absent")]
+    if {"red", "blue"} <= card.colours.keys():
+        found.append(("red, blue", "swapped"))
+    return found
 
 
 def run(config: ConfigDict, workdir: str, *, checkpoint: str = "") -> list[Row]:
@@ -122,14 +131,11 @@ def run(config: ConfigDict, workdir: str, *, checkpoint: str = "") -> list[Row]:
     data = Without(inputs.open_inputs(config, checkpoints.load_card(path)))
     task = tasks.build(config, data.card, mesh.devices.flat[0].platform)
     evaluation = evaluate.Evaluation(task, data, mesh)
-    names, rows = [b.name for b in data.card.bands], []
-    passes = [("", ""), *((name, way) for name in names for way in WAYS if len(names) > 1 or way != "absent")]
-    if {"red", "blue"} <= set(names):
-        passes.append(("red, blue", "swapped"))
+    rows, asked = [], passes(data.card)
     with partition.use_mesh(mesh):
         weights = checkpoints.load_weights(path, ema=bool(config.eval.ema and config.ema.decay > 0))
         params, stats = robustness.on_devices(weights, task, mesh)
-        for data.band, data.way in passes:
+        for data.band, data.way in asked:
             counts = evaluation(params, stats)
             scores = task.summarize(counts)
             rows.append(Row(data.band, data.way, scores))

@@ -15,7 +15,6 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from genseg import inputs, outputs, partition, step, tasks
-from genseg.data.augment.transforms import visible_bands
 from genseg.data.card import DatasetCard
 from genseg.report import drawing
 
@@ -28,7 +27,7 @@ SPREAD = 2.2  # standard deviations from black or white to the mean's grey
 
 def picture(image: np.ndarray, seen: np.ndarray, card: DatasetCard) -> np.ndarray:
     """uint8 [h, w, 3] of images [b, h, w, m] as stored and channels [b, h, w, n]: a row an image; mid-grey is the mean."""
-    visible = visible_bands(card)
+    visible = tuple(card.colours.values())
     shown = list(visible if len(visible) == 3 else (0, 0, 0))  # grey where there is no colour
     normal = (image.astype(np.float32) - card.mean)[..., shown] / card.std[shown]
     columns = [normal, *(np.repeat(seen[..., [c]], 3, -1) for c in range(seen.shape[-1]))]

@@ -1,6 +1,7 @@
 """What is left of an image without a band, by the definitions, and the table of a network that sees one band alone."""
 
 import csv
+import dataclasses
 import json
 from types import SimpleNamespace
 
@@ -43,6 +44,14 @@ def test_each_way_takes_the_band_as_said_and_leaves_the_others():
 def test_red_and_blue_change_places_after_normalisation():
     out, normal = band_use.swapped(IMAGE, 0, 1, CARD), (IMAGE.astype("f4") - CARD.mean) / CARD.std
     np.testing.assert_allclose((out - CARD.mean) / CARD.std, normal[..., [1, 0, 2]], atol=1e-4)
+
+
+def test_red_and_blue_are_found_in_any_case_of_letters():
+    card = dataclasses.replace(CARD, bands=tuple(Band(name) for name in ("Blue", "nir", "RED")))
+    assert band_use.passes(card)[-1] == ("red, blue", "swapped")
+    data = band_use.Without(SimpleNamespace(card=card, config=None, eval_split=None))
+    data.band, data.way = band_use.passes(card)[-1]
+    np.testing.assert_allclose(data._altered(IMAGE, 0), IMAGE[..., [2, 1, 0]], atol=1e-4)
 
 
 def test_batches_and_records_are_altered_alike():

@@ -331,8 +331,6 @@ def test_all_eight_bit_draws_happen():
 
 def test_distortion_follows_band_names_and_needs_them():
     card = card_of(4, names=("nir", "blue", "green", "red"))
-    assert transforms.visible_bands(card) == (3, 2, 1)
-    assert transforms.visible_bands(card_of(2, names=("green", "nir"))) == (0,)
     with pytest.raises(UserError, match="no band named red, green or blue"):
         transforms.segmentation_train(card_of(3), (8, 8), photometric=True)
     image, mask = linked((16, 16), 4, "uint8")

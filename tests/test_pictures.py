@@ -6,6 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
+from genseg import seen as seen_by_network
+from genseg.data import show
 from genseg.data.card import Band, DatasetCard
 from genseg.data.files import masks, qgis
 from genseg.data.palette import distinct_colours
@@ -96,3 +98,27 @@ def test_the_scale_bar_is_as_long_as_it_says():
     black = np.flatnonzero((below == 0).all(axis=1))
     bar = black[: np.argmax(np.diff(black) > 1) + 1] if (np.diff(black) > 1).any() else black
     assert abs(len(bar) * 2.5 - 500) <= 5  # a third of 1500 m at most: 500 m
+
+
+def test_which_bands_are_colours_is_the_same_everywhere():
+    """In any case of letters and in any order; with one of them missing no picture is in colour."""
+    image = np.random.default_rng(0).integers(0, 255, (40, 40, 4), np.uint8)
+    lower = dataclasses.replace(
+        card(["a"]), bands=tuple(Band(n, 90, 30, 0, 255) for n in ("nir", "blue", "red", "green"))
+    )
+    mixed = dataclasses.replace(
+        lower, bands=tuple(dataclasses.replace(band, name=band.name.title()) for band in lower.bands)
+    )
+    assert lower.colours == mixed.colours == {"red": 2, "green": 3, "blue": 1}
+    assert list(lower.colours) == ["red", "green", "blue"]
+    assert lower.only(["nir", "green"]).colours == {"green": 1}
+    ids = np.zeros((40, 40), np.uint8)
+    for draw in (
+        lambda cards: drawing.band_panels(image, cards)[0][1],
+        lambda cards: quicklook.draw(image, ids, cards, metres=None, title="t"),
+        lambda cards: show.pictures({"image": image, "label": ids}, cards)[0][1],
+        lambda cards: seen_by_network.picture(image[None], image[None].astype(np.float32), cards),
+    ):
+        np.testing.assert_array_equal(draw(lower), draw(mixed))
+    assert [name for name, _ in drawing.band_panels(image, mixed)] == ["rgb", "Nir"]
+    np.testing.assert_array_equal(drawing.band_panels(image, mixed)[0][1], image[..., [2, 3, 1]])

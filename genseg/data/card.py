@@ -100,6 +100,13 @@ class DatasetCard:
     def channels(self) -> int:
         return len(self.bands)
 
+    @property
+    def colours(self) -> dict[str, int]:
+        """Places of the bands named red, green and blue, in any case of letters: colour -> place, in that order; colours that
+        no band has are left out."""
+        names = [band.name.lower() for band in self.bands]
+        return {colour: names.index(colour) for colour in ("red", "green", "blue") if colour in names}
+
     def places_of(self, names: Sequence[str]) -> tuple[int, ...]:
         """Places of the bands of these names, in their order. Raises: UserError for a name that no band has."""
         have = [band.name for band in self.bands]

@@ -27,7 +27,6 @@ from PIL.PngImagePlugin import PngInfo
 from genseg import cli, outputs
 from genseg.data import prepare
 from genseg.data.augment.resizing import resize
-from genseg.data.augment.transforms import visible_bands
 from genseg.data.card import DatasetCard
 from genseg.errors import UserError
 
@@ -64,7 +63,7 @@ def pictures(example: dict, card: DatasetCard, network: Network | None = None) -
     image, out = example["image"], []
     # Three standard deviations: a few hot pixels must not hide the rest.
     ranges = [(max(b.low, b.mean - 3 * b.std), min(b.high, b.mean + 3 * b.std)) for b in card.bands]
-    visible = visible_bands(card)
+    visible = tuple(card.colours.values())
     if len(visible) == 3:
         # One range of all three keeps the colours.
         low, high = min(ranges[i][0] for i in visible), max(ranges[i][1] for i in visible)

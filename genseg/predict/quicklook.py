@@ -82,10 +82,9 @@ def _scale_bar(
 def _stretched(image: np.ndarray, card: DatasetCard) -> np.ndarray:
     """uint8 [h, w, 3]: red, green and blue where the card names them, else the first three bands, or the one in grey; each
     band's middle 96 % over the whole brightness."""
-    names = [band.name.lower() for band in card.bands]
-    chosen = [names.index(c) for c in ("red", "green", "blue")] if {"red", "green", "blue"} <= set(names) else [0, 1, 2]
-    if len(names) < 3:
-        chosen = [0, 0, 0]
+    chosen = list(card.colours.values())
+    if len(chosen) < 3:
+        chosen = [0, 1, 2] if card.channels >= 3 else [0, 0, 0]
     out = []
     for i in chosen:
         values = image[..., i].astype(np.float32)

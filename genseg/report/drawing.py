@@ -85,8 +85,7 @@ def band_panels(image: np.ndarray, card: DatasetCard) -> list[tuple[str, np.ndar
         return np.clip(255 * (band.astype(np.float32) - low) / max(high - low, 1e-9), 0, 255).astype(np.uint8)
 
     panels, rest = [], list(range(len(names)))
-    if {"red", "green", "blue"} <= set(names):
-        rgb = [names.index(colour) for colour in ("red", "green", "blue")]
+    if len(rgb := list(card.colours.values())) == 3:
         panels.append(("rgb", np.stack([to_bytes(i) for i in rgb], axis=-1)))
         rest = [i for i in rest if i not in rgb]
     return panels + [(names[i], np.repeat(to_bytes(i)[..., None], 3, axis=-1)) for i in rest]

@@ -160,12 +160,6 @@ def random_turn(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -
     return np.rot90(image, turns), np.rot90(mask, turns)
 
 
-def visible_bands(card: DatasetCard) -> tuple[int, ...]:
-    """Places of the bands named red, green and blue, in that order; those that the card lacks are left out."""
-    names = [b.name.lower() for b in card.bands]
-    return tuple(names.index(n) for n in ("red", "green", "blue") if n in names)
-
-
 def photometric_distortion(
     image: np.ndarray, rng: np.random.Generator, bands: Sequence[int], low: float = 0.0, high: float = 255.0
 ) -> np.ndarray:
@@ -292,7 +286,7 @@ def segmentation_train(
     class_crops: probability of a `class_crop` in place of a `random_crop`.
 
     `photometric` needs bands named red, green or blue. Raises: UserError if there are none."""
-    visible = visible_bands(card)
+    visible = tuple(card.colours.values())
     if photometric and not visible:
         raise UserError(f"{card.name} has no band named red, green or blue to distort: set photometric=False.")
     low = min((card.bands[i].low for i in visible), default=0.0)
