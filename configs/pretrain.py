@@ -4,7 +4,8 @@ Lab note
   method    Channel Shuffling Pre-training: Fang et al. 2026, arXiv 2604.27704; `objective=rgb` is its baseline "IM-RGB".
             The paper says 300 epochs of ImageNet-1K and no more of its settings; these are the backbones' own:
   sources   ConvNeXt: facebookresearch/ConvNeXt main.py, TRAINING.md (Liu et al. 2022, arXiv 2201.03545, table 5);
-            Swin: microsoft/Swin-Transformer config.py, configs/swin/*.yaml (Liu et al. 2021, arXiv 2103.14030, A2.1)
+            Swin: microsoft/Swin-Transformer config.py, configs/swin/*.yaml (Liu et al. 2021, arXiv 2103.14030, A2.1);
+            their values: genseg/recipes/imagenet.py
   expected  top-1 on the 50,000 validation images at 224, RGB: ConvNeXt T 82.1, S 83.1, B 83.8 (averaged weights);
             Swin T 81.2, S 83.2, B 83.5 (published; nobody has run this file to its end yet).
             CSP: 1.4 to 3.8 points less (paper, tiny backbones)
@@ -34,50 +35,13 @@ Lab note
 from ml_collections import ConfigDict
 
 from genseg.config import options
-from genseg.errors import UserError
-from genseg.recipes import pretrain
-
-# Drop path of the last block: ConvNeXt TRAINING.md, Swin configs/swin/swin_*_patch4_window7_224.yaml.
-DROP_PATH = {
-    "convnext_tiny": 0.1,
-    "convnext_small": 0.4,
-    "convnext_base": 0.5,
-    "convnext_large": 0.5,
-    "swin_tiny": 0.2,
-    "swin_small": 0.3,
-    "swin_base": 0.5,
-}
-CONVNEXT = dict(
-    train=dict(batch_size=4096),
-    optim=dict(scaling_batch=4096, learning_rate=4e-3, min_learning_rate=1e-6),
-    ema=dict(decay=0.9999),
-    eval=dict(every=3128, ema=True),  # steps: 10 epochs
-    checkpoint=dict(every=313),  # steps: one epoch
-)
-SWIN = dict(
-    train=dict(batch_size=1024),
-    optim=dict(  # rates published for 512 images and multiplied by batch / 512
-        scaling="linear", scaling_batch=512, learning_rate=5e-4, min_learning_rate=5e-6, warmup_learning_rate=5e-7,
-        no_decay=(r".*/(bias|scale|relative_position_bias_table)",), clip_norm=5.0,
-    ),
-    eval=dict(every=12511),
-    checkpoint=dict(every=1251),
-)  # fmt: skip
+from genseg.recipes import imagenet, pretrain
 
 
 def get_config(arguments: str = "") -> ConfigDict:
     """arguments: "BACKBONE,channels=N,objective=csp|rgb"; defaults convnext_tiny, 4 and csp."""
     chosen = options(arguments, backbone="convnext_tiny", channels=4, objective="csp")
-    backbone = chosen["backbone"]
-    if backbone not in DROP_PATH:
-        raise UserError(f"no published recipe for '{backbone}'; there is one for {', '.join(DROP_PATH)}")
     return pretrain.config(
-        SWIN if backbone.startswith("swin") else CONVNEXT,
-        data=dict(name="imagenet2012", eval_split="validation"),
-        augment=dict(size=224, eval_size=224),  # for evaluation the shorter side becomes 256
+        imagenet.published(chosen["backbone"]),
         csp=dict(objective=chosen["objective"], channels=chosen["channels"]),
-        model=dict(backbone=backbone, drop_path=DROP_PATH[backbone], dtype="bfloat16"),
-        train=dict(epochs=300.0, warmup_epochs=20.0),
-        eval=dict(batch_size=1024),
-        checkpoint=dict(keep=2),
     )
