@@ -1,4 +1,5 @@
-"""Everything that names devices: mesh, sharding, process start and host synchronisation. No other file does."""
+"""Everything that names devices: mesh, sharding, process start and host synchronisation. What the processes of a job
+tell each other without a device is in `processes`."""
 
 from __future__ import annotations
 

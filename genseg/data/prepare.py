@@ -90,7 +90,7 @@ def ensure_prepared(data: Any, data_dir: Path | str, *, threads: int = 0, progre
     """
     data_dir = outputs.given(str(data_dir), "config.data.data_dir")
     name = data["name"]
-    if name in DATASETS and hasattr(DATASETS[name], "prepare"):  # made by another builder than records.write
+    if name in DATASETS and hasattr(DATASETS[name], "prepare"):  # made by another builder than storage.write
         dataset = from_config(data)
         return dataset.prepare(data_dir, threads=threads, skip_corrupt=data["skip_corrupt"], progress=progress)
     drawn = name in DATASETS and "source" not in {f.name for f in dataclasses.fields(DATASETS[name])}

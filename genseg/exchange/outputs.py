@@ -20,7 +20,7 @@ FILES = ("model.safetensors", "README.md", "stac_item.json", "config.json", "pre
 
 
 def export(args: argparse.Namespace) -> None:
-    """The command `export`; see `__main__.parser` for its arguments."""
+    """The command `export`; see `arguments.parser` for its arguments."""
     target = rules.given(args.output, "--output")
     rules.given(args.checkpoint, "--checkpoint")
     if args.format in names.FORMATS:

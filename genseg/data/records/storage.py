@@ -97,7 +97,7 @@ class Plan:
 
 def features(card: DatasetCard) -> "tfds.features.FeaturesDict":
     """The TFDS features of the card's task, as the module's text lists them."""
-    import tensorflow_datasets as tfds  # half a second: kept out of every command\'s start
+    import tensorflow_datasets as tfds  # half a second: kept out of every command's start
 
     if card.task == "classification":
         return tfds.features.FeaturesDict(
