@@ -360,7 +360,9 @@ def _borders_of(counts: Counts, name: str) -> np.ndarray:
     if name.startswith("scene:"):
         scenes = [other for other in counts if other.startswith("scene:")]  # in the order of "scene_borders"
         return counts["scene_borders"][scenes.index(name)]
-    return counts[name.replace("confusion", "borders").replace("borders_stitched", "borders")]
+    if name == "confusion_stitched":  # borders are of each pixel of a scene once in any case
+        return counts["borders"]
+    return counts[f"borders{name.removeprefix('confusion')}"]
 
 
 def write_panels(

@@ -88,6 +88,8 @@ def _also(config: ConfigDict) -> Mapping[str, Any]:
 
 def _prepared(config: ConfigDict) -> dict[str, Path]:
     """Folder of each prepared data set, by its name within the run, the first that of config.data itself."""
+    for name in _also(config):
+        joined.refuse_name(name)
     data_dir = config.data.data_dir or outputs.cache_dir()
     found = {config.data.name: prepare.ensure_prepared(config.data, data_dir, threads=config.data.threads)}
     for name, own in _also(config).items():

@@ -134,6 +134,25 @@ def test_what_does_not_go_together_is_refused(folders, other, said):
         inputs.open_inputs(one)
 
 
+@pytest.mark.parametrize("name", ["stitched", "all", "here/there"])
+def test_names_that_would_mix_with_others_are_refused_before_anything_is_prepared(folders, tmp_path, name):
+    one = config(folders, data_dir=str(tmp_path), also={name: TILES | {"source": str(folders / "bright")}})
+    with pytest.raises(UserError, match=rf"config\.data\.also\['{name}'\] .*give it another"):
+        inputs.open_inputs(one)
+    assert not list(tmp_path.iterdir())
+
+
+def test_borders_of_a_part_are_found_by_its_whole_name():
+    counts = {name: np.full(1, i) for i, name in enumerate(("borders", "borders_confusion", "borders_stitched_too"))}
+    for name, place in (
+        ("confusion", 0),
+        ("confusion_stitched", 0),
+        ("confusion_confusion", 1),
+        ("confusion_stitched_too", 2),
+    ):
+        assert evaluate._borders_of(counts, name) == place
+
+
 def test_weights_that_name_others_and_the_same_data_twice_are_refused(folders):
     with pytest.raises(UserError, match="also_weights names dark; give one for each of folder_segmentation, bright"):
         inputs.open_inputs(config(folders, also_weights={"dark": 1.0}))

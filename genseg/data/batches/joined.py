@@ -20,7 +20,21 @@ from genseg.data.card import Band, DatasetCard
 from genseg.data.records.storage import Place, Record
 from genseg.errors import UserError
 
+TAKEN = ("all", "stitched")
+"""Rows that tables of parts have beside one a data set (`genseg.evaluate`): the whole split, and each pixel of a scene once."""
 _ALIKE = ("task", "classes", "ignore_label", "scored", "absent", "dtype")
+
+
+def refuse_name(name: str) -> None:
+    """Raises UserError for a name in config.data.also that scores of parts, or names of records, would mix with another's."""
+    if name in TAKEN:
+        raise UserError(
+            f"config.data.also['{name}'] has the name of a row that tables of scores have themselves; give it another"
+        )
+    if not name or "/" in name:
+        raise UserError(
+            f"config.data.also['{name}'] is empty or has a '/', which ends the name in those of records; give it another"
+        )
 
 
 def joined_card(cards: Mapping[str, DatasetCard], shares: Mapping[str, float]) -> DatasetCard:
