@@ -54,7 +54,10 @@ def test_training_stops_after_evaluations_without_a_better_score_and_stays_stopp
     assert json.loads((tmp_path / "run" / "result.json").read_text())["step"] == 4
 
 
-@pytest.mark.parametrize(("ema", "told"), [(0.0, (4, False)), (0.9, (4, False)), (0.9, (4, True))])
+@pytest.mark.parametrize(
+    ("ema", "told"),
+    [(0.0, (4, False)), pytest.param(0.9, (4, False), marks=pytest.mark.slow), (0.9, (4, True))],
+)
 def test_told_to_end_in_its_last_evaluation_it_stops_at_the_same_step(tmp_path, scored, ema, told):
     made, evaluator = scored
     evaluator.told = told
