@@ -126,7 +126,9 @@ OWN = {
     "method.md": Page(
         {"DIR": places.photographs, "TILES": places.naip, "ARCHIVES": places.imagenet},
         {"WORKDIR": "naip", "OTHER": "naip", "convnext_tiny.safetensors": "timm/model.safetensors"},
-        {"--config.data.data_dir=DATA": "--config.data.data_dir=DATA --config.data.source=ARCHIVES", "--config=CONFIG": RUN, "--mode=seen --config=CONFIG --workdir=DIR": f"--mode=seen {RUN} --workdir=seen"},
+        {"--config.data.data_dir=DATA": "--config.data.data_dir=DATA --config.data.source=ARCHIVES",
+         "--config.init.checkpoint=runs/rgb": "--config.init.checkpoint=runs/rgb --config.init.head=False",  # drawn: 3 classes
+         "--config=CONFIG": RUN, "--mode=seen --config=CONFIG --workdir=DIR": f"--mode=seen {RUN} --workdir=seen"},
     ),
     "models.md": Page(
         {"ir_seg_dataset": places.mfnet}, {"convnext_tiny.safetensors": "timm/model.safetensors", "runs/csp4": "csp", "runs/naip": "naip"}
