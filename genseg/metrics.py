@@ -84,7 +84,7 @@ def segmentation_scores(counts: np.ndarray, scored: Sequence[int], absent: str =
     """
     if absent not in ("skip", "zero"):
         raise ValueError(f"absent is '{absent}'; it must be 'skip' or 'zero'")
-    counts = np.asarray(counts)
+    counts = np.asarray(counts, np.float64)  # exact below 2^53, where sums of narrow integers would wrap
     hit, truth, predicted = np.diagonal(counts, axis1=-2, axis2=-1), counts.sum(-1), counts.sum(-2)
     iou, f1 = per_class_iou(counts), _ratio(2 * hit, truth + predicted)
     precision, recall = _ratio(hit, predicted), _ratio(hit, truth)

@@ -40,17 +40,17 @@ def map_border_counts(
                 padded.append(whole[None])
             inside = np.zeros(sides, bool)  # the tile's own pixels that count
             inside[
-                _span(top, sides[0], own[:2], height, place[0].start),
-                _span(left, sides[1], own[2:], width, place[1].start),
+                _span(top, sides[0], own[:2], place[0].start),
+                _span(left, sides[1], own[2:], place[1].start),
             ] = True
             p, t, v = padded
             total += np.asarray(_counted(p, t, v, classes, inside[None])[0], np.int64)
     return total
 
 
-def _span(start: int, side: int, own: tuple[int, int], length: int, origin: int) -> slice:
+def _span(start: int, side: int, own: tuple[int, int], origin: int) -> slice:
     """Along one axis: a tile's own places from `start` on that are in `own`, counted from `origin`, where its array begins."""
-    first, end = max(start, own[0]), min(start + side - 2 * REACH, own[1], length)
+    first, end = max(start, own[0]), min(start + side - 2 * REACH, own[1])
     return slice(first - origin, max(first, end) - origin)
 
 

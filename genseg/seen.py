@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from genseg import inputs, outputs, partition, step, tasks
+from genseg import draws, inputs, outputs, partition, tasks
 from genseg.data.card import DatasetCard
 from genseg.report import drawing
 
@@ -47,7 +47,7 @@ def run(config: ConfigDict, workdir: str) -> Path:
     data = inputs.open_inputs(config)
     task = tasks.build(config, data.card)
     image = np.asarray(data.first_batch(mesh)["image"])[:ROWS]
-    given = jax.jit(task.network_input)(jnp.asarray(image), step.key_of(config.seed, 0))
+    given = jax.jit(task.network_input)(jnp.asarray(image), draws.key_of_step(config.seed, 0))
     path = outputs.given(workdir, "--workdir") / "pictures" / "seen.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     drawing.save_picture(path, picture(image, np.asarray(given), data.card))

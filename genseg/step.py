@@ -8,14 +8,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from genseg import partition, tasks
+from genseg import draws, partition, tasks
 from genseg import state as states
 from genseg.report.step_metrics import StepMetrics
-
-
-def key_of(seed: int, step: jax.Array | int) -> jax.Array:
-    """The random key of the step that follows `step` steps, before microbatches fold in their number."""
-    return jax.random.fold_in(jax.random.key(seed), step)
 
 
 def make_train_step(
@@ -54,7 +49,7 @@ def make_train_step(
         return value, stats, grads
 
     def step(state: states.TrainState, metrics: StepMetrics, batch: dict[str, jax.Array]):
-        key = key_of(seed, state.step)
+        key = draws.key_of_step(seed, state.step)
         value, stats, grads = gradients(state.params, state.stats, batch, key)
         with jax.named_scope("optimizer"):
             updates, opt = optimizer.update(grads, state.opt, state.params)

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from genseg import bands, border_scores, csp, losses, metrics, mixing, tree
+from genseg import bands, border_scores, csp, draws, losses, metrics, mixing, tree
 from genseg.config import section
 from genseg.data import doubts
 from genseg.data.card import DatasetCard
@@ -39,9 +39,6 @@ Batch = dict[str, jax.Array]
 OBJECTIVES = ("csp", "rgb")
 ORDERS = ("fixed", "permuted", "reversed")
 PERMUTATION_SEED = 4604  # evaluation's permutations are a function of the record's index alone, in any layout
-BANDS = (
-    1 << 16
-)  # folded into a step's key for band augmentation: the network splits the key itself, and split counts from 0
 
 
 @jax.named_scope("normalise")
@@ -103,23 +100,23 @@ class Pretrain:
         return jnp.sum(batch["valid"]).astype(jnp.float32)
 
     def loss_sum(self, params: Any, stats: Any, batch: Batch, key: jax.Array) -> tuple[jax.Array, Any]:
-        _, _, mix_key, net_key, _, _ = jax.random.split(key, 6)  # the others are network_input's
+        keys = draws.PretrainKeys.of(key)
         image = self.network_input(batch["image"], key)
         target = losses.soft_targets(batch["label"], len(self.card.classes), self.smoothing)
         if self.mixing.on:
-            image, target = mixing.mix(image, target, mix_key, self.mixing)
-        logits, stats = self.net.apply(params, stats, image, train=True, key=net_key)
+            image, target = mixing.mix(image, target, keys.mixing, self.mixing)
+        logits, stats = self.net.apply(params, stats, image, train=True, key=keys.net)
         return losses.soft_cross_entropy_sum(logits, target, batch["valid"]), stats
 
     def network_input(self, image: jax.Array, key: jax.Array) -> jax.Array:
         """[b, h, w, m] as stored -> normalised float32 [b, h, w, max(counts)]: shuffled, changed and erased."""
-        order_key, erase_key, _, _, bands_key, drop_key = jax.random.split(key, 6)
-        image, order = self._shuffled(image, order_key, bands_key)
+        keys = draws.PretrainKeys.of(key)
+        image, order = self._shuffled(image, keys.order, keys.bands)
         if self.erasing.prob > 0:
-            image = mixing.erase(image, erase_key, self.erasing)
+            image = mixing.erase(image, keys.erasing, self.erasing)
         if len(self.counts) > 1:  # behind erasing, whose noise would fill the unused channels
             image *= csp.channel_weight(order)[:, None, None]
-        return bands.drop(image, drop_key, order >= 0) if self.bands.drop else image
+        return bands.drop(image, keys.drop, order >= 0) if self.bands.drop else image
 
     def _shuffled(self, image: jax.Array, key: jax.Array, bands_key: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Normalised float32 [b, h, w, max(counts)], and int32 [b, max(counts)]: what each channel is of
@@ -255,7 +252,7 @@ class Segment:
 
     def network_input(self, image: jax.Array, key: jax.Array) -> jax.Array:
         """[b, h, w, c] as stored -> normalised float32 [b, h, w, c], augmented."""
-        see_key, drop_key = jax.random.split(jax.random.fold_in(key, BANDS))
+        see_key, drop_key = jax.random.split(draws.bands_key(key))
         chosen = np.array([not self.named or band.name in self.named for band in self.card.bands])
         if self.bands.on:
             scaled, mean, std = (x / 255 for x in (image.astype(jnp.float32), self.card.mean, self.card.std))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy import stats
 
-from genseg import bands, csp, inputs, mixing, partition, seen, step, tasks
+from genseg import bands, csp, draws, inputs, mixing, partition, seen, tasks
 from genseg.data.card import Band, DatasetCard
 from genseg.dry_run import hlo
 from genseg.errors import UserError
@@ -333,7 +333,7 @@ def test_the_picture_shows_what_the_first_step_of_training_hands_to_the_network(
 
     task = dataclasses.replace(tasks.build(config, data.card), net=Net(init=None, apply=keep))
     batch = data.first_batch(partition.make_mesh(-1, 1))
-    task.loss_sum(None, None, jax.tree.map(jnp.asarray, batch), step.key_of(config.seed, 0))
+    task.loss_sum(None, None, jax.tree.map(jnp.asarray, batch), draws.key_of_step(config.seed, 0))
     np.testing.assert_allclose(shown[0], handed[0][: seen.ROWS], atol=1e-5)
 
 

@@ -24,8 +24,8 @@ from genseg.errors import CorruptFile, UserError
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8"
 _NPY = b"\x93NUMPY"
-ZSTD = (
-    1  # level of stored images: 3 takes 1.4 times as long, is up to 3 % smaller on photographs, and is read no faster
+ZSTD_LEVEL = (
+    1  # of stored images: 3 takes 1.4 times as long, is up to 3 % smaller on photographs, and is read no faster
 )
 TILE = 128  # side of a stored image's tiles, pixels: smaller ones take longer a pixel, larger ones hold more that no crop needs
 
@@ -193,7 +193,7 @@ def encode_image(pixels: np.ndarray) -> bytes:
     """Lossless TIFF (zstd) of [h w c] with any band count and dtype: a tenth larger than PNG, read in a quarter of the time.
 
     What is larger than a TILE is stored in such tiles, so that a part can be read alone (`genseg.data.files.tiles`)."""
-    return encode_tiff(pixels, "zstd", tile=TILE if max(pixels.shape[:2]) > TILE else 0, level=ZSTD)
+    return encode_tiff(pixels, "zstd", tile=TILE if max(pixels.shape[:2]) > TILE else 0, level=ZSTD_LEVEL)
 
 
 def encode_mask(ids: np.ndarray) -> bytes:
