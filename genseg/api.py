@@ -127,7 +127,6 @@ def draw_maps(
 
     cli.start_log()
     given = [files] if isinstance(files, str | os.PathLike) else files
-    places = ",".join(f"{name}={place}" for name, place in bands.items()) if isinstance(bands, Mapping) else bands
     with cli.raising():
         folder = outputs.given(os.fspath(out), "out")
         outputs.given(os.fspath(checkpoint), "checkpoint")
@@ -139,7 +138,7 @@ def draw_maps(
                 quicklook=quicklook,
             ),
             View(mode=mode, crop=crop, stride=stride, blend=blend, flip=flip, scales=scales),
-            best=best, ema=ema, batch=batch, given=places, sensor=sensor, aoi=None if aoi is None else os.fspath(aoi),
+            best=best, ema=ema, batch=batch, given=bands, sensor=sensor, aoi=None if aoi is None else os.fspath(aoi),
             overwrite=overwrite,
         )  # fmt: skip
         print(drawing.describe(), flush=True)

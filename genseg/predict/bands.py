@@ -6,7 +6,7 @@ Names of satellites' bands: Sentinel-2 (ESA user handbook), Landsat 8 and 9 (USG
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from genseg.data.card import DatasetCard
 from genseg.errors import UserError
@@ -46,17 +46,22 @@ def plain(name: str) -> str:
     return _WORDS.get(short, short)
 
 
-def mapping(text: str, card: DatasetCard) -> dict[str, int]:
-    """ "red=4,nir=8" -> band of the card -> place from 1. Raises: UserError for bands that the card does not have, for
+def mapping(given: str | Mapping[str, int], card: DatasetCard) -> dict[str, int]:
+    """ "red=4,nir=8", or the same as a mapping -> band of the card -> place from 1. Raises: UserError for bands that the card does not have, for
     those that it has and that are not named, and for places that are no number."""
     known = {plain(band.name): band.name for band in card.bands}
     found: dict[str, int] = {}
-    for part in filter(None, (piece.strip() for piece in text.split(","))):
-        name, _, place = part.partition("=")
+    if isinstance(given, str):
+        parts = [piece.partition("=")[::2] for piece in given.split(",") if piece.strip()]
+    else:
+        parts = [(name, str(place)) for name, place in given.items()]
+    for name, place in parts:
         if plain(name) not in known:
             raise UserError(f"--bands names {name.strip()!r}, but the network's bands are {', '.join(known.values())}.")
         if not re.fullmatch(r"[1-9][0-9]{0,8}", place.strip()):
-            raise UserError(f"--bands has {part!r}: write NAME=PLACE, places counted from 1, as in red=4,nir=8.")
+            raise UserError(
+                f"--bands has {f'{name}={place}'.strip()!r}: write NAME=PLACE, places counted from 1, as in red=4,nir=8."
+            )
         if known[plain(name)] in found:
             raise UserError(f"--bands names {name.strip()!r} twice: name each band once.")
         found[known[plain(name)]] = int(place)

@@ -121,7 +121,7 @@ class Drawing:
 
 def drawing_of(
     checkpoint: str, scenes: list[Scene], out: Path, products: Products, view: View, *, best: bool = False,
-    ema: bool | None = None, batch: int = 0, given: str | None = None, sensor: str | None = None, aoi: str | None = None,
+    ema: bool | None = None, batch: int = 0, given: str | Mapping[str, int] | None = None, sensor: str | None = None, aoi: str | None = None,
     overwrite: bool = False,
 ) -> Drawing:  # fmt: skip
     """Starts JAX and loads the network; what can be refused before is.
@@ -129,7 +129,7 @@ def drawing_of(
     Args:
       checkpoint: a workdir of segmentation, or the folder of one step.
       best, ema: see `weights_of`. batch: windows at a time; 0 = 4 a device.
-      given: NAME=PLACE,... of the network's bands. sensor: of `bands.SENSORS`. aoi: a file of polygons.
+      given: see `bands.mapping`. sensor: of `bands.SENSORS`. aoi: a file of polygons.
       overwrite: finished scenes are made again.
     Raises: UserError for whatever of it is wrong, and for what would be written over.
     """
@@ -143,7 +143,9 @@ def drawing_of(
     return Drawing(scenes, weights, predictor, runs.Request(out, products, places, sensor, area, overwrite))
 
 
-def _refuse_idle(scenes: Sequence[Scene], products: Products, given: str | None, sensor: str | None) -> None:
+def _refuse_idle(
+    scenes: Sequence[Scene], products: Products, given: str | Mapping[str, int] | None, sensor: str | None
+) -> None:
     """Raises UserError for an option that would say nothing because of another one, and for a sensor that is not known."""
     smallest = products.smallest
     if smallest < 0 or (smallest and not products.polygons):
