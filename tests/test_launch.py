@@ -80,7 +80,6 @@ def test_dockerfile_copies_what_there_is_and_installs_extras_that_exist():
 
 def test_what_the_dockerfile_copies_can_be_installed(tmp_path):
     """The build backend is asked for the metadata of an editable install, as pip asks it first, among just those files."""
-    pytest.importorskip("setuptools", minversion="77", reason="of [build-system] in pyproject.toml")
     before, install, after = (LAUNCH / "Dockerfile").read_text().partition("pip install")
     assert install and " -e " in after
     for sources, target in re.findall(r"^COPY (.*) (\S+)$", before, re.M):
