@@ -45,7 +45,7 @@ def initial_state(run: Setup) -> states.TrainState:
 
 # What may differ from the config that a workdir was trained with: it changes how training is watched, stored and spread
 # over devices, not what is trained. Where the data lies may change too, its card may not.
-FREE = ("report", "profile", "checkpoint", "eval", "mesh", "model.remat", "model.attention", "data.source", "data.data_dir", "data.threads", "data.workers",
+FREE = ("report", "profile", "checkpoint", "eval", "mesh", "model.remat", "model.attention", "model.fusion", "data.source", "data.data_dir", "data.threads", "data.workers",
         "data.skip_corrupt")  # fmt: skip
 
 

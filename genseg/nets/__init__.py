@@ -107,6 +107,7 @@ def segmenter(
     remat: bool = False,
     attention: str = "rows",
     head: str = "upernet",
+    fusion: str = "resized",
     head_channels: int = 512,
     aux_channels: int = 256,
     aux: bool = True,
@@ -123,6 +124,7 @@ def segmenter(
     Args:
       backbone, channels, classes, drop_path, dtype, remat, attention: as in `classifier`.
       head: "upernet", or "linear": one 1x1 convolution over the four maps.
+      fusion: form of the UperHead's convolutions over several maps, of `genseg.nets.fusion.FORMS`.
       head_channels: width of the UperHead (published: 512).
       aux_channels: width of the auxiliary head (published: 256).
       aux: build the auxiliary head.
@@ -149,6 +151,7 @@ def segmenter(
             classes,
             projection=Projection(channels, project, rngs=rngs) if project else None,
             head=head,
+            fusion=fusion,
             head_channels=head_channels,
             aux_channels=aux_channels,
             aux=aux,

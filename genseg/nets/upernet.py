@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from genseg.nets import drop, layers, norms, resizing
+from genseg.nets import drop, fusion, layers, norms, resizing
 from genseg.nets.linear_head import LinearHead
 from genseg.nets.projection import Projection
 
@@ -34,6 +34,20 @@ class LogitHead(nnx.Module):
         return self.linear(drop.channel_dropout(x, self.dropout, key).astype(jnp.float32))
 
 
+class FusingConv(layers.ConvNormRelu):
+    """`ConvNormRelu` of maps of several sizes, resized to one and concatenated, in a form of `genseg.nets.fusion`."""
+
+    def __init__(self, inputs: int, outputs: int, size: int, *, form: str, dtype: jnp.dtype, rngs: nnx.Rngs):
+        super().__init__(inputs, outputs, size, dtype=dtype, rngs=rngs)
+        self.form = form
+
+    def __call__(self, maps: Sequence[jax.Array], like: jax.Array, *, train: bool) -> jax.Array:
+        """like: a map of the size that all are brought to."""
+        maps = [x.astype(self.conv.dtype) for x in maps]
+        fused = fusion.conv_of_resized(maps, self.conv.kernel[...], like.shape[1], like.shape[2], self.form)
+        return jax.nn.relu(self.norm(fused, train=train))
+
+
 class UperHead(nnx.Module):
     """Four maps of strides 4, 8, 16, 32 -> logits at stride 4.
 
@@ -42,38 +56,37 @@ class UperHead(nnx.Module):
     """
 
     def __init__(
-        self, dims: Sequence[int], classes: int, channels: int, dropout: float, *, dtype: jnp.dtype, rngs: nnx.Rngs
-    ):
+        self, dims: Sequence[int], classes: int, channels: int, dropout: float, *, fusion: str, dtype: jnp.dtype,
+        rngs: nnx.Rngs,
+    ):  # fmt: skip
         def conv(inputs: int, size: int) -> layers.ConvNormRelu:
             return layers.ConvNormRelu(inputs, channels, size, dtype=dtype, rngs=rngs)
 
+        def fusing(inputs: int) -> FusingConv:
+            return FusingConv(inputs, channels, 3, form=fusion, dtype=dtype, rngs=rngs)
+
         self.pools = nnx.List([conv(dims[-1], 1) for _ in POOL_SCALES])
-        self.bottleneck = conv(dims[-1] + len(POOL_SCALES) * channels, 3)
+        self.bottleneck = fusing(dims[-1] + len(POOL_SCALES) * channels)
         self.laterals = nnx.List([conv(features, 1) for features in dims[:-1]])
         self.fpn_convs = nnx.List([conv(channels, 3) for _ in dims[:-1]])
-        self.fpn_bottleneck = conv(len(dims) * channels, 3)
+        self.fpn_bottleneck = fusing(len(dims) * channels)
         self.logits = LogitHead(channels, classes, dropout, rngs=rngs)
 
     @jax.named_scope("head")
     def __call__(self, maps: Sequence[jax.Array], *, train: bool, key: jax.Array | None) -> jax.Array:
-        def resize_to(x: jax.Array, like: jax.Array) -> jax.Array:
-            return resizing.resize(x, like.shape[1], like.shape[2])
-
         deepest = maps[-1]
         pooled = [
-            resize_to(pool(resizing.adaptive_average_pool(deepest, scale), train=train), deepest)
+            pool(resizing.adaptive_average_pool(deepest, scale), train=train)
             for pool, scale in zip(self.pools, POOL_SCALES, strict=True)
         ]
-        path = self.bottleneck(jnp.concatenate([deepest, *pooled], -1), train=train)
+        path = self.bottleneck([deepest, *pooled], deepest, train=train)
         levels = [path]
         for lateral, fine in zip(reversed(list(self.laterals)), reversed(maps[:-1]), strict=True):
             fine = lateral(fine, train=train)
-            path = fine + resize_to(path, fine)
+            path = fine + resizing.resize(path, *fine.shape[1:3])
             levels.insert(0, path)
         levels = [conv(x, train=train) for conv, x in zip(self.fpn_convs, levels[:-1], strict=True)] + levels[-1:]
-        levels = levels[:1] + [resize_to(x, levels[0]) for x in levels[1:]]
-        x = self.fpn_bottleneck(jnp.concatenate(levels, -1), train=train)
-        return self.logits(x, key)
+        return self.logits(self.fpn_bottleneck(levels, levels[0], train=train), key)
 
 
 class FcnHead(nnx.Module):
@@ -104,6 +117,7 @@ class Segmenter(nnx.Module):
         dtype: jnp.dtype,
         rngs: nnx.Rngs,
         head: str = "upernet",
+        fusion: str = "resized",
         projection: Projection | None = None,
     ):
         if projection is not None:
@@ -116,7 +130,7 @@ class Segmenter(nnx.Module):
         if head == "linear":
             self.head = LinearHead(backbone.dims, classes, dropout, rngs=rngs)
         else:
-            self.head = UperHead(backbone.dims, classes, head_channels, dropout, dtype=dtype, rngs=rngs)
+            self.head = UperHead(backbone.dims, classes, head_channels, dropout, fusion=fusion, dtype=dtype, rngs=rngs)
         if aux:
             self.aux_head = FcnHead(backbone.dims[AUX_STAGE], classes, aux_channels, dropout, dtype=dtype, rngs=rngs)
         self.has_aux = aux

@@ -81,6 +81,10 @@ class Model(shared.Model):
         0, "a learned 1 x 1 convolution of the bands to this many channels before the backbone, such as 3; 0 = none",
         at_least(0), before=0,
     )  # fmt: skip
+    fusion: str = key(
+        "auto", "how UperNet's convolutions over maps of several sizes are made, equal up to rounding (docs/performance.md): coarse, "
+        "each map's share at its own size; resized, as published; auto: coarse", one_of("auto", "coarse", "resized"), before="auto",
+    )  # fmt: skip
     head_channels: int = key(
         512, "width of the UperNet head (published: 512, most of the time of a small backbone)", at_least(1)
     )

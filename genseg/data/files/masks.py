@@ -193,19 +193,19 @@ def _renumber(
             f"The {kind} {name} holds the label {_number(values[classes.index(-1)])}, which is neither one of the {len(ids)} "
             f"classes nor the ignore label {ignore_label}: correct the {kind} or the classes."
         )
+    if place is None:
+        table = np.zeros(int(values[-1]) + 1, np.uint8)
+        table[values] = classes
+        return np.take(table, mask)  # a third of the time of table[mask]
     return np.array(classes, np.uint8)[place].reshape(mask.shape)
 
 
-def _distinct(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """np.unique's sorted values and where each pixel's stands among them; of 8 and 16 bits by counting, which takes a
-    fraction of the time of sorting pixels."""
+def _distinct(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """np.unique's sorted values and where each pixel's stands among them; None for that of unsigned 8 and 16 bits, whose values
+    are places in a table themselves and are found by counting, in a fraction of the time of sorting pixels."""
     if mask.dtype not in (np.uint8, np.uint16):
         return np.unique(mask, return_inverse=True)
-    counts = np.bincount(mask.ravel(), minlength=1)
-    values = np.flatnonzero(counts)
-    places = np.zeros(len(counts), np.uint16)
-    places[values] = np.arange(len(values))
-    return values.astype(mask.dtype), places[mask]
+    return np.flatnonzero(np.bincount(mask.ravel())).astype(mask.dtype), None
 
 
 def _number(value: np.generic) -> str:
