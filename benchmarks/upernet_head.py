@@ -4,7 +4,7 @@
     python benchmarks/upernet_head.py --topology v5e:2x2 --images 4    # cycles, a chip's images; needs genseg[tpu], minutes
     python benchmarks/upernet_head.py --side 896 --images 1
 
-The head of configs/segment_*.py (512 channels) over the four maps of a ConvNeXt-T for images of `--side` pixels, alone and with
+The head of configs/segment_*.py (512 channels, or `--channels`) over the four maps of a ConvNeXt-T for images of `--side` pixels, alone and with
 its gradients. float32 on a CPU, bfloat16 for TPUs, whose cycles are the compiler's model and no measurement.
 """
 
@@ -26,14 +26,14 @@ from genseg.dry_run import hlo, topology
 from genseg.nets import fusion
 from genseg.nets.upernet import UperHead
 
-STAGES, CLASSES, CHANNELS = {4: 96, 8: 192, 16: 384, 32: 768}, 16, 512  # stride: features
+STAGES, CLASSES = {4: 96, 8: 192, 16: 384, 32: 768}, 16  # stride: features
 
 
-def programs(form: str, dtype: str):
+def programs(form: str, channels: int, dtype: str):
     """(the head's state without values, forward, forward and gradients)."""
     head = nnx.eval_shape(
         lambda: UperHead(
-            [*STAGES.values()], CLASSES, CHANNELS, 0.1, fusion=form, dtype=jnp.dtype(dtype), rngs=nnx.Rngs(0)
+            [*STAGES.values()], CLASSES, channels, 0.1, fusion=form, dtype=jnp.dtype(dtype), rngs=nnx.Rngs(0)
         )
     )
     graph, state = nnx.split(head)
@@ -51,9 +51,9 @@ def programs(form: str, dtype: str):
     return state, evaluated, trained
 
 
-def on_cpu(form: str, images: int, side: int) -> tuple[float, float]:
+def on_cpu(form: str, channels: int, images: int, side: int) -> tuple[float, float]:
     """Milliseconds: (evaluation, training)."""
-    state, evaluated, trained = programs(form, "float32")
+    state, evaluated, trained = programs(form, channels, "float32")
     keys = iter(jax.random.split(jax.random.key(0), 1000))
     state = jax.tree.map(lambda leaf: 0.05 * jnp.abs(jax.random.normal(next(keys), leaf.shape)), state)
     maps = [jax.random.normal(next(keys), (images, side // s, side // s, d)) for s, d in STAGES.items()]
@@ -70,9 +70,9 @@ def on_cpu(form: str, images: int, side: int) -> tuple[float, float]:
     return found[0], found[1]
 
 
-def on_tpu(form: str, images: int, side: int, slice_: str) -> tuple[str, int]:
+def on_tpu(form: str, channels: int, images: int, side: int, slice_: str) -> tuple[str, int]:
     """(text of the program of loss and gradients, bytes of temporaries), a chip."""
-    state, _, trained = programs(form, "bfloat16")
+    state, _, trained = programs(form, channels, "bfloat16")
     mesh = partition.make_mesh(-1, 1, topology.described_devices(slice_))
     split, whole = partition.batch_sharding(mesh), NamedSharding(mesh, PartitionSpec())
 
@@ -91,6 +91,7 @@ def on_tpu(form: str, images: int, side: int, slice_: str) -> tuple[str, int]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--side", type=int, default=512)
+    parser.add_argument("--channels", type=int, default=512, help="of the head")
     parser.add_argument("--images", type=int, default=1, help="a batch, or a chip's")
     parser.add_argument("--topology", default="", help="of TPUs, such as v5e:2x2; default: this CPU")
     parser.add_argument("--operations", type=int, default=0, metavar="N", help="print the N dearest for a TPU too")
@@ -99,7 +100,7 @@ def main() -> None:
     for form in options.forms:
         what = f"{form}, {options.images} images of {options.side} pixels:"
         if options.topology:
-            text, temporaries = on_tpu(form, options.images, options.side, options.topology)
+            text, temporaries = on_tpu(form, options.channels, options.images, options.side, options.topology)
             print(
                 f"{what} {sum(one.cycles for one in hlo.cycles(text)):,} cycles, temporaries {temporaries / 1e9:.3f} GB",
                 flush=True,
@@ -107,7 +108,7 @@ def main() -> None:
             for operation in hlo.operations(text)[: options.operations]:
                 print(f"  {operation.cycles:10,} {operation.name} {operation.shape} {operation.source}")
         else:
-            evaluated, trained = on_cpu(form, options.images, options.side)
+            evaluated, trained = on_cpu(form, options.channels, options.images, options.side)
             print(f"{what} {evaluated:.0f} ms, with gradients {trained:.0f} ms", flush=True)
 
 
