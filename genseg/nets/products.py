@@ -37,12 +37,24 @@ def matmul(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return jnp.matmul(x, kernel) if x.dtype == kernel.dtype else _matmul(x, kernel)
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def conv(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> jax.Array:
     """Convolution of x [b h w inputs] with kernel float32 [kh kw inputs outputs], in x's dtype; the gradient of the
-    kernel is float32."""
-    if x.dtype == kernel.dtype:
-        return convolve(x, kernel, stride, padding)
-    return _rounded_conv(x, kernel, stride, padding)
+    kernel is float32 (or x's dtype, where that is wider)."""
+    return convolve(x, kernel.astype(x.dtype), stride, padding)
+
+
+def _conv_forward(x, kernel, stride, padding):
+    return conv(x, kernel, stride, padding), (x, kernel)
+
+
+def _conv_backward(stride, padding, residuals, gradient: jax.Array):
+    x, kernel = residuals
+    towards_x = jax.vjp(lambda x: convolve(x, kernel.astype(x.dtype), stride, padding), x)[1](gradient)
+    return *towards_x, kernel_gradient(x, gradient, kernel.shape[:2], stride, padding)
+
+
+conv.defvjp(_conv_forward, _conv_backward)
 
 
 def convolve(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding, groups: int = 1) -> jax.Array:
@@ -56,47 +68,52 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding, gro
     )
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _rounded_conv(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> jax.Array:
-    return convolve(x, kernel.astype(x.dtype), stride, padding)
-
-
-def _rounded_conv_forward(x, kernel, stride, padding):
-    return _rounded_conv(x, kernel, stride, padding), (x, kernel)
-
-
-def _rounded_conv_backward(stride, padding, residuals, gradient: jax.Array):
-    x, kernel = residuals
-    towards_x = jax.vjp(lambda x: convolve(x, kernel.astype(x.dtype), stride, padding), x)[1](gradient)
-    return *towards_x, kernel_gradient(x, gradient, kernel.shape[:2], stride, padding)
-
-
-_rounded_conv.defvjp(_rounded_conv_forward, _rounded_conv_backward)
+LARGE = 1024
+"""Pixels of a plane from which on XLA's CPU backend is slow at a kernel's gradient: at 64 x 64 with 512 channels a product a tap takes
+a quarter of the time, at 32 x 32 with 64 as long, below that longer."""
 
 
 def kernel_gradient(
     x: jax.Array, gradient: jax.Array, size: tuple[int, int], stride: int, padding: Padding, groups: int = 1
 ) -> jax.Array:
-    """float32 [kh kw inputs/groups outputs], (kh, kw) = `size`: the gradient of `convolve`'s kernel, from x [b h w inputs]
-    and the gradient of the result [b oh ow outputs].
+    """float32 (or x's dtype, where that is wider) [kh kw inputs/groups outputs], (kh, kw) = `size`: the gradient of
+    `convolve`'s kernel, from x [b h w inputs] and the gradient of the result [b oh ow outputs].
 
     It is the convolution of x with that gradient, batch and channels having changed places: tap (u, v) sums over all
-    (b, i, j) what x, padded, holds at (i stride + u, j stride + v), times gradient (i, j).
+    (b, i, j) what x, padded, holds at (i stride + u, j stride + v), times gradient (i, j). On a CPU, for `LARGE` planes, it
+    is made as such sums, a matrix product each.
     """
-    high = [
-        (out - 1) * stride + taps - length - low
-        for out, taps, length, (low, _) in zip(gradient.shape[1:3], size, x.shape[1:3], padding, strict=True)
-    ]
-    return lax.conv_general_dilated(
-        x,
-        gradient,
-        window_strides=(1, 1),
-        padding=[(low, end) for (low, _), end in zip(padding, high, strict=True)],
-        rhs_dilation=(stride, stride),
-        dimension_numbers=("CHWN", "IHWO", "HWNC"),
-        batch_group_count=groups,
-        preferred_element_type=jnp.float32,
-    )
+    wide = jnp.promote_types(x.dtype, jnp.float32)
+    oh, ow = gradient.shape[1:3]
+
+    def as_convolution(x: jax.Array, gradient: jax.Array) -> jax.Array:
+        high = [
+            (out - 1) * stride + taps - length - low
+            for out, taps, length, (low, _) in zip((oh, ow), size, x.shape[1:3], padding, strict=True)
+        ]
+        return lax.conv_general_dilated(
+            x,
+            gradient,
+            window_strides=(1, 1),
+            padding=[(low, end) for (low, _), end in zip(padding, high, strict=True)],
+            rhs_dilation=(stride, stride),
+            dimension_numbers=("CHWN", "IHWO", "HWNC"),
+            batch_group_count=groups,
+            preferred_element_type=wide,
+        )
+
+    def by_taps(x: jax.Array, gradient: jax.Array) -> jax.Array:
+        padded = lax.optimization_barrier(jnp.pad(x, ((0, 0), *padding, (0, 0))))
+
+        def tap(u: int, v: int) -> jax.Array:
+            pixels = padded[:, u : u + oh, v : v + ow]
+            return jnp.tensordot(pixels, gradient, ((0, 1, 2), (0, 1, 2)), preferred_element_type=wide)
+
+        return jnp.stack([jnp.stack([tap(u, v) for v in range(size[1])]) for u in range(size[0])])
+
+    if stride == groups == 1 and oh * ow >= LARGE:
+        return lax.platform_dependent(x, gradient, cpu=by_taps, default=as_convolution)
+    return as_convolution(x, gradient)
 
 
 def over(parameter: jax.Array, x: jax.Array) -> jax.Array:
