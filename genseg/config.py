@@ -10,6 +10,7 @@ import inspect
 import json
 import os
 import re
+import sys
 import traceback
 from pathlib import Path
 from typing import Any, TypeVar
@@ -65,6 +66,8 @@ def load_file(text: str) -> ConfigDict:
     spec = importlib.util.spec_from_file_location("genseg_config_file", path)
     assert spec and spec.loader, "a name that ends in .py has a loader"
     module = importlib.util.module_from_spec(spec)
+    folder = str(path.parent.resolve())
+    sys.path.append(folder)  # what lies beside the file can be imported, and hides nothing that is installed
     try:
         spec.loader.exec_module(module)
         if not callable(getattr(module, "get_config", None)):
@@ -84,6 +87,8 @@ def load_file(text: str) -> ConfigDict:
             line, reason = (lines or [None])[-1], " ".join(str(error).split())
         where = f"line {line}, " if line else ""
         raise UserError(f"the config file {name} fails ({where}{type(error).__name__}: {reason}); correct it") from None
+    finally:
+        sys.path.remove(folder)
     if not isinstance(config, ConfigDict):
         raise UserError(f"get_config of {name} gives {type(config).__name__}; return what genseg.recipes makes")
     return config

@@ -1,12 +1,14 @@
 """The four fine-tuning recipes run on their fixtures in official layout, and agree where they say that they do."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
 import tiny
 
 from genseg import design, nets, optim, plan, train, tree
+from genseg.config import load_file
 from genseg.data.sets import mfnet, potsdam, pst900, published_names
 from genseg.errors import UserError
 from tests.data import made
@@ -99,3 +101,15 @@ def test_unknown_arguments_are_refused(name):
         tiny.load(f"segment_{name}", "backbon=swin_tiny")
     with pytest.raises(UserError, match="'resnet50' after the config's colon"):
         tiny.load(f"segment_{name}", "backbone=resnet50")
+
+
+def test_a_config_imports_what_lies_beside_it(tmp_path, monkeypatch):
+    """From any folder, and nothing of the folder stays importable."""
+    (tmp_path / "beside_it.py").write_text("STEPS = 7\n")
+    (tmp_path / "mine.py").write_text(
+        "import beside_it\nfrom ml_collections import ConfigDict\n\ndef get_config():\n    return ConfigDict({'steps': beside_it.STEPS})\n"
+    )
+    monkeypatch.chdir("/")
+    monkeypatch.delitem(sys.modules, "beside_it", raising=False)
+    assert load_file(str(tmp_path / "mine.py")).steps == 7
+    assert str(tmp_path) not in sys.path

@@ -30,7 +30,7 @@ PAGES = [tiny.ROOT / "README.md", tiny.ROOT / "CONTRIBUTING.md", *sorted((tiny.R
 SMALL_PYTHON = {  # as in `small`, for what a page's Python sets
     '"data.data_dir": "data"': '"data.data_dir": "data", '
     + ", ".join(f"{k!r}: {v!r}" for k, v in (small.BOTH | small.SEGMENT | small.DATA["demo_segmentation"]).items()),
-    "(512, 512), (256, 256)": "(32, 32), (24, 24)",
+    "crop=(512, 512), stride=(256, 256)": "crop=(32, 32), stride=(24, 24)",
 }
 
 

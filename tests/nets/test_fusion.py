@@ -4,13 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genseg import nets, tasks
 from genseg.data.card import Band, DatasetCard
 from genseg.nets import flops, fusion
-from tests import tiny
 
 SIDES = st.integers(1, 7)
 
@@ -38,6 +38,13 @@ def test_coarse_is_resized(sizes, size, kernel, seed):
             found.append(jax.tree.leaves((y, back(toward))))
     for resized, coarse in zip(*found, strict=True):
         np.testing.assert_allclose(coarse, resized, rtol=0, atol=1e-13 * max(1.0, np.abs(resized).max()))
+
+
+def test_the_product_of_accelerators_is_the_sum_of_a_cpu():
+    with jax.enable_x64(True):
+        x = drawn(np.random.default_rng(0), 2, 5, 3, 4)
+        for size in (1, 3, 5, 10, 13, 40):
+            np.testing.assert_allclose(fusion._by_product(x, size), fusion._by_sums(x, size), rtol=0, atol=1e-14)
 
 
 def test_it_is_a_convolution_of_what_is_seen_at_one_size():

@@ -177,6 +177,23 @@ def test_kernel_gradient_is_that_of_the_convolution(stride, size, groups):
     np.testing.assert_allclose(found, pull_back(gradient)[0], atol=1e-4)
 
 
+@pytest.mark.parametrize(("size", "padding"), [((3, 3), ((1, 1), (1, 1))), ((5, 2), ((0, 3), (1, 0)))])
+def test_kernel_gradient_of_large_planes(size, padding):
+    """By taps on this CPU: in float64 that of the convolution, and of bfloat16 in float32."""
+    with jax.enable_x64(True):
+        keys = jax.random.split(jax.random.key(0), 3)
+        x = jax.random.normal(keys[0], (2, 35, 37, 3), "float64").astype("bfloat16").astype("float64")
+        kernel = jax.random.normal(keys[1], (*size, 3, 4), "float64")
+        y, pull_back = jax.vjp(lambda kernel: products.convolve(x, kernel, 1, padding), kernel)
+        assert y.shape[1] * y.shape[2] >= products.LARGE
+        towards = jax.random.normal(keys[2], y.shape).astype("bfloat16").astype("float64")
+        expected = pull_back(towards)[0]
+        for dtype, bound in (("float64", 1e-13), ("float32", 2e-6), ("bfloat16", 2e-6)):
+            found = products.kernel_gradient(x.astype(dtype), towards.astype(dtype), size, 1, padding)
+            assert found.dtype == ("float64" if dtype == "float64" else "float32")
+            np.testing.assert_allclose(found, expected, rtol=0, atol=bound * np.abs(expected).max())
+
+
 @pytest.mark.parametrize(("dtype", "bound"), [("float32", 3e-7), ("bfloat16", 2**-8)])
 def test_gelu_is_the_exact_one_with_its_derivative(dtype, bound):
     """x Phi(x) and Phi(x) + x phi(x) by SciPy in float64; bounds relative to the largest of |x|, 1 and the value."""
