@@ -213,6 +213,11 @@ def read_bytes(root: Path, **how) -> int:
     return count() - before
 
 
+def test_weights_say_whether_they_are_the_averaged_ones(root):
+    for ema in (False, True):
+        assert checkpoints.load_weights(str(root), ema=ema, only="backbone/").ema is ema
+
+
 def test_only_the_backbone_is_read(root):
     backbone = sum(leaf.nbytes for _, leaf in tree.items(made_state(1).params["backbone"]))
     head = made_state(1).params["head"]["kernel"].nbytes

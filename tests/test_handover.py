@@ -16,6 +16,7 @@ from genseg import checkpoints, exchange, nets, predict, state, windows
 from genseg.config import to_json
 from genseg.data.card import Band, DatasetCard
 from genseg.exchange import __main__ as command
+from genseg.exchange import model_card
 from genseg.nets.convnext import ConvNeXt
 from tests.data import made
 
@@ -153,7 +154,30 @@ def test_the_hugging_face_folder_says_what_it_is(workdir, tmp_path):
     assert command.main(arguments) == 0
     (workdir / "result.json").write_text(json.dumps(result))
     text = (tmp_path / "README.md").read_text()
-    assert "model-index" not in text and "no result of this very checkpoint" in text
+    assert "model-index" not in text and "no result of these very weights" in text
+
+
+@pytest.mark.parametrize(
+    ("read", "scored", "found", "told"),
+    [
+        (False, False, {"miou": 0.4, "ema_miou": 0.5}, {"miou": 0.4}),
+        (True, False, {"miou": 0.4, "ema_miou": 0.5}, {"miou": 0.5}),
+        (False, True, {"miou": 0.5, "raw_miou": 0.4}, {"miou": 0.4}),
+        (True, True, {"miou": 0.5, "raw_miou": 0.4}, {"miou": 0.5}),
+        # eval.ema may differ in a later evaluation: what stands beside the plain names says whose they are.
+        (True, False, {"miou": 0.5, "raw_miou": 0.4}, {"miou": 0.5}),
+        (True, False, {"miou": 0.4}, None),
+        (False, True, {"miou": 0.5}, None),
+    ],
+)
+def test_a_model_card_has_the_scores_of_the_weights_that_were_exported(tmp_path, read, scored, found, told):
+    config = {"model": {"backbone": "convnext_micro"}, "eval": {"ema": scored}, "ema": {"decay": 0.99}}
+    weights = checkpoints.Weights({"norms": {}}, {}, config, CARD, str(tmp_path / "checkpoints" / "7"), ema=read)
+    result = {"step": 7, "split": "val", "protocol": "all tiles", "inference": "whole images", "scores": found}
+    (tmp_path / "result.json").write_text(json.dumps(result))
+    head = yaml.safe_load(model_card.readme(weights, "mmseg", "unknown").split("---\n")[1])
+    metrics = head["model-index"][0]["results"][0]["metrics"] if "model-index" in head else []
+    assert {m["type"]: m["value"] / 100 for m in metrics} == (told or {})
 
 
 @pytest.mark.parametrize("prefix", ["_orig_mod.", "model.", "backbone.", "module.", "net.", "model._orig_mod.module."])

@@ -63,7 +63,7 @@ def genseg_side(scene: Path, out: Path, params: dict, stats: dict):
         augment={"size": (WINDOW, WINDOW)}, train={"batch_size": BATCH}, optim={"learning_rate": 1e-3},
         eval={"batch_size": BATCH, "crop": (WINDOW, WINDOW), "stride": (STRIDE, STRIDE)},
     )  # fmt: skip
-    weights = Weights(params, stats, config.to_dict(), card(), "random")
+    weights = Weights(params, stats, config.to_dict(), card(), "random", ema=False)
     inference = windows.Inference("slide", (WINDOW, WINDOW), (STRIDE, STRIDE), "uniform", False, (1.0,), 32)
     predictor = Predictor(weights, inference, BATCH)
     request = runs.Request(out, Products(quicklook=False), overwrite=True)

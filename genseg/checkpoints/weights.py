@@ -22,13 +22,15 @@ from genseg.recipes import imported
 
 @dataclass(frozen=True)
 class Weights:
-    """Parameters and statistics read from a checkpoint: NumPy arrays in nested dicts; config as plain dicts."""
+    """Parameters and statistics read from a checkpoint: NumPy arrays in nested dicts; config as plain dicts. ema: they are
+    the averaged ones."""
 
     params: tree.Tree
     stats: tree.Tree
     config: dict[str, Any]
     card: DatasetCard
     path: str
+    ema: bool
 
     @functools.cached_property
     def digest(self) -> str:
@@ -86,7 +88,7 @@ def load_weights(path: str, *, ema: bool, best: bool = False, only: str = "") ->
     widths = (_width(arrays["params"], "head", "bottleneck"), _width(arrays["params"], "aux_head", "conv"))
     config = recipes.whole(imported.readable(meta["config"], *widths), f"checkpoint {step_dir}")
     card = DatasetCard.from_json(meta["card"])
-    return Weights(arrays["params"], arrays.get("stats", {}), config, card, str(step_dir))
+    return Weights(arrays["params"], arrays.get("stats", {}), config, card, str(step_dir), ema)
 
 
 def _width(params: tree.Tree, head: str, layer: str) -> int:

@@ -14,7 +14,8 @@ SCORES = {"miou": "mIoU", "mf1": "mF1", "macc": "mAcc", "oa": "overall accuracy"
 
 
 def result_of(weights: checkpoints.Weights) -> dict[str, Any] | None:
-    """result.json of the run that the checkpoint belongs to, if it lies where runs leave it and is of this very step."""
+    """result.json of the run that the checkpoint belongs to, if it lies where runs leave it and is of this very step; its
+    scores are those of the weights that were read."""
     parents = Path(weights.path).parents
     path = parents[1] / "result.json" if len(parents) > 1 else Path("result.json")
     if not path.is_file():
@@ -22,10 +23,28 @@ def result_of(weights: checkpoints.Weights) -> dict[str, Any] | None:
     mend = "remove it, or start the run's own command again, which evaluates anew"
     result = texts.mapping(path, "file", mend)
     with outputs.undamaged(path, mend):
-        if not all(isinstance(result["scores"].get(k, 0.0), int | float) for k in SCORES):
+        scores = _scores_of(weights, result["scores"])
+        if not all(isinstance(scores.get(k, 0.0), int | float) for k in SCORES):
             raise TypeError("a score is no number")
-        told = {k: str(result[k] or "") for k in ("split", "protocol", "inference", "step")}
+        told: dict[str, Any] = {"scores": scores}
+        told |= {k: str(result[k] or "") for k in ("split", "protocol", "inference", "step")}
         return result | told if told["step"] == Path(weights.path).name else None
+
+
+def _scores_of(weights: checkpoints.Weights, scores: dict[str, Any]) -> dict[str, Any]:
+    """Those of the weights that were read, under plain names; {} if only the others were scored.
+
+    A run gives plain names to the scores of the weights that its eval.ema names, and raw_* or ema_* to the others'. Which
+    prefix there is says whose the plain names are, whatever eval.ema was set to since the checkpoint was saved.
+    """
+    ours, theirs = ("ema_", "raw_") if weights.ema else ("raw_", "ema_")
+    if apart := {k.removeprefix(ours): v for k, v in scores.items() if k.startswith(ours)}:
+        return apart
+    config = weights.config
+    plain_are_averages = config["eval"]["ema"] and config["ema"]["decay"] > 0
+    if any(k.startswith(theirs) for k in scores) or plain_are_averages == weights.ema:
+        return scores
+    return {}
 
 
 def preprocessor(card: DatasetCard, segmenter: bool) -> dict[str, Any]:
@@ -74,7 +93,7 @@ def readme(weights: checkpoints.Weights, form: str, licence: str) -> str:
         lines += [f"{named} on the split `{result['split']}` at step {result['step']}.", ""]
         lines += [f"Protocol: {result['protocol']}" + (f"; {result['inference']}" if result["inference"] else ""), ""]
     else:
-        lines += ["None: no result of this very checkpoint was found beside it.", ""]
+        lines += ["None: no result of these very weights was found beside their checkpoint.", ""]
     lines += ["## Bands", "", f"{card.dtype}, in this order, normalised by (value - mean) / std:", ""]
     lines += ["| | band | mean | std | range in training |", "|---|---|---|---|---|"]
     for i, b in enumerate(card.bands):
