@@ -1,5 +1,6 @@
 """What other people's tools open: Deepness's ONNX, the STAC item, the Hugging Face folder, names with wrappers' prefixes."""
 
+import dataclasses
 import datetime
 import json
 from functools import partial
@@ -98,8 +99,6 @@ def test_deepness_draws_what_predict_draws(workdir, tmp_path, dtype):
     image = made.scene(4, 4, dtype, (64, 96), 7)[0]
     weights = checkpoints.load_weights(str(workdir), ema=False)
     if dtype != "uint8":
-        import dataclasses
-
         weights = dataclasses.replace(weights, card=dataclasses.replace(CARD, dtype=dtype))
     inference = windows.Inference("slide", (32, 32), (32, 32), "uniform", False, (1.0,), 32)
     predictor = predict.Predictor(weights, inference, 8)
@@ -178,6 +177,14 @@ def test_a_model_card_has_the_scores_of_the_weights_that_were_exported(tmp_path,
     head = yaml.safe_load(model_card.readme(weights, "mmseg", "unknown").split("---\n")[1])
     metrics = head["model-index"][0]["results"][0]["metrics"] if "model-index" in head else []
     assert {m["type"]: m["value"] / 100 for m in metrics} == (told or {})
+
+
+def test_statistics_of_bands_with_small_units_keep_their_digits():
+    bands = (Band("aerosol", 3.14159265e-7, 2.71828183e-8, 0, 1e-6), Band("radiance", 12345.6789, 1e-6, 0, 65535))
+    card = dataclasses.replace(CARD, bands=bands, dtype="float32")
+    scale = model_card.preprocessor(card, True)
+    assert np.float32(scale["image_mean"]).tolist() == card.mean.tolist()
+    assert np.float32(scale["image_std"]).tolist() == card.std.tolist()
 
 
 @pytest.mark.parametrize("prefix", ["_orig_mod.", "model.", "backbone.", "module.", "net.", "model._orig_mod.module."])

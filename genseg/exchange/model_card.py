@@ -54,8 +54,8 @@ def preprocessor(card: DatasetCard, segmenter: bool) -> dict[str, Any]:
         "do_resize": False,
         "do_rescale": False,
         "do_normalize": True,
-        "image_mean": [round(float(v), 6) for v in card.mean],
-        "image_std": [round(float(v), 6) for v in card.std],
+        "image_mean": [float(f"{v:.9g}") for v in card.mean],  # float32 to the bit
+        "image_std": [float(f"{v:.9g}") for v in card.std],
         **({"do_reduce_labels": False} if segmenter else {}),
     }
 
