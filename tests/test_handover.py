@@ -17,7 +17,7 @@ from genseg import checkpoints, exchange, nets, predict, state, windows
 from genseg.config import to_json
 from genseg.data.card import Band, DatasetCard
 from genseg.exchange import __main__ as command
-from genseg.exchange import model_card
+from genseg.exchange import model_card, stac
 from genseg.nets.convnext import ConvNeXt
 from tests.data import made
 
@@ -131,6 +131,27 @@ def test_the_stac_item_is_one_of_the_mlm_extension(workdir, tmp_path):
     asset = item.assets["model"]
     assert "mlm:model" in asset.roles and (tmp_path / "hub" / asset.href).is_file()
     assert datetime.datetime.now(datetime.UTC) - item.datetime < datetime.timedelta(minutes=5)
+
+
+@pytest.mark.parametrize(
+    ("options", "architecture"),
+    [
+        ({"project": 3, "head_channels": 8}, "UperNet, tiny"),
+        ({"head": "linear"}, "linear head, tiny"),
+        ({"project": 3, "head": "linear"}, "linear head, tiny"),
+    ],
+)
+def test_the_stac_item_knows_a_projection_and_a_linear_head(monkeypatch, options, architecture):
+    monkeypatch.setitem(nets.BACKBONES, "tiny", tiny.narrow)
+    net = nets.segmenter("tiny", channels=4, classes=3, drop_path=0.0, aux=False, **options)
+    params, stats = jax.eval_shape(net.init, jax.random.key(0))
+    config = {"model": {"backbone": "tiny"}, "init": {"checkpoint": ""}}
+    weights = checkpoints.Weights(params, stats, config, CARD, "run/checkpoints/7", ema=False)
+    artifact = stac.Artifact("net.onnx", "onnx", "ONNX", "onnx.save", "height", (32, 64), 1, None, "logits")
+    properties = stac.item(weights, artifact, datetime.datetime.now(datetime.UTC))["properties"]
+    assert properties["mlm:architecture"] == architecture
+    assert [band["name"] for band in properties["bands"]] == ["red", "green", "blue", "nir"]
+    assert properties["mlm:input"][0]["input"]["shape"] == [1, 32, 64, 4]
 
 
 def test_the_hugging_face_folder_says_what_it_is(workdir, tmp_path):

@@ -57,13 +57,15 @@ def item(weights: checkpoints.Weights, artifact: Artifact, now: datetime.datetim
     card, config = weights.card, weights.config
     segmenter = "norms" in weights.params
     backbone = config["model"]["backbone"]
+    head = "linear head" if "linears" in weights.params["head"] else "UperNet"
     task = "semantic-segmentation" if segmenter else "scene-classification"
     origin = Path(config["init"]["checkpoint"] if "init" in config else config["source"]).name
     plane = list(artifact.size or (-1, -1))
     order = (
         ["batch", "bands", "height", "width"] if artifact.first == "bands" else ["batch", "height", "width", "bands"]
     )
-    channels = weights.params["backbone"]["stem"]["conv"]["kernel"].shape[2]
+    projected = "projection" in weights.params  # it takes the bands, and the stem what it makes of them
+    channels = card.channels if projected else weights.params["backbone"]["stem"]["conv"]["kernel"].shape[2]
     names = (
         [band.name for band in card.bands] if channels == card.channels else [f"channel {i}" for i in range(channels)]
     )
@@ -83,7 +85,7 @@ def item(weights: checkpoints.Weights, artifact: Artifact, now: datetime.datetim
         "description": card.protocol or f"{backbone}, {task}",
         "bands": [{"name": name} for name in names],
         "mlm:name": name,
-        "mlm:architecture": f"UperNet, {backbone}" if segmenter else backbone,
+        "mlm:architecture": f"{head}, {backbone}" if segmenter else backbone,
         "mlm:tasks": [task],
         "mlm:framework": artifact.framework,
         "mlm:total_parameters": tree.count(weights.params),
