@@ -134,6 +134,22 @@ def test_what_does_not_go_together_is_refused(folders, other, said):
         inputs.open_inputs(one)
 
 
+def test_values_of_another_scale_are_refused(folders, tmp_path):
+    """Both would be read as stored, and pooled as if their units were one."""
+    made.tiles(tmp_path / "scaled")
+    tags = {"scale": 1e-4, "offset": -0.1}
+    items = "".join(f'<Item name="{k.upper()}" sample="1" role="{k}">{v}</Item>' for k, v in tags.items())
+    stated = [(42112, "s", 0, f"<GDALMetadata>{items}</GDALMetadata>", True)]
+    for path in (tmp_path / "scaled").glob("*/img/*.tif"):
+        tifffile.imwrite(path, tifffile.imread(path), photometric="minisblack", planarconfig="contig", extratags=stated)
+    scaled = TILES | {"source": str(tmp_path / "scaled")}
+    said = "'folder_segmentation' and 'scaled' cannot .*: band green has no scale in one and scale 0.0001, offset -0.1 in the"
+    with pytest.raises(UserError, match=said):
+        inputs.open_inputs(config(folders, also={"scaled": scaled}))
+    one = config(folders, also={"scaled": scaled}, only_bands=("red", "nir"))
+    assert inputs.open_inputs(one).card.channels == 2  # bands that are not read do not matter
+
+
 @pytest.mark.parametrize("name", ["stitched", "all", "here/there"])
 def test_names_that_would_mix_with_others_are_refused_before_anything_is_prepared(folders, tmp_path, name):
     one = config(folders, data_dir=str(tmp_path), also={name: TILES | {"source": str(folders / "bright")}})

@@ -42,7 +42,8 @@ def joined_card(cards: Mapping[str, DatasetCard], shares: Mapping[str, float]) -
     variance within data sets plus that between them.
 
     cards: by name, the first gives palette and protocol. shares: of the training rows, by name; they add up to 1.
-    Raises: UserError naming two data sets whose bands, classes, scored or ignored classes, or pixel types differ.
+    Raises: UserError naming two data sets whose bands, their scales and offsets, classes, scored or ignored classes, or pixel
+    types differ.
     """
     names = list(cards)
     first = cards[names[0]]
@@ -61,6 +62,13 @@ def joined_card(cards: Mapping[str, DatasetCard], shares: Mapping[str, float]) -
                 f"'{names[0]}' and '{name}' cannot be trained on together: the bands are {', '.join(ours)} and "
                 f"{', '.join(theirs)}; prepare one of them with the other's, in the same order"
             )
+        for one, its in zip(first.bands, other.bands, strict=True):
+            if one.scale != its.scale:
+                raise UserError(
+                    f"'{names[0]}' and '{name}' cannot be trained on together: band {one.name} has {_units(one)} in one and "
+                    f"{_units(its)} in the other, and values are read as stored; bring all files to one (gdal_translate "
+                    "-unscale)"
+                )
     weight = np.array([shares[name] for name in names])
     bands = tuple(_pooled([card.bands[i] for card in cards.values()], weight) for i in range(first.channels))
     splits: dict[str, int] = {}
@@ -72,6 +80,10 @@ def joined_card(cards: Mapping[str, DatasetCard], shares: Mapping[str, float]) -
         notes=tuple(f"{name}: {note}" for name, card in cards.items() for note in card.notes),
         groups=tuple((name, f"^{re.escape(name)}/") for name in names),
     )  # fmt: skip
+
+
+def _units(band: Band) -> str:
+    return "no scale" if band.scale is None else "scale {:g}, offset {:g}".format(*band.scale)
 
 
 def _pooled(bands: list[Band], weight: np.ndarray) -> Band:
