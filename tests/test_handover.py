@@ -200,6 +200,25 @@ def test_a_model_card_has_the_scores_of_the_weights_that_were_exported(tmp_path,
     assert {m["type"]: m["value"] / 100 for m in metrics} == (told or {})
 
 
+def test_another_format_in_the_same_folder_leaves_nothing_of_the_former_one(workdir, tmp_path, capsys):
+    arguments = ["export", "--checkpoint", str(workdir), "--output", str(tmp_path), "--format"]
+    kept = ["README.md", "model.safetensors", "stac_item.json"]
+    assert command.main([*arguments, "huggingface"]) == 0
+    (tmp_path / "notes.txt").write_text("mine")
+    assert command.main([*arguments, "mmseg"]) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*kept, "notes.txt"])
+    assert "removed, of the export before: config.json, preprocessor_config.json" in capsys.readouterr().out
+    # One that no export writes stays, such as a run's; beside no weights of genseg's nothing is written.
+    (tmp_path / "config.json").write_text('{"data": {"data_dir": "genseg"}}')
+    assert command.main([*arguments, "mmseg"]) == 0
+    assert (tmp_path / "config.json").exists() and "removed" not in capsys.readouterr().out
+    for name in kept:
+        (tmp_path / name).unlink()
+    (tmp_path / "config.json").write_text('{"mine": 1}')
+    assert command.main([*arguments, "mmseg"]) == 2
+    assert (tmp_path / "config.json").read_text() == '{"mine": 1}'
+
+
 def test_statistics_of_bands_with_small_units_keep_their_digits():
     bands = (Band("aerosol", 3.14159265e-7, 2.71828183e-8, 0, 1e-6), Band("radiance", 12345.6789, 1e-6, 0, 65535))
     card = dataclasses.replace(CARD, bands=bands, dtype="float32")

@@ -16,7 +16,9 @@ from genseg.exchange import deepness, model_card, names, programs, stac
 from genseg.report import writing
 
 FILES = ("model.safetensors", "README.md", "stac_item.json", "config.json", "preprocessor_config.json")
-"""What a folder of exported weights holds."""
+"""What a folder of exported weights holds; the last two only in some formats."""
+OF_FORMATS = {"config.json": ("model_args", "architectures"), "preprocessor_config.json": ("image_processor_type",)}
+"""Keys, one of which tells such a file from another's, as a run's own config.json is in its workdir."""
 
 
 def export(args: argparse.Namespace) -> None:
@@ -49,7 +51,8 @@ def _described(weights: checkpoints.Weights, artifact: stac.Artifact, path: Path
 
 def _weights(weights: checkpoints.Weights, args: argparse.Namespace, output: Path) -> str:
     """A folder: model.safetensors, README.md, stac_item.json; for timm and huggingface config.json, for the latter
-    preprocessor_config.json."""
+    preprocessor_config.json. Those of `FILES` that an export of another format has left there are removed, since a library
+    would read them as of these weights: `export` has claimed the names."""
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
@@ -68,6 +71,9 @@ def _weights(weights: checkpoints.Weights, args: argparse.Namespace, output: Pat
         extra["config.json"] = exchange.config(weights.params, backbone, args.format, card.classes, card.ignore_label)
     if args.format == "huggingface":
         extra["preprocessor_config.json"] = model_card.preprocessor(card, "norms" in weights.params)
+    stale = [name for name in OF_FORMATS if name not in extra and _exported(output / name)]
+    for name in stale:
+        (output / name).unlink()
     for name, content in extra.items():
         writing.write_atomically(output / name, texts.as_json(content, indent=1))
     writing.write_atomically(output / "README.md", model_card.readme(weights, args.format, args.license))
@@ -76,7 +82,12 @@ def _weights(weights: checkpoints.Weights, args: argparse.Namespace, output: Pat
         "safetensors.torch.save_file", "bands", None, -1, stac.z_scores(card), "logits",
     )  # fmt: skip
     _described(weights, artifact, output / "stac_item.json")
-    return f"written: {output}, {len(tensors)} tensors"
+    removed = f"; removed, of the export before: {', '.join(stale)}" if stale else ""
+    return f"written: {output}, {len(tensors)} tensors{removed}"
+
+
+def _exported(path: Path) -> bool:
+    return path.is_file() and any(f'"{key}"'.encode() in path.read_bytes() for key in OF_FORMATS[path.name])
 
 
 def run_of(weights: checkpoints.Weights) -> Callable:
