@@ -43,8 +43,8 @@ def adopt_backbone(
 ) -> tuple[tree.Tree, TransferReport]:
     """Parameters like `target` whose backbone is `source`'s; heads and output norms stay `target`'s own.
 
-    The stem's input channels may differ: `rule` (one of nets/stem.py `RULES`) makes
-    the kernel fit. head: `source`'s classifier is taken too. Raises UserError, naming `origin`, unless every parameter
+    The stem's input channels may differ: `rule` (one of nets/stem.py `RULES`) makes the kernel fit; `mean` averages those of as
+    many channels too. head: `source`'s classifier is taken too. Raises UserError, naming `origin`, unless every parameter
     that is to be taken is found with the right shape.
     """
     wanted = dict(tree.items(target))
@@ -62,10 +62,11 @@ def adopt_backbone(
     result, matched, inflated = dict(wanted), [], []
     for path in needed:
         have, want = given[path].shape, wanted[path].shape
-        if have == want:
+        stem = path == STEM_KERNEL and have[:2] == want[:2] and have[3:] == want[3:]
+        if have == want and not (stem and rule == "mean"):  # which averages as many bands too
             result[path] = jnp.asarray(given[path], wanted[path].dtype)
             matched.append(path)
-        elif path == STEM_KERNEL and have[:2] == want[:2] and have[3] == want[3]:
+        elif stem:
             if rule == "exact":
                 raise UserError(
                     f"the checkpoint {origin} has a stem of {have[2]} input channels and this network needs {want[2]}; "

@@ -112,6 +112,17 @@ def test_classifier_fills_the_backbone_of_a_segmenter(tmp_path, family):
         exchange.adopt(*target, path, parts=("neck",))
 
 
+@pytest.mark.parametrize("family", TINY)
+def test_the_rule_mean_averages_as_many_bands_too(tmp_path, family):
+    params, stats = trees(family, "classifier")
+    path = str(tmp_path / "m.safetensors")
+    save_file(exchange.export(params, stats, family, "timm"), path)
+    got, _, report = exchange.adopt(*trees(family, "classifier", fill=0.0), path, stem="mean")
+    ours, theirs = (tree_["backbone"]["stem"]["conv"]["kernel"] for tree_ in (got, params))
+    np.testing.assert_allclose(ours, theirs.mean(2, keepdims=True).repeat(4, 2), rtol=1e-5, atol=1e-7)
+    assert report.inflated == ("backbone/stem/conv/kernel",) and report.missing == report.unused == ()
+
+
 def test_wrong_checkpoints_are_refused_in_a_sentence(tmp_path, monkeypatch):
     params, stats = trees("convnext", "classifier")
     tensors = exchange.export(params, stats, "convnext", "timm")

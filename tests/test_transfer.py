@@ -32,6 +32,16 @@ def test_the_head_comes_along_where_it_is_wanted(head):
     assert len(report.missing) == (0 if head else 3) and len(report.unused) == (0 if head else 3)
 
 
+def test_the_rule_mean_averages_as_many_bands_too():
+    source = weights(3, 10, 1.0)
+    kernel = np.random.default_rng(0).normal(size=(4, 4, 3, 8)).astype("f4")
+    source["backbone"]["stem"]["conv"]["kernel"] = jnp.asarray(kernel)
+    for rule, want, inflated in (("mean", kernel.mean(2, keepdims=True).repeat(3, 2), 1), ("repeat", kernel, 0)):
+        adopted, report = transfer.adopt_backbone(weights(3, 10, 0.0), source, rule=rule, key=KEY, origin="rgb")
+        np.testing.assert_allclose(adopted["backbone"]["stem"]["conv"]["kernel"], want, rtol=1e-5, atol=1e-7)
+        assert len(report.inflated) == inflated and len(report.matched) == 2 - inflated
+
+
 def test_a_head_for_other_classes_is_refused():
     with pytest.raises(UserError, match="'head/linear/.*set config.init.head to False"):
         transfer.adopt_backbone(weights(3, 10, 0.0), weights(3, 7, 1.0), rule="exact", key=KEY, origin="x", head=True)

@@ -39,7 +39,8 @@ def adopt(
       path: file or folder, see `files.read`.
       parts: the parts that must be filled, of "backbone", "head", "norms", "aux_head"; () means all. A classifier's
         checkpoint fills a segmenter's ("backbone",).
-      stem: rule for a checkpoint of another number of bands (`nets.stem.inflate_stem`); `key` for the rule "random".
+      stem: rule for a checkpoint of another number of bands, "mean" for any (`nets.stem.inflate_stem`); `key` for the rule
+        "random".
 
     Returns (params, stats, report); every parameter and every tensor of the file is in the report, but for tensors that no
     output depends on (`names.IDLE`).
@@ -68,7 +69,8 @@ def adopt(
                 f"{path}: '{entry.keys[0]}' has the shape {shapes}, which no {form} checkpoint has"
             ) from None
         have, want = array.shape, wanted[entry.path].shape
-        if entry.path == STEM and have != want and len(have) == 4 and have[:2] + have[3:] == want[:2] + want[3:]:
+        differs = have != want or stem == "mean"  # which averages as many bands too
+        if entry.path == STEM and differs and len(have) == 4 and have[:2] + have[3:] == want[:2] + want[3:]:
             result[STEM] = inflate_stem(jnp.asarray(array), want[2], stem, key)
             inflated.append(STEM)
             continue

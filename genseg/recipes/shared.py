@@ -71,7 +71,7 @@ class Init:
     best: bool = key(False, "take its best checkpoint instead of the latest")
     head: bool = key(False, "take its classifier too, to go on with the same classes", before=False)
     stem: str = key(
-        "exact", "how a stem of other channels is made to fit; exact: it must fit as it is (genseg/nets/stem.py)",
+        "exact", "how a stem of other channels (mean: of any) is made to fit; exact: it must fit as it is (genseg/nets/stem.py)",
         one_of(*STEM_RULES),
     )  # fmt: skip
 
