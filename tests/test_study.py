@@ -54,7 +54,7 @@ scores = {"top1": 0.5}
 if "tiles" in said["config"]:
     seed = int(said["config.seed"])
     better = 4 * ("csp" in said.get("config.init.checkpoint", ""))
-    confusion = np.array([[[20 + better + s, 5], [3, 10 + seed]] for s in range(4)])
+    confusion = np.array([[[20 + better + s, 5 - better], [3 - seed, 10 + seed]] for s in range(4)])
     # Borders, at every distance: 60 + `better` of 100 pixels of truth are met, by as many predicted ones as are met.
     borders = np.full((4, 7, 3, 2), 60 + better); borders[:, :2] = 100
     np.savez(out / "test_scene_counts.npz", scenes=np.array(["a", "b", "c", "d"]), confusion=confusion, borders=borders,

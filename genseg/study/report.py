@@ -43,14 +43,12 @@ class Comparison:
 def compare(
     study: Study, cells: Sequence[Cell], out: Path, target: str, a: str, b: str, *, draws: int = 4000
 ) -> Comparison | None:
-    """None without at least two pairs of finished runs."""
+    """None without at least two pairs of finished runs. Raises UserError for runs that were not scored on the same labels."""
     found = results.pairs(study, cells, out, target, a, b)
     if len(found) < 2:
         return None
-    left, right = ([results.scenes(out, pair[i]) for pair in found] for i in (0, 1))
-    kinds = {scenes.kind for scenes in (*left, *right)}
-    if len(kinds) > 1:
-        raise ValueError(f"{target}: the runs of {a} and {b} were scored on different scenes or classes")
+    of_all = results.comparable(out, [pair[side] for side in (0, 1) for pair in found])
+    left, right = of_all[: len(found)], of_all[len(found) :]
     one = left[0]
     origins = tuple(study.pretraining_of(cell.pair) for cell, _ in found)
     confusions = [np.stack([scenes.confusion for scenes in side]) for side in (left, right)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,9 +31,10 @@ class Scenes:
     absent: str
 
     @property
-    def kind(self) -> tuple:
-        """What two runs must share to be compared."""
-        return self.names, self.classes, self.scored, self.absent
+    def basis(self) -> dict[str, Any]:
+        """What two runs must share to be compared. "labels": each scene's true pixels of every class."""
+        classes = (self.classes, self.scored, self.absent)
+        return {"scenes": self.names, "classes": classes, "labels": self.confusion.sum(2).tolist()}
 
 
 def scenes(out: Path, cell: Cell) -> Scenes:
@@ -59,6 +61,19 @@ def scenes(out: Path, cell: Cell) -> Scenes:
                 f"the counts in {path} give a {name} of {ours:.6f} and result.json says {theirs[name]:.6f}; {mend}"
             )
     return here
+
+
+def comparable(out: Path, cells: Sequence[Cell]) -> list[Scenes]:
+    """Of each cell. Raises UserError naming two that were scored on different scenes, classes or labels."""
+    found = [scenes(out, cell) for cell in cells]
+    basis = found[0].basis
+    for cell, here in zip(cells, found, strict=True):
+        if differing := [word for word, value in here.basis.items() if value != basis[word]]:
+            raise UserError(
+                f"{cells[0].folder} and {cell.folder} were scored on different {differing[0]}; remove both folders, and the "
+                "same command runs them again on the same data"
+            )
+    return found
 
 
 def pairs(study: Study, cells: Sequence[Cell], out: Path, target: str, a: str, b: str) -> list[tuple[Cell, Cell]]:

@@ -1,0 +1,53 @@
+"""What a study's report compares and shows, of runs whose files are written here."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_study import PLAIN, SOURCES
+
+from genseg.errors import UserError
+from genseg.study import design, report
+
+SCENES = ("a", "b", "c", "d")
+
+
+def finish(out: Path, cell: design.Cell, *, more: int = 0, names=SCENES, **scores: float | None) -> None:
+    """A run that has ended. more: pixels by which a mask's first class differs. scores: of its result, None to leave one out."""
+    folder = out / cell.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    better = 4 * (cell.arm == "csp")
+    confusion = np.array([[[20 + better, 5 - better + more * (s == 0)], [3, 10]] for s in range(len(names))])
+    borders = np.full((len(names), 7, 3, 2), 60)
+    total = confusion.sum(0)
+    hit = np.diag(total)
+    scores = {"miou": float((hit / (total.sum(0) + total.sum(1) - hit)).mean())} | scores
+    np.savez(
+        folder / "test_scene_counts.npz", scenes=np.array(names), confusion=confusion, borders=borders,
+        classes=np.array(["field", "house"]), scored=np.array([0, 1]), absent="skip", step=1,
+    )  # fmt: skip
+    said = {"scores": {k: v for k, v in scores.items() if v is not None}, "seconds": 60.0, "split": "test"}
+    (folder / "result.json").write_text(json.dumps(said))
+
+
+def finished(out: Path, plain: dict = PLAIN) -> tuple[design.Study, list[design.Cell]]:
+    study = design.read(plain)
+    cells = design.cells(study)
+    for cell in cells:
+        finish(out, cell)
+    return study, cells
+
+
+@pytest.mark.parametrize(
+    "change, word", [({"more": 1}, "labels"), ({"names": ("a", "b", "c", "e")}, "scenes"), ({"names": "abc"}, "scenes")]
+)
+def test_runs_that_were_scored_on_other_truth_are_not_compared(tmp_path, change, word):
+    study, cells = finished(tmp_path)
+    assert report.compare(study, cells, tmp_path, "tiles", "csp", "rgb").pairs == 4
+    finish(tmp_path, next(c for c in cells if c.folder == "finetune/tiles/rgb-s2"), **change)
+    said = f"finetune/tiles/csp-s0 and finetune/tiles/rgb-s2 were scored on different {word}; .*runs them again"
+    with pytest.raises(UserError, match=said):
+        report.compare(study, cells, tmp_path, "tiles", "csp", "rgb")
+    with pytest.raises(UserError, match=f"different {word}"):
+        report.write(study, cells, tmp_path, SOURCES, "")
