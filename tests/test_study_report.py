@@ -51,3 +51,16 @@ def test_runs_that_were_scored_on_other_truth_are_not_compared(tmp_path, change,
         report.compare(study, cells, tmp_path, "tiles", "csp", "rgb")
     with pytest.raises(UserError, match=f"different {word}"):
         report.write(study, cells, tmp_path, SOURCES, "")
+
+
+def test_a_study_is_finished_with_the_pairs_that_its_primary_arms_can_have(tmp_path):
+    first = {"config": "first.py", "set": {}, "seeds": (0, 1, 2)}  # of three seeds, gone on from with two
+    plain = PLAIN | {
+        "pretrain": {"first": first} | {k: v | {"after": "first"} for k, v in PLAIN["pretrain"].items()},
+    }
+    study, cells = finished(tmp_path, plain)
+    text = report.write(study, cells, tmp_path, SOURCES, "").read_text()
+    assert "4 pairs from 2 pre-trained networks" in text and "planned" not in text and "Unfinished" not in text
+    (tmp_path / "finetune/tiles/rgb-s3/result.json").unlink()
+    text = report.write(study, cells, tmp_path, SOURCES, "").read_text()
+    assert "3 pairs (of 4 planned)" in text and "Unfinished, so no verdict" in text

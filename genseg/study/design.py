@@ -81,7 +81,7 @@ class Study:
 
     @property
     def pairs(self) -> int:
-        """Fine-tuned networks of an arm on a target."""
+        """Numbers of pairs. An arm whose start has fewer seeds than another start lacks the last ones."""
         return len(self.seeds) * max(len(start.seeds) for start in self.pretrain.values())
 
     def pretraining_of(self, pair: int) -> int:

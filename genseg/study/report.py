@@ -44,7 +44,7 @@ def compare(
     study: Study, cells: Sequence[Cell], out: Path, target: str, a: str, b: str, *, draws: int = 4000
 ) -> Comparison | None:
     """None without at least two pairs of finished runs. Raises UserError for runs that were not scored on the same labels."""
-    found = results.pairs(study, cells, out, target, a, b)
+    found = results.pairs(cells, out, target, a, b)
     if len(found) < 2:
         return None
     of_all = results.comparable(out, [pair[side] for side in (0, 1) for pair in found])
@@ -177,7 +177,8 @@ def markdown(
             parts.append(f"- **{target}**: fewer than two pairs have ended; nothing to say yet.")
             continue
         d = found.difference[primary.score]
-        short = "" if found.pairs == study.pairs else f" (of {study.pairs} planned)"
+        planned = len(results.planned(cells, target, found.a, found.b))
+        short = "" if found.pairs == planned else f" (of {planned} planned)"
         parts.append(
             f"- **{target}**: {_points(d.mean)} [{_points(d.low)}, {_points(d.high)}], {found.pairs} pairs{short} from "
             f"{len(set(found.origins))} pre-trained networks an arm, {found.scenes} scenes; sign-flip p = {float(d.p):.3f} "

@@ -13,7 +13,7 @@ from genseg import arrays, border_scores, outputs
 from genseg.errors import UserError
 from genseg.report import writing
 from genseg.study import running, statistics
-from genseg.study.design import Cell, Study
+from genseg.study.design import Cell
 
 _MEND = "run the command of {} once more, which evaluates it anew"
 
@@ -76,10 +76,15 @@ def comparable(out: Path, cells: Sequence[Cell]) -> list[Scenes]:
     return found
 
 
-def pairs(study: Study, cells: Sequence[Cell], out: Path, target: str, a: str, b: str) -> list[tuple[Cell, Cell]]:
-    """The pairs of two arms on a target of which both runs have ended, in order."""
-    done = {(c.arm, c.pair): c for c in cells if c.target == target and running.state(out, c) == "done"}
-    return [(done[a, k], done[b, k]) for k in range(study.pairs) if (a, k) in done and (b, k) in done]
+def planned(cells: Sequence[Cell], target: str, a: str, b: str) -> list[tuple[Cell, Cell]]:
+    """The pairs of two arms on a target, in order."""
+    left, right = ({c.pair: c for c in cells if (c.target, c.arm) == (target, arm)} for arm in (a, b))
+    return [(left[pair], right[pair]) for pair in sorted(left.keys() & right.keys())]
+
+
+def pairs(cells: Sequence[Cell], out: Path, target: str, a: str, b: str) -> list[tuple[Cell, Cell]]:
+    """Those of `planned` of which both runs have ended."""
+    return [pair for pair in planned(cells, target, a, b) if all(running.state(out, c) == "done" for c in pair)]
 
 
 def metrics(out: Path, cell: Cell, name: str) -> np.ndarray:
