@@ -1,11 +1,13 @@
 """Studies: plans, statistics against closed cases, runs in real processes, and a report of whatever is there."""
 
+import contextlib
 import csv
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -136,8 +138,6 @@ def test_studies_of_this_repository_load_and_their_commands_fit_their_configs():
 
 
 def tiny_cwd(folder):
-    import contextlib
-
     return contextlib.chdir(folder)
 
 
@@ -357,6 +357,43 @@ def test_two_processes_share_the_runs_and_a_killed_one_is_taken_up(tmp_path, pro
     for cell in cells:
         begun = len((out / cell.folder / "starts").read_text().split())
         assert begun == (2 if out / cell.folder / "starts" in starts else 1), cell.folder
+
+
+def test_a_run_that_another_process_only_looks_at_is_waited_for(tmp_path, program, monkeypatch):
+    out = tmp_path / "out"
+    one = runner(out, program, side_by_side=1)
+    one.cells = one.cells[:1]
+    (cell,) = one.cells
+    held, let_go = threading.Event(), threading.Event()
+    claim, waiting = running.claim, one._waiting
+
+    @contextlib.contextmanager
+    def slow_to_look(*arguments):
+        with claim(*arguments) as descriptor:
+            if threading.current_thread() is looker:
+                held.set()
+                assert let_go.wait(300)
+            yield descriptor
+
+    def until_it_waits() -> bool:
+        found = waiting()
+        let_go.set()
+        return found
+
+    monkeypatch.setattr(running, "claim", slow_to_look)
+    monkeypatch.setattr(one, "_waiting", until_it_waits)
+    with claim(out, cell):  # leaves the file that a look locks
+        pass
+    looker = threading.Thread(target=running.state, args=(out, cell))
+    looker.start()
+    try:
+        assert held.wait(300)
+        one.run()
+    finally:
+        let_go.set()
+        looker.join()
+    assert running.state(out, cell) == "done"
+    assert (out / cell.folder / "starts").read_text().count("\n") == 1
 
 
 def test_studies_share_runs_of_equal_settings_and_refuse_others_of_the_same_name(tmp_path, program):

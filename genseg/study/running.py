@@ -49,16 +49,18 @@ def failure(out: Path, cell: Cell) -> str:
 
 
 @contextlib.contextmanager
-def claim(out: Path, cell: Cell) -> Iterator[int | None]:
+def claim(out: Path, cell: Cell, how: int = fcntl.LOCK_EX) -> Iterator[int | None]:
     """A file descriptor that holds the cell, for the run to inherit, or None where another process has it.
 
     The lock ends when this process and the run have both ended, however that happens: nobody needs to clear it away.
+    how: LOCK_SH to look only, so that two that look do not take each other for a run; one that claims may still meet a look.
     """
     path = out / f"{cell.folder}.claim"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
+    # "+": over NFS a lock that is shared asks for a file open for reading, one that is not for writing.
+    with path.open("a+", encoding="utf-8") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, how | fcntl.LOCK_NB)
         except BlockingIOError:
             yield None
             return
@@ -88,7 +90,7 @@ def state(out: Path, cell: Cell) -> str:
     if result(out, cell) is not None:
         return "done"
     if (out / f"{cell.folder}.claim").exists():
-        with claim(out, cell) as held:
+        with claim(out, cell, fcntl.LOCK_SH) as held:
             if held is None:
                 return "running"
     return "failed" if failure(out, cell) else "missing"
@@ -178,15 +180,22 @@ class Runner:
                 time.sleep(2.0)
 
     def _waiting(self) -> bool:
-        """Whether a run under way, here or elsewhere, is one that a missing cell starts from."""
+        """Whether a cell can be run, which was only looked at elsewhere when it was to be taken, or a run under way, here or
+        elsewhere, is one that a missing cell starts from."""
+        if any(self._free(cell) for cell in self.cells):
+            return True
         running = {cell.folder for cell in self.cells if state(self.out, cell) == "running"}
         return any(c.needs in running for c in self.cells if c.needs and state(self.out, c) == "missing")
 
-    def _take(self, cell: Cell, core: int | None) -> bool:
-        """Runs the cell if it is missing, can be run, and nobody has it; says whether it did."""
+    def _free(self, cell: Cell) -> bool:
+        """Whether the cell is missing, can be run, was not tried here, and no run has it."""
         if cell.needs and not (self.out / cell.needs / "result.json").exists():
             return False
-        if self._told.is_set() or cell.folder in self._tried or state(self.out, cell) != "missing":
+        return cell.folder not in self._tried and state(self.out, cell) == "missing"
+
+    def _take(self, cell: Cell, core: int | None) -> bool:
+        """Runs the cell if it is free and nobody locks it; says whether it did."""
+        if self._told.is_set() or not self._free(cell):
             return False
         with claim(self.out, cell) as held:
             if held is None or result(self.out, cell) is not None:
