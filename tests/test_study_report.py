@@ -1,5 +1,6 @@
 """What a study's report compares and shows, of runs whose files are written here."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from test_study import PLAIN, SOURCES
 
 from genseg.errors import UserError
-from genseg.study import design, report
+from genseg.study import design, pictures, report
 
 SCENES = ("a", "b", "c", "d")
 
@@ -64,3 +65,20 @@ def test_a_study_is_finished_with_the_pairs_that_its_primary_arms_can_have(tmp_p
     (tmp_path / "finetune/tiles/rgb-s3/result.json").unlink()
     text = report.write(study, cells, tmp_path, SOURCES, "").read_text()
     assert "3 pairs (of 4 planned)" in text and "Unfinished, so no verdict" in text
+
+
+def test_runs_are_shown_with_the_scores_that_are_compared_and_without_those_they_lack(tmp_path, monkeypatch):
+    study, cells = finished(tmp_path)
+    patches, without, *_ = (cell for cell in cells if cell.target)
+    stitched = json.loads((tmp_path / patches.folder / "result.json").read_text())["scores"]["miou"]
+    finish(tmp_path, patches, miou=0.99, miou_stitched=stitched, mf1=0.98, mf1_stitched=0.5, boundary_f1_3px=1.0)
+    finish(tmp_path, without, miou=None)
+    drawn = []
+    monkeypatch.setattr(pictures, "_pixels", lambda canvas: drawn.append(canvas.figure))
+    pictures.scores(study, cells, tmp_path)
+    heights = np.concatenate([line.get_ydata() for line in drawn[0].axes[0].lines])
+    assert np.isnan(heights).sum() == 1 and np.nanmax(heights) < 90 and np.isclose(heights, 100 * stitched).any()
+    report.write(study, cells, tmp_path, SOURCES, "")
+    rows = {row["cell"]: row for row in csv.DictReader((tmp_path / "reports/made/cells.csv").open())}
+    shown = [rows[patches.folder][name] for name in ("miou", "mf1", "oa", "boundary_f1_3px")]
+    assert shown == [f"{100 * stitched:.2f}", "50.00", "", "100.00"] and rows[without.folder]["miou"] == ""

@@ -51,8 +51,11 @@ def differences(study: Study, compared: Sequence[Comparison]) -> np.ndarray | No
 def scores(study: Study, cells: Sequence[Cell], out: Path) -> np.ndarray | None:
     """A panel a target: every run's score, lines between the runs of a pair."""
     name = study.primary.score
-    found = {(c.target, c.arm, c.pair): running.result(out, c) for c in cells if c.target}
-    found = {place: 100 * r["scores"][name] for place, r in found.items() if r is not None}
+    found = {}
+    for c in cells:
+        ended = running.result(out, c) if c.target else None
+        if ended is not None and (score := results.score(ended["scores"], name)) is not None:
+            found[c.target, c.arm, c.pair] = 100 * score
     if not found:
         return None
     targets = [t for t in study.targets if any(place[0] == t for place in found)]

@@ -111,8 +111,8 @@ def cell_rows(study: Study, cells: Sequence[Cell], out: Path) -> list[list[str]]
     rows = [["cell", "state", "starts from", "seed", *names, "seconds", "note"]]
     for cell in cells:
         found, now = running.result(out, cell), running.state(out, cell)
-        scores = found["scores"] if found else {}
-        values = [tables.percent(scores[name]) if name in scores else "" for name in names]
+        scores = [results.score(found["scores"], name) if found else None for name in names]
+        values = ["" if score is None else tables.percent(score) for score in scores]
         seconds = f"{found['seconds']:.0f}" if found else ""
         rows.append([cell.folder, now, cell.needs or "", str(cell.seed), *values, seconds, running.failure(out, cell)])
     return rows
@@ -196,7 +196,7 @@ def markdown(
         "\n## Classes\n\nIoU; p by Holm over the classes of a comparison.\n",
         _markdown_table(class_rows(compared)),
         *_notes(cells, out),
-        "\n## Runs\n",
+        "\n## Runs\n\nAs in comparisons, miou, mf1 and oa of scenes that are cut into patches count each pixel once.\n",
         _markdown_table(cell_rows(study, cells, out)),
         "\n## Commands\n\nEach run again, or what is missing, in this order:\n",
         "\n".join(f"    {cell.command(out, sources, data_dir)}" for cell in cells),
