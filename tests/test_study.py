@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -254,6 +255,24 @@ def test_sign_flip_is_exact():
     np.testing.assert_allclose(statistics.sign_flip(columns), [0.25, np.nan])
 
 
+def test_sign_flip_of_many_pairs_draws_signs_within_bounded_memory():
+    columns = np.random.default_rng(0).normal(0.4, 1, (40, 2))
+    statistics.sign_flip(columns[:3])  # imports SciPy
+    tracemalloc.start()
+    try:
+        (drawn,) = statistics.sign_flip(columns[:18, :1])
+        assert tracemalloc.get_traced_memory()[1] < 32e6  # all 2^18 at once take 75 MB of signed values alone
+    finally:
+        tracemalloc.stop()
+    signs = np.random.default_rng(1).choice([-1, 1], (200_000, 18))
+    beyond = np.abs(signs @ columns[:18, 0]) >= np.abs(columns[:18, 0].sum())
+    assert drawn == pytest.approx(beyond.mean(), abs=0.01) and 0.02 < drawn < 0.98
+    many = statistics.sign_flip(columns)
+    np.testing.assert_array_equal(many, statistics.sign_flip(columns))
+    assert statistics.sign_flip(np.ones(40)) == statistics.smallest_p(40) == 2 / (2**16 + 1)
+    assert statistics.sign_flip(np.ones(6)) == statistics.smallest_p(6) == 2 / 64
+
+
 def test_holm_by_hand():
     adjusted = statistics.holm(np.array([0.01, 0.04, np.nan, 0.03, 0.005]))
     np.testing.assert_allclose(adjusted, [0.03, 0.06, np.nan, 0.06, 0.02])
@@ -280,6 +299,7 @@ def test_runs_come_in_order_side_by_side_and_are_reported(tmp_path, program, mon
     monkeypatch.setattr(report, "FEWEST_NETWORKS", 2)
     path = report.write(design.read(PLAIN), one.cells, out, SOURCES, "")
     text = path.read_text()
+    assert "of more than 16 pairs over 65,536 random ones" in text
     assert "15 done, 1 missing" in text and "csp is ahead: the interval excludes 0" in text
     assert all(cell.command(out, SOURCES, "") in text for cell in one.cells)
     rows = list(csv.DictReader((out / "reports/made/comparisons.csv").open()))

@@ -182,13 +182,14 @@ def markdown(
         parts.append(
             f"- **{target}**: {_points(d.mean)} [{_points(d.low)}, {_points(d.high)}], {found.pairs} pairs{short} from "
             f"{len(set(found.origins))} pre-trained networks an arm, {found.scenes} scenes; sign-flip p = {float(d.p):.3f} "
-            f"(smallest possible {2.0 ** (1 - found.pairs):.3f}). "
+            f"(smallest possible {statistics.smallest_p(found.pairs):.3f}). "
             + ("Unfinished, so no verdict." if short else f"{verdict(d, found.a, found.b)}.")
         )
     parts += [
         "\nIntervals: 95 %, paired bootstrap that draws pre-trained networks, fine-tuning runs of each, and test scenes "
-        "together, on summed counts of pixels and of border pixels. The sign-flip test is two-sided and takes the pairs as independent; pairs "
-        "from one pre-trained network are not quite, so it is the more lenient of the two.\n",
+        "together, on summed counts of pixels and of border pixels. The sign-flip test is two-sided, over all signs (of more "
+        f"than {statistics.EXACT_PAIRS} pairs over {2**statistics.EXACT_PAIRS:,} random ones of a fixed seed), and takes the pairs as independent; "
+        "pairs from one pre-trained network are not quite, so it is the more lenient of the two.\n",
         *(f"![{name}](pictures/{name}.png)\n" for name in drawn),
         "## All comparisons\n\nEverything but the primary comparison is secondary, and no p value here is corrected for "
         "their number.\n",

@@ -19,6 +19,8 @@ Score = Callable[[np.ndarray], np.ndarray]
 """Counts of scenes, summed [..., classes, classes] or [..., 7, 3, classes] -> scores [...] or of several kinds [..., n]."""
 
 LEVEL = 0.95
+EXACT_PAIRS = 16
+"""Above it the sign-flip test draws 2^EXACT_PAIRS signs: all of them double with every pair."""
 
 
 def score(name: str, scored: Sequence[int], absent: str) -> Score:
@@ -108,9 +110,10 @@ def draw_pairs(random: np.random.Generator, origins: np.ndarray, draws: int) -> 
 
 
 def sign_flip(differences: np.ndarray) -> np.ndarray:
-    """Two-sided p of "the differences [pairs, ...] are as likely the other way round", over all 2^pairs signs.
+    """Two-sided p of "the differences [pairs, ...] are as likely the other way round": over all 2^pairs signs, of more than
+    EXACT_PAIRS pairs over 2^EXACT_PAIRS random ones, the same in every call, and the observed.
 
-    Its smallest value is 2^(1 - pairs). NaN with fewer than 2 pairs that are not NaN.
+    Its smallest value is `smallest_p`. NaN with fewer than 2 pairs that are not NaN.
     """
     from scipy.stats import permutation_test
 
@@ -118,11 +121,20 @@ def sign_flip(differences: np.ndarray) -> np.ndarray:
         column = column[~np.isnan(column)]
         if len(column) < 2:
             return float("nan")
-        # SciPy pairs each value with its negative where it is given one sample.
-        found = permutation_test((column,), np.mean, permutation_type="samples", n_resamples=np.inf, vectorized=True)
+        # SciPy pairs each value with its negative where it is given one sample, and takes all signs where they are no more
+        # than n_resamples.
+        most = 2**EXACT_PAIRS
+        found = permutation_test(
+            (column,), np.mean, permutation_type="samples", n_resamples=most, batch=4096, vectorized=True, rng=0
+        )
         return float(found.pvalue)
 
     return np.apply_along_axis(one, 0, differences)
+
+
+def smallest_p(pairs: int) -> float:
+    """Which `sign_flip` can give of so many pairs."""
+    return 2.0 ** (1 - pairs) if pairs <= EXACT_PAIRS else 2 / (2**EXACT_PAIRS + 1)
 
 
 def holm(p: np.ndarray) -> np.ndarray:
