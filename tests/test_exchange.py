@@ -345,3 +345,12 @@ def test_onnx_without_jax2onnx_says_what_to_install(monkeypatch, tmp_path):
         UserError, match=r"needs jax2onnx .*; run `pip install -e .\[export\]` and `pip install --no-deps"
     ):
         programs.to_onnx(lambda image: image, 3, (32, 32), str(tmp_path / "net.onnx"))
+
+
+def test_an_export_into_a_workdir_is_refused(tmp_path, capsys):
+    """Its config.json would be that of another library, and the run could not go on."""
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "config.json").write_text('{"made": "by genseg"}')
+    assert command.main(["export", "--checkpoint", str(tmp_path), "--output", str(tmp_path), "--format", "timm"]) == 2
+    assert "is the workdir of a run, whose config.json would be lost" in capsys.readouterr().err
+    assert (tmp_path / "config.json").read_text() == '{"made": "by genseg"}'

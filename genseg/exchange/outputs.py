@@ -28,6 +28,8 @@ def export(args: argparse.Namespace) -> None:
     if args.format in names.FORMATS:
         if target.exists() and not target.is_dir():
             raise UserError(f"{target} is a file; weights are written into a folder: give another --output")
+        if (target / checkpoints.FOLDER).is_dir():
+            raise UserError(f"{target} is the workdir of a run, whose config.json would be lost: give another --output")
         weights_file = target / FILES[0]  # where it is ours, so are those beside it
         rules.claim([weights_file] if weights_file.exists() else [target / name for name in FILES])
     else:
