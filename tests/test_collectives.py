@@ -14,7 +14,7 @@ from genseg.losses import terms
 from genseg.report import lines, step_metrics
 
 LAYOUTS = {"replicated": (8, 1), "fsdp": (1, 8), "hybrid": (2, 4)}
-ROWS = 96  # in microbatches of 48: no other dimension has these lengths
+ROWS = 160  # in microbatches of 80: no other dimension has these lengths
 FLOOR = 256  # of elements: the narrow network's parameters are small
 
 
