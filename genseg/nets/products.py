@@ -69,8 +69,8 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding, gro
 
 
 LARGE = 1024
-"""Pixels of a plane from which on XLA's CPU backend is slow at a kernel's gradient: at 64 x 64 with 512 channels a product a tap takes
-a quarter of the time, at 32 x 32 with 64 as long, below that longer."""
+"""Pixels of a plane from which on XLA's CPU backend takes longer for a kernel's gradient than a product a tap does
+(benchmarks/kernel_gradient.py)."""
 
 
 def kernel_gradient(
@@ -104,10 +104,11 @@ def kernel_gradient(
 
     def by_taps(x: jax.Array, gradient: jax.Array) -> jax.Array:
         padded = lax.optimization_barrier(jnp.pad(x, ((0, 0), *padding, (0, 0))))
+        outputs = lax.optimization_barrier(gradient.reshape(-1, gradient.shape[-1]).T)  # once, not for each product
 
         def tap(u: int, v: int) -> jax.Array:
-            pixels = padded[:, u : u + oh, v : v + ow]
-            return jnp.tensordot(pixels, gradient, ((0, 1, 2), (0, 1, 2)), preferred_element_type=wide)
+            pixels = padded[:, u : u + oh, v : v + ow].reshape(-1, x.shape[-1])
+            return jnp.matmul(outputs, pixels, preferred_element_type=wide).T
 
         return jnp.stack([jnp.stack([tap(u, v) for v in range(size[1])]) for u in range(size[0])])
 
