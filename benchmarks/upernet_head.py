@@ -33,7 +33,7 @@ def programs(form: str, channels: int, dtype: str):
     """(the head's state without values, forward, forward and gradients)."""
     head = nnx.eval_shape(
         lambda: UperHead(
-            [*STAGES.values()], CLASSES, channels, 0.1, fusion=form, dtype=jnp.dtype(dtype), rngs=nnx.Rngs(0)
+            [*STAGES.values()], CLASSES, channels, 0.1, form=form, dtype=jnp.dtype(dtype), rngs=nnx.Rngs(0)
         )
     )
     graph, state = nnx.split(head)

@@ -29,7 +29,7 @@ from genseg.errors import UserError
 from genseg.freezing import NOTHING_FROZEN, Freezing
 from genseg.losses import terms
 from genseg.losses.terms import Loss
-from genseg.nets import attention_form, classifier, fusion, segmenter
+from genseg.nets import attention_form, classifier, segmenter
 from genseg.nets.functional import Net
 from genseg.nets.resizing import resize
 from genseg.recipes.shared import Bands
@@ -369,7 +369,7 @@ def build_segment(config: ConfigDict, card: DatasetCard, platform: str = "") -> 
     net = segmenter(
         model.backbone, channels=card.channels, classes=len(card.classes),
         drop_path=0.0 if freezing.backbone_is_fixed else model.drop_path,
-        dtype=model.dtype, remat=model.remat, attention=attention_form(model.attention, platform), head=model.head, fusion=fusion.form(model.fusion), head_channels=model.head_channels,
+        dtype=model.dtype, remat=model.remat, attention=attention_form(model.attention, platform), head=model.head, fusion=model.fusion, head_channels=model.head_channels,
         aux_channels=model.aux_channels, aux=config.loss.aux_weight > 0 and model.head != "linear",
         dropout=model.dropout, project=model.project,
     )  # fmt: skip

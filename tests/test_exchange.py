@@ -34,9 +34,9 @@ def tiny_backbones(monkeypatch):
         monkeypatch.setitem(nets.BACKBONES, family, build)
 
 
-def net_of(family, kind, channels=4, classes=5):
+def net_of(family, kind, channels=4, classes=5, **changes):
     options = dict(head_channels=8, aux_channels=6) if kind == "segmenter" else {}
-    return getattr(nets, kind)(family, channels=channels, classes=classes, drop_path=0.0, **options)
+    return getattr(nets, kind)(family, channels=channels, classes=classes, drop_path=0.0, **options, **changes)
 
 
 def trees(family, kind, fill=None, **options):
@@ -308,7 +308,7 @@ def test_command_line_round_trip(tmp_path, capsys, family):
     ("family", "size"), [("convnext", None), pytest.param("swin", (32, 64), marks=pytest.mark.slow)]
 )
 def test_stablehlo_of_any_batch_and_size(family, size):
-    net = net_of(family, "segmenter")
+    net = net_of(family, "segmenter", fusion="resized")
     params, stats = jax.jit(net.init)(jax.random.key(0))
     run = programs.program(net, params, stats, [1.0, 2.0, 3.0, 4.0], [2.0] * 4)
     data = programs.to_stablehlo(run, 4, size)

@@ -18,7 +18,7 @@ from genseg.report import writing
 FILES = ("model.safetensors", "README.md", "stac_item.json", "config.json", "preprocessor_config.json")
 """What a folder of exported weights holds; the last two only in some formats."""
 OF_FORMATS = {"config.json": ("model_args", "architectures"), "preprocessor_config.json": ("image_processor_type",)}
-"""Keys, one of which tells such a file from another's, as a run's own config.json is in its workdir."""
+"""Keys, one of which tells such a file from one of the same name that somebody else has put there."""
 
 
 def export(args: argparse.Namespace) -> None:
@@ -101,7 +101,7 @@ def run_of(weights: checkpoints.Weights) -> Callable:
         classes=len(card.classes), drop_path=0.0, head="linear" if "linears" in params["head"] else "upernet",
         head_channels=params["head"]["bottleneck"]["norm"]["scale"].shape[0] if "bottleneck" in params["head"] else 1,
         aux_channels=params["aux_head"]["conv"]["norm"]["scale"].shape[0] if "aux_head" in params else 1,
-        aux="aux_head" in params,
+        aux="aux_head" in params, fusion="resized",  # which allows for sizes that are not known
     )  # fmt: skip
     return programs.program(net, params, weights.stats, card.mean, card.std)
 

@@ -107,7 +107,7 @@ def segmenter(
     remat: bool = False,
     attention: str = "rows",
     head: str = "upernet",
-    fusion: str = "resized",
+    fusion: str = "coarse",
     head_channels: int = 512,
     aux_channels: int = 256,
     aux: bool = True,

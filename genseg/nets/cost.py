@@ -43,7 +43,7 @@ def table() -> str:
     ]
     for name in nets.BACKBONES:
         classify = nets.classifier(name, channels=3, classes=1000, drop_path=0.0)
-        segment = nets.segmenter(name, channels=3, classes=150, drop_path=0.0)
+        segment = nets.segmenter(name, channels=3, classes=150, drop_path=0.0, fusion="resized")
         counts = [tree.count(jax.eval_shape(net.init, jax.random.key(0))[0]) for net in (classify, segment)]
         macs = [multiply_adds(classify, (1, 224, 224, 3)) / 1e9, multiply_adds(segment, (1, 512, 512, 3)) / 1e9]
         lines.append(f"| {name} | {counts[0]:,} | {macs[0]:.3f} | {counts[1]:,} | {macs[1]:.1f} |")

@@ -15,11 +15,6 @@ from genseg.nets.products import conv, matmul
 FORMS = ("resized", "coarse")
 
 
-def form(wanted: str) -> str:
-    """The form that config.model.fusion means: "auto" is "coarse"."""
-    return "coarse" if wanted == "auto" else wanted
-
-
 def conv_of_resized(maps: Sequence[jax.Array], kernel: jax.Array, height: int, width: int, form: str) -> jax.Array:
     """Convolution (stride 1, zero padding) of maps [b h_i w_i c_i], each resized to height x width (`resizing.resize`) and then
     concatenated, with kernel float32 [kh kw sum(c_i) outputs] of odd sizes: [b height width outputs] in the maps' dtype.
@@ -27,10 +22,9 @@ def conv_of_resized(maps: Sequence[jax.Array], kernel: jax.Array, height: int, w
     form: "resized" does just that. "coarse" does the same, up to rounding, with fewer operations: resizing treats channels
     alike and a tap of the kernel pixels alike, so that the products with the taps can be made at the map's own size, and the
     results be resized, shifted and added up. A map of half the side then takes a quarter of the products; an UperNet head's
-    last convolution a third of them, all its maps together. Where sizes are symbolic, in an export, "coarse" is "resized".
+    last convolution a third of them, all its maps together. Its sizes have to be known, which in an export they may not be.
     """
-    known = all(isinstance(side, int) for x in maps for side in (*x.shape[1:3], height, width))
-    coarse = [form == "coarse" and known and x.shape[1] * x.shape[2] < height * width for x in maps]
+    coarse = [form == "coarse" and x.shape[1] * x.shape[2] < height * width for x in maps]
     starts = [sum(x.shape[3] for x in maps[:i]) for i in range(len(maps))]
     kernels = [kernel[:, :, start : start + x.shape[3]] for start, x in zip(starts, maps, strict=True)]
     whole = [resizing.resize(x, height, width) for x, apart in zip(maps, coarse, strict=True) if not apart]

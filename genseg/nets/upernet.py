@@ -34,18 +34,12 @@ class LogitHead(nnx.Module):
         return self.linear(drop.channel_dropout(x, self.dropout, key).astype(jnp.float32))
 
 
-class FusingConv(layers.ConvNormRelu):
-    """`ConvNormRelu` of maps of several sizes, resized to one and concatenated, in a form of `genseg.nets.fusion`."""
-
-    def __init__(self, inputs: int, outputs: int, size: int, *, form: str, dtype: jnp.dtype, rngs: nnx.Rngs):
-        super().__init__(inputs, outputs, size, dtype=dtype, rngs=rngs)
-        self.form = form
-
-    def __call__(self, maps: Sequence[jax.Array], like: jax.Array, *, train: bool) -> jax.Array:
-        """like: a map of the size that all are brought to."""
-        maps = [x.astype(self.conv.dtype) for x in maps]
-        fused = fusion.conv_of_resized(maps, self.conv.kernel[...], like.shape[1], like.shape[2], self.form)
-        return jax.nn.relu(self.norm(fused, train=train))
+def fused(layer: layers.ConvNormRelu, maps: Sequence[jax.Array], form: str, *, train: bool) -> jax.Array:
+    """`layer` of maps that are resized to the first's size and concatenated, in a form of `genseg.nets.fusion`."""
+    height, width = maps[0].shape[1:3]
+    maps = [x.astype(layer.conv.dtype) for x in maps]
+    summed = fusion.conv_of_resized(maps, layer.conv.kernel[...], height, width, form)
+    return jax.nn.relu(layer.norm(summed, train=train))
 
 
 class UperHead(nnx.Module):
@@ -56,21 +50,19 @@ class UperHead(nnx.Module):
     """
 
     def __init__(
-        self, dims: Sequence[int], classes: int, channels: int, dropout: float, *, fusion: str, dtype: jnp.dtype,
+        self, dims: Sequence[int], classes: int, channels: int, dropout: float, *, form: str, dtype: jnp.dtype,
         rngs: nnx.Rngs,
     ):  # fmt: skip
         def conv(inputs: int, size: int) -> layers.ConvNormRelu:
             return layers.ConvNormRelu(inputs, channels, size, dtype=dtype, rngs=rngs)
 
-        def fusing(inputs: int) -> FusingConv:
-            return FusingConv(inputs, channels, 3, form=fusion, dtype=dtype, rngs=rngs)
-
         self.pools = nnx.List([conv(dims[-1], 1) for _ in POOL_SCALES])
-        self.bottleneck = fusing(dims[-1] + len(POOL_SCALES) * channels)
+        self.bottleneck = conv(dims[-1] + len(POOL_SCALES) * channels, 3)
         self.laterals = nnx.List([conv(features, 1) for features in dims[:-1]])
         self.fpn_convs = nnx.List([conv(channels, 3) for _ in dims[:-1]])
-        self.fpn_bottleneck = fusing(len(dims) * channels)
+        self.fpn_bottleneck = conv(len(dims) * channels, 3)
         self.logits = LogitHead(channels, classes, dropout, rngs=rngs)
+        self.form = form
 
     @jax.named_scope("head")
     def __call__(self, maps: Sequence[jax.Array], *, train: bool, key: jax.Array | None) -> jax.Array:
@@ -79,14 +71,14 @@ class UperHead(nnx.Module):
             pool(resizing.adaptive_average_pool(deepest, scale), train=train)
             for pool, scale in zip(self.pools, POOL_SCALES, strict=True)
         ]
-        path = self.bottleneck([deepest, *pooled], deepest, train=train)
+        path = fused(self.bottleneck, [deepest, *pooled], self.form, train=train)
         levels = [path]
         for lateral, fine in zip(reversed(list(self.laterals)), reversed(maps[:-1]), strict=True):
             fine = lateral(fine, train=train)
             path = fine + resizing.resize(path, *fine.shape[1:3])
             levels.insert(0, path)
         levels = [conv(x, train=train) for conv, x in zip(self.fpn_convs, levels[:-1], strict=True)] + levels[-1:]
-        return self.logits(self.fpn_bottleneck(levels, levels[0], train=train), key)
+        return self.logits(fused(self.fpn_bottleneck, levels, self.form, train=train), key)
 
 
 class FcnHead(nnx.Module):
@@ -117,7 +109,7 @@ class Segmenter(nnx.Module):
         dtype: jnp.dtype,
         rngs: nnx.Rngs,
         head: str = "upernet",
-        fusion: str = "resized",
+        fusion: str = "coarse",
         projection: Projection | None = None,
     ):
         if projection is not None:
@@ -130,7 +122,7 @@ class Segmenter(nnx.Module):
         if head == "linear":
             self.head = LinearHead(backbone.dims, classes, dropout, rngs=rngs)
         else:
-            self.head = UperHead(backbone.dims, classes, head_channels, dropout, fusion=fusion, dtype=dtype, rngs=rngs)
+            self.head = UperHead(backbone.dims, classes, head_channels, dropout, form=fusion, dtype=dtype, rngs=rngs)
         if aux:
             self.aux_head = FcnHead(backbone.dims[AUX_STAGE], classes, aux_channels, dropout, dtype=dtype, rngs=rngs)
         self.has_aux = aux

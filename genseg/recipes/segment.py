@@ -82,8 +82,8 @@ class Model(shared.Model):
         at_least(0), before=0,
     )  # fmt: skip
     fusion: str = key(
-        "auto", "how UperNet's convolutions over maps of several sizes are made, equal up to rounding (docs/performance.md): coarse, "
-        "each map's share at its own size; resized, as published; auto: coarse", one_of("auto", "coarse", "resized"), before="auto",
+        "coarse", "how UperNet's convolutions over maps of several sizes are made, equal up to rounding (docs/performance.md): coarse, "
+        "each map's share at its own size; resized, as published", one_of("coarse", "resized"), before="coarse",
     )  # fmt: skip
     head_channels: int = key(
         512, "width of the UperNet head (published: 512, most of the time of a small backbone)", at_least(1)

@@ -78,15 +78,16 @@ def small(monkeypatch):
 
 
 def test_a_trained_segmenter_takes_the_form_of_its_config(small):
-    """auto is coarse: fewer multiply-adds, the same trees, the same logits and statistics in training."""
+    """By itself coarse: fewer multiply-adds, the same trees, the same logits and statistics in training."""
     card = DatasetCard(
         "x", "segmentation", tuple(Band(b, mean=1.0, std=2.0) for b in "abcd"), ("p", "q", "r"), (), 255, (0, 1, 2), {}, "none", True,
         "uint8",
     )  # fmt: skip
     image, found = jax.random.normal(jax.random.key(1), (2, 96, 64, 4)), {}
-    for form in ("auto", *fusion.FORMS):
+    for form in ("default", *fusion.FORMS):
         config = tiny.load("demo_segment")
-        config.model.fusion = form
+        if form != "default":
+            config.model.fusion = form
         net = tasks.build(config, card).net
         params, stats = jax.jit(net.init)(jax.random.key(0))
 
@@ -94,6 +95,6 @@ def test_a_trained_segmenter_takes_the_form_of_its_config(small):
             return net.apply(params, stats, image, train=True, key=jax.random.key(2))
 
         found[form] = flops.of(jax.make_jaxpr(run)(params, stats).jaxpr), jax.tree.leaves(jax.jit(run)(params, stats))
-    assert found["auto"][0] == found["coarse"][0] < 0.9 * found["resized"][0]
+    assert found["default"][0] == found["coarse"][0] < 0.9 * found["resized"][0]
     for coarse, resized in zip(found["coarse"][1], found["resized"][1], strict=True):
         np.testing.assert_allclose(coarse, resized, rtol=0, atol=2e-6 * np.abs(resized).max())

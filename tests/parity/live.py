@@ -158,11 +158,11 @@ CASES |= {
 CASES |= {f"{name}-training": replace(case, train=True) for name, case in CASES.items() if case.kind == "segmenter"}
 
 
-def build(case: Case, dtype: str = "float32"):
+def build(case: Case, dtype: str = "float32", **changes):
     """genseg's network and abstract trees."""
     options = dict(channels=case.channels, classes=case.classes, drop_path=0.0, dtype=dtype)
     if case.kind == "segmenter":
-        options |= dict(head_channels=case.head_channels, aux_channels=case.aux_channels, dropout=0.0)
+        options |= dict(head_channels=case.head_channels, aux_channels=case.aux_channels, dropout=0.0, **changes)
     net = getattr(nets, case.kind)(case.backbone, **options)
     return net, *jax.eval_shape(net.init, jax.random.key(0))
 

@@ -121,7 +121,7 @@ class Moments:
             if values.size == 0:
                 rows.append((0.0, 0.0, 0.0, np.inf, -np.inf))
             elif values.dtype == np.uint8:
-                # A quarter of np.bincount's time; its float32 counts are exact below 2^24, and a strip has 2^20 pixels.
+                # A quarter of np.bincount's time; its float32 counts are exact below 2^24, and a strip has 2^20 pixels or one row.
                 counts = cv2.calcHist([np.atleast_2d(values)], [0], None, [256], [0, 256]).ravel().astype(np.float64)
                 levels = np.arange(256.0)
                 mean = counts @ levels / values.size
