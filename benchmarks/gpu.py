@@ -14,11 +14,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
-import json
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -26,66 +22,11 @@ from pathlib import Path
 
 import numpy as np
 from job import Job, same
+from sides import Side
 
-HERE = Path(__file__).resolve()
 # Dense bfloat16 FLOP/s as published (NVIDIA's data sheets: H100/H200 SXM, A100, L40S, L4).
 PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12}
 PATHS = ("genseg", "timm, eager", "timm, torch.compile")
-
-
-def serve(side: str, job: Job, weights: Path) -> None:
-    """The child: builds its side, then does the job as often as each line of its input says."""
-    import time
-
-    flops, device = 0.0, "?"
-    if side == "genseg":
-        import jax
-        import side_genseg
-
-        call, tensors, flops = side_genseg.build(job)
-        side_genseg.write_weights(tensors, weights)
-        device = jax.devices()[0].device_kind
-    else:
-        import side_timm
-        import torch
-
-        call = side_timm.build(job, weights, compiled=side.endswith("compile"))
-        device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-    print(json.dumps({"flops": flops, "device": device}), flush=True)
-    for line in sys.stdin:
-        began = time.perf_counter()
-        answer = call(int(line))
-        spent = time.perf_counter() - began
-        print(json.dumps({"seconds": spent, "answer": np.asarray(answer, np.float64).tolist()}), flush=True)
-
-
-class Side:
-    """A child and what it said first."""
-
-    def __init__(self, path: str, job: Job, weights: Path, python: str):
-        environment = {**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false", "PYTHONPATH": str(HERE.parents[1])}
-        command = [python, str(HERE), "--serve", path, json.dumps(dataclasses.asdict(job)), str(weights)]
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-        )
-        self.said = self._read()
-
-    def _read(self) -> dict:
-        for line in self.process.stdout:
-            with contextlib.suppress(json.JSONDecodeError):  # libraries print, too
-                said = json.loads(line)
-                if isinstance(said, dict):
-                    return said
-        raise SystemExit(f"A side ended with status {self.process.wait()}: its message is above.")
-
-    def run(self, times: int) -> dict:
-        self.process.stdin.write(f"{times}\n")
-        self.process.stdin.flush()
-        return self._read()
-
-    def close(self) -> None:
-        self.process.stdin.close()
-        self.process.wait()
 
 
 def compared(job: Job, peers: str, rounds: int, seconds: float) -> Iterator[str]:
@@ -94,7 +35,15 @@ def compared(job: Job, peers: str, rounds: int, seconds: float) -> Iterator[str]
         weights = Path(folder) / "weights.safetensors"
         sides = {}
         for path in PATHS:
-            sides[path] = Side(path, job, weights, sys.executable if path == "genseg" else peers)
+            python = sys.executable if path == "genseg" else peers
+            sides[path] = Side(
+                path.split(",")[0],
+                job,
+                weights,
+                python=python,
+                compiled=path.endswith("compile"),
+                kept=path == "genseg",
+            )
             stack.callback(sides[path].close)
         first = {path: np.asarray(side.run(1)["answer"]) for path, side in sides.items()}
         apart = [same(first["genseg"], first[path], job.dtype) for path in PATHS[1:]]
@@ -133,9 +82,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--serve"]:
-        serve(sys.argv[2], Job(**json.loads(sys.argv[3])), Path(sys.argv[4]))
-        sys.exit()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peers", default=sys.executable, help="the Python that has torch and timm")
     parser.add_argument("--backbones", nargs="+", default=["convnext_tiny", "swin_tiny"])

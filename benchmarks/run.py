@@ -31,7 +31,7 @@ same. What bounds the rows that fall short, and what was tried: [performance.md]
 
 
 def run_row(row: str, seconds: float, page: Path | None) -> None:
-    memory.keep_freed()  # as genseg's commands begin; it serves the peers, in the same process, too
+    memory.keep_freed()  # as genseg's commands begin; it serves the peers, where they are in the same process, too
     module = importlib.import_module(f"rows.{row}")
     results = []
     for case in module.cases():

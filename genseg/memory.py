@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import os
+from pathlib import Path
 
 from genseg.errors import UserError
 
@@ -15,6 +16,7 @@ TEXTS = 8
 """What part of the limit a text may take."""
 
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8  # names of malloc.h, less their M
+_HUGE_PAGES = 14  # MADV_HUGEPAGE of Linux
 
 
 def keep_freed() -> None:
@@ -22,15 +24,39 @@ def keep_freed() -> None:
 
     XLA takes a step's temporary memory anew at each step. glibc gives blocks of this size back to the system, which maps and
     zeroes each page again: hundreds of thousands of them in a step of ConvNeXt-T (`benchmarks/kept_memory.py`). Kept they need one heap
-    for all threads, and no block outside it. Does nothing without glibc, beside an accelerator (JAX keeps the memory of
-    those itself), or where MALLOC_... in the environment says how it is to be. Holds for threads that start afterwards.
+    for all threads, and no block outside it; and there it pays to ask for huge pages. Does nothing without glibc, beside an
+    accelerator (JAX keeps the memory of those itself), or where MALLOC_... in the environment says how it is to be. Holds
+    for threads that start afterwards.
     """
     if not _cpu_alone() or any(name.startswith("MALLOC_") for name in os.environ):
         return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
-    if mallopt is not None:
-        for name, value in ((_ARENA_MAX, 1), (_MMAP_MAX, 0), (_TRIM_THRESHOLD, -1)):  # -1: the largest there is
-            mallopt(name, value)
+    libc = ctypes.CDLL(None) if os.name == "posix" else None
+    if not hasattr(libc, "mallopt"):
+        return
+    for name, value in ((_ARENA_MAX, 1), (_MMAP_MAX, 0), (_TRIM_THRESHOLD, -1)):  # -1: the largest there is
+        libc.mallopt(name, value)
+    if _promises_memory():
+        _ask_for_huge_pages(libc, physical() // 2)
+
+
+def _ask_for_huge_pages(libc: ctypes.CDLL, size: int) -> None:
+    """For the next `size` bytes of the heap: it is made so long, and then free again; no page of it is taken. Products of
+    matrices of tens of MB look up fewer pages. The system may say no, or have none."""
+    libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+    libc.free.argtypes = [ctypes.c_void_p]
+    libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    if block := libc.malloc(size):
+        page = os.sysconf("SC_PAGE_SIZE")
+        libc.madvise(-(-block // page) * page, size - page, _HUGE_PAGES)
+        libc.free(block)
+
+
+def _promises_memory() -> bool:
+    """Whether the system lets a process have more addresses than there is memory, where they cost others nothing."""
+    try:
+        return Path("/proc/sys/vm/overcommit_memory").read_text().strip() != "2"
+    except OSError:
+        return False
 
 
 def _cpu_alone() -> bool:

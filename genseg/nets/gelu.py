@@ -24,6 +24,7 @@ def gelu(x: jax.Array) -> jax.Array:
 
 
 def _gelu_backward(x: jax.Array, gradient: jax.Array) -> tuple[jax.Array]:
+    x = lax.optimization_barrier(x)  # else XLA keeps the forward pass's erf, as large as x, for this one
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     density = jnp.exp(-0.5 * jnp.square(wide)) * np.asarray((2 * np.pi) ** -0.5, wide.dtype)
     return ((gradient * (_normal_cdf(wide) + wide * density)).astype(x.dtype),)

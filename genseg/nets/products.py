@@ -18,23 +18,39 @@ Padding = tuple[tuple[int, int], tuple[int, int]]
 
 
 @jax.custom_vjp
-def _matmul(x: jax.Array, kernel: jax.Array) -> jax.Array:
+def matmul(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """x [... inputs] times kernel float32 [inputs outputs], in x's dtype; the gradient of the kernel is float32 (or x's
+    dtype, where that is wider)."""
     return jnp.matmul(x, kernel.astype(x.dtype))
 
 
 def _matmul_backward(residuals, gradient: jax.Array):
     x, kernel = residuals
-    leading = tuple(range(x.ndim - 1))
-    towards_kernel = lax.dot_general(x, gradient, ((leading, leading), ((), ())), preferred_element_type=jnp.float32)
+    towards_kernel = lax.platform_dependent(x, gradient, cpu=outer_in_rows, default=outer)
     return jnp.matmul(gradient, kernel.astype(x.dtype).T), towards_kernel
 
 
-_matmul.defvjp(lambda x, kernel: (_matmul(x, kernel), (x, kernel)), _matmul_backward)
+matmul.defvjp(lambda x, kernel: (matmul(x, kernel), (x, kernel)), _matmul_backward)
 
 
-def matmul(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """x [... inputs] times kernel float32 [inputs outputs], in x's dtype; the gradient of the kernel is float32."""
-    return jnp.matmul(x, kernel) if x.dtype == kernel.dtype else _matmul(x, kernel)
+def outer(x: jax.Array, y: jax.Array) -> jax.Array:
+    """Sum of x [... i] times y [... j] over all but the last axis: float32 (or x's dtype, where that is wider) [i j]."""
+    leading = tuple(range(x.ndim - 1))
+    return lax.dot_general(x, y, ((leading, leading), ((), ())), preferred_element_type=_wide(x))
+
+
+def outer_in_rows(x: jax.Array, y: jax.Array) -> jax.Array:
+    """`outer` as XLA's CPU backend makes it fastest: as a product of matrices, where for more axes it would lay one of them out
+    anew, transposed; of many rows with the narrower matrix first, where the result is small enough to be transposed."""
+    x, y = (z.reshape(-1, z.shape[-1]) for z in (x, y))
+    rows, width = x.shape
+    if width > y.shape[1] and rows >= 4 * width:
+        return lax.optimization_barrier(outer(y, x)).T
+    return outer(x, y)
+
+
+def _wide(x: jax.Array) -> jnp.dtype:
+    return jnp.promote_types(x.dtype, jnp.float32)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
@@ -49,12 +65,32 @@ def _conv_forward(x, kernel, stride, padding):
 
 
 def _conv_backward(stride, padding, residuals, gradient: jax.Array):
-    x, kernel = residuals
-    towards_x = jax.vjp(lambda x: convolve(x, kernel.astype(x.dtype), stride, padding), x)[1](gradient)
-    return *towards_x, kernel_gradient(x, gradient, kernel.shape[:2], stride, padding)
+    def as_convolutions(x: jax.Array, kernel: jax.Array, gradient: jax.Array):
+        towards_x = jax.vjp(lambda x: convolve(x, kernel.astype(x.dtype), stride, padding), x)[1](gradient)
+        return *towards_x, kernel_gradient(x, gradient, kernel.shape[:2], stride, padding)
+
+    size = residuals[1].shape[:2]
+    if size == (stride, stride) and padding == ((0, 0), (0, 0)):
+        return lax.platform_dependent(*residuals, gradient, cpu=_patch_gradients, default=as_convolutions)
+    return as_convolutions(*residuals, gradient)
 
 
 conv.defvjp(_conv_forward, _conv_backward)
+
+
+def _patch_gradients(x: jax.Array, kernel: jax.Array, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Gradients of x and `kernel` of a convolution whose kernel lies on patches side by side, as products of matrices, which
+    XLA's CPU backend is faster at."""
+    size, (b, h, w, inputs), (oh, ow) = kernel.shape[0], x.shape, gradient.shape[1:3]
+
+    def patches(x: jax.Array) -> jax.Array:  # [b oh size ow size c] to [b oh ow size size c], which is its own inverse
+        return x.transpose(0, 1, 3, 2, 4, 5)
+
+    split = patches(x[:, : oh * size, : ow * size].reshape(b, oh, size, ow, size, inputs))
+    towards_kernel = outer_in_rows(split.reshape(b, oh, ow, -1), gradient).reshape(kernel.shape)
+    towards_split = jnp.matmul(gradient, kernel.astype(x.dtype).reshape(-1, kernel.shape[3]).T)
+    towards_x = patches(towards_split.reshape(b, oh, ow, size, size, inputs)).reshape(b, oh * size, ow * size, inputs)
+    return jnp.pad(towards_x, ((0, 0), (0, h - oh * size), (0, w - ow * size), (0, 0))), towards_kernel
 
 
 def convolve(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding, groups: int = 1) -> jax.Array:
@@ -83,7 +119,6 @@ def kernel_gradient(
     (b, i, j) what x, padded, holds at (i stride + u, j stride + v), times gradient (i, j). On a CPU, for `LARGE` planes, it
     is made as such sums, a matrix product each.
     """
-    wide = jnp.promote_types(x.dtype, jnp.float32)
     oh, ow = gradient.shape[1:3]
 
     def as_convolution(x: jax.Array, gradient: jax.Array) -> jax.Array:
@@ -99,16 +134,14 @@ def kernel_gradient(
             rhs_dilation=(stride, stride),
             dimension_numbers=("CHWN", "IHWO", "HWNC"),
             batch_group_count=groups,
-            preferred_element_type=wide,
+            preferred_element_type=_wide(x),
         )
 
     def by_taps(x: jax.Array, gradient: jax.Array) -> jax.Array:
         padded = lax.optimization_barrier(jnp.pad(x, ((0, 0), *padding, (0, 0))))
-        outputs = lax.optimization_barrier(gradient.reshape(-1, gradient.shape[-1]).T)  # once, not for each product
 
         def tap(u: int, v: int) -> jax.Array:
-            pixels = padded[:, u : u + oh, v : v + ow].reshape(-1, x.shape[-1])
-            return jnp.matmul(outputs, pixels, preferred_element_type=wide).T
+            return outer_in_rows(padded[:, u : u + oh, v : v + ow], gradient)
 
         return jnp.stack([jnp.stack([tap(u, v) for v in range(size[1])]) for u in range(size[0])])
 

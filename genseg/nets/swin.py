@@ -107,7 +107,7 @@ class Attention(nnx.Module):
             return self.columns(x, window, mask)
         b, windows, n, c = x.shape
         head = c // self.heads
-        q, k, v = jnp.moveaxis(self.qkv(x).reshape(b, windows, n, 3, self.heads, head), 3, 0)
+        q, k, v = (y.reshape(b, windows, n, self.heads, head) for y in jnp.split(self.qkv(x), 3, -1))
         logits = jnp.einsum("bwnhd,bwmhd->bwhnm", q * head**-0.5, k, preferred_element_type=jnp.float32)
         bias = self.relative_position_bias_table[...][relative_position_index(*window)]
         logits = logits + bias.transpose(2, 0, 1)

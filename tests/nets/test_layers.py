@@ -164,6 +164,55 @@ def test_gradients_of_weights_are_exact_sums_in_bfloat16_too(name, eight_devices
     np.testing.assert_allclose(found[1], expected[1], rtol=2**-8)
 
 
+@pytest.mark.parametrize(("inputs", "outputs"), [(3, 5), (6, 4), (6, 2)])
+@pytest.mark.parametrize("shape", [(2, 3, 5), (40,)])
+def test_gradients_of_products(shape, inputs, outputs):
+    """Against NumPy's, with few rows and with many: the kernel's is float32 where the computation is bfloat16."""
+    rng = np.random.default_rng(0)
+    x, towards = (rng.normal(size=(*shape, features)) for features in (inputs, outputs))
+    kernel = rng.normal(size=(inputs, outputs))
+    expected = towards @ kernel.T, x.reshape(-1, inputs).T @ towards.reshape(-1, outputs)
+    for dtype, kernels, tolerance in (
+        ("float64", "float64", 1e-13),
+        ("float32", "float32", 1e-5),
+        ("bfloat16", "float32", 5e-2),
+    ):
+        with jax.enable_x64(dtype == "float64"):
+            of = [jnp.asarray(x, dtype), jnp.asarray(kernel, kernels)]
+            found = jax.jit(lambda x, kernel, towards: jax.vjp(products.matmul, x, kernel)[1](towards))(
+                *of, jnp.asarray(towards, dtype)
+            )
+            assert [str(y.dtype) for y in found] == [dtype, kernels]
+        for y, z in zip(found, expected, strict=True):
+            np.testing.assert_allclose(np.asarray(y, float), z, rtol=0, atol=tolerance * np.abs(z).max())
+
+
+@pytest.mark.parametrize(("size", "height", "width"), [(2, 6, 8), (2, 7, 9), (4, 11, 4), (1, 3, 2)])
+def test_gradients_of_convolutions_of_patches(size, height, width):
+    """Rows and columns beyond the last patch have none."""
+    keys = jax.random.split(jax.random.key(0), 3)
+    x, kernel = jax.random.normal(keys[0], (2, height, width, 3)), jax.random.normal(keys[1], (size, size, 3, 5))
+    padding = ((0, 0), (0, 0))
+    y, expected = jax.vjp(lambda x, kernel: products.convolve(x, kernel, size, padding), x, kernel)
+    towards = jax.random.normal(keys[2], y.shape)
+    found = jax.vjp(lambda x, kernel: products.conv(x, kernel, size, padding), x, kernel)[1](towards)
+    for ours, theirs in zip(found, expected(towards), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)
+
+
+def test_gelus_backward_pass_makes_its_erf_anew():
+    """XLA would keep the forward pass's, an array as large as the hidden layer."""
+    mlp, x = layers.Mlp(8, dtype=jnp.float32, rngs=nnx.Rngs(0)), jnp.ones((2, 56, 56, 8))
+    graph, state = nnx.split(mlp)
+
+    def loss(state, x):
+        return jnp.square(nnx.merge(graph, state)(x)).sum()
+
+    step = jax.jit(jax.grad(loss, (0, 1))).lower(state, x).compile()
+    assert step.as_text().count(" erf(") == 2
+    assert step.memory_analysis().temp_size_in_bytes < 4 * 4 * x.nbytes
+
+
 @pytest.mark.parametrize("stride", [1, 2, 3])
 @pytest.mark.parametrize(("size", "groups"), [(1, 1), (3, 1), (4, 1), (7, 6)])
 def test_kernel_gradient_is_that_of_the_convolution(stride, size, groups):
