@@ -54,7 +54,7 @@ def _ask_for_huge_pages(libc: ctypes.CDLL, size: int) -> None:
 def _promises_memory() -> bool:
     """Whether the system lets a process have more addresses than there is memory, where they cost others nothing."""
     try:
-        return Path("/proc/sys/vm/overcommit_memory").read_text().strip() != "2"
+        return Path("/proc/sys/vm/overcommit_memory").read_bytes().strip() != b"2"
     except OSError:
         return False
 
