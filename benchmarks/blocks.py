@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from genseg import memory, nets
-from genseg.nets import convnext, swin
+from genseg.nets import convnext, products, swin
 
 BATCH = 8
 SIDES = (56, 28, 14, 7)
@@ -40,10 +40,10 @@ def milliseconds(function: Callable[..., jax.Array], *arguments: jax.Array) -> f
     return 1e3 * min(found[2:])
 
 
-def products(rows: int, widths: tuple[tuple[int, int], ...]) -> float:
+def linear_products(rows: int, widths: tuple[tuple[int, int], ...]) -> float:
     """Of [rows inputs] x [inputs outputs], for all (inputs, outputs)."""
     drawn = [(jnp.ones((rows, inputs)), jnp.ones((inputs, outputs))) for inputs, outputs in widths]
-    return sum(milliseconds(jnp.matmul, x, w) for x, w in drawn)
+    return sum(milliseconds(products.matmul, x, w) for x, w in drawn)
 
 
 def attention_products(windows: int, heads: int, pixels: int, features: int) -> float:
@@ -77,11 +77,11 @@ def main() -> None:
         for stage, (features, side) in enumerate(zip(net.dims, SIDES, strict=True)):
             rows, heads = BATCH * side * side, features // 32
             x = jax.random.normal(jax.random.key(0), (BATCH, side, side, features))
-            mlp = products(rows, ((features, 4 * features), (4 * features, features)))
+            mlp = linear_products(rows, ((features, 4 * features), (4 * features, features)))
             own = {"MLP": mlp}
             if backbone.startswith("swin"):
                 windows = BATCH * (side // swin.WINDOW) ** 2
-                linear = products(rows, ((features, 3 * features), (features, features)))
+                linear = linear_products(rows, ((features, 3 * features), (features, features)))
                 own["attention, windows"] = linear + attention_products(windows, heads, swin.WINDOW**2, 32)
             own["block"] = sum(own.values())
             for name, (part, state) in parts_of(backbone, features, side, heads).items():
