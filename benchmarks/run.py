@@ -25,7 +25,7 @@ ROWS = ("jpeg", "crops", "networks", "scene", "counts", "start")
 PAGE = measure.ROOT / "docs" / "bench.md"
 TITLE = """# Speed, side by side
 
-The last runs of `make bench`: genseg and its peers in one process each row, turn by turn, after a check that they make the
+The last runs of `make bench`: genseg and its peers in one process each row (networks: in one each side), turn by turn, after a check that they make the
 same. What bounds the rows that fall short, and what was tried: [performance.md](performance.md).
 """
 

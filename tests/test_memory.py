@@ -44,6 +44,28 @@ def test_on_a_cpu_a_steps_memory_is_mapped_once():
     assert fewest_faults(JAX_PLATFORMS="cpu") < 16
 
 
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's malloc is told")
+def test_on_a_cpu_the_heap_asks_for_huge_pages():
+    """ "hg" among the flags of a mapping, as the kernel shows them, says that they were asked for; none was before."""
+    heap = """
+from pathlib import Path
+from genseg import memory
+
+def asked():
+    maps = Path("/proc/self/smaps").read_text(encoding="utf-8").split("[heap]")[1:]
+    return any("hg" in part.split("VmFlags:")[1].splitlines()[0].split() for part in maps)
+
+before = asked()
+memory.keep_freed()
+print(before, asked())
+"""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")} | {"JAX_PLATFORMS": "cpu"}
+    ended = subprocess.run(
+        [sys.executable, "-c", heap], cwd=tiny.ROOT, env=kept, capture_output=True, text=True, check=True
+    )
+    assert ended.stdout.split() == ["False", "True"]
+
+
 @pytest.mark.parametrize(
     "environment", [{"JAX_PLATFORMS": "cuda,cpu"}, {"JAX_PLATFORMS": "cpu", "MALLOC_ARENA_MAX": "4"}]
 )
