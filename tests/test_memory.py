@@ -4,9 +4,12 @@ import os
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import tiny
+
+HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage")
 
 # Like a step of XLA's on a CPU: 64 MB of temporary memory in a thread that is not the first, taken anew each time.
 STEPS = """
@@ -45,6 +48,7 @@ def test_on_a_cpu_a_steps_memory_is_mapped_once():
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's malloc is told")
+@pytest.mark.skipif(not HUGE_PAGES.is_dir(), reason="the kernel was built without huge pages")
 def test_on_a_cpu_the_heap_asks_for_huge_pages():
     """ "hg" among the flags of a mapping, as the kernel shows them, says that they were asked for; none was before."""
     heap = """
