@@ -12,7 +12,7 @@ import numpy as np
 from job import CLASSES, DECAY, RATE, SMOOTHING, Job
 from safetensors.numpy import save_file
 
-from genseg import exchange, inputs, nets, partition, state, tree
+from genseg import compiling, exchange, inputs, nets, partition, state, tree
 from genseg.design import make_design
 from genseg.nets import flops
 from genseg.report import step_metrics
@@ -51,16 +51,16 @@ def _inference(job: Job):
     params = drawn(params)
     card = inputs.card_without_data(_config(job))
 
-    @jax.jit
     def forward(params, stats, image):
         return net.apply(params, stats, normalise(image, card), train=False)[0].astype(np.float32)
 
     weights = exchange.export(params, stats, job.backbone, "timm")
     arguments = jax.device_put((params, stats, job.data()[0]))
+    jitted = jax.jit(forward, compiler_options=compiling.forward_options(partition.make_mesh()))
 
     def call(times: int) -> np.ndarray:
         for _ in range(times):
-            out = forward(*arguments)
+            out = jitted(*arguments)
         return np.asarray(out)
 
     return call, weights, flops.of(jax.make_jaxpr(forward)(*arguments).jaxpr)

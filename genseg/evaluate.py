@@ -18,7 +18,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from genseg import border_scores, inputs, metrics, outputs, partition, scene_borders, windows
+from genseg import border_scores, compiling, inputs, metrics, outputs, partition, scene_borders, windows
 from genseg.data.batches import pipeline
 from genseg.data.card import DatasetCard
 from genseg.data.records import patches
@@ -250,7 +250,7 @@ def make_step(task: Task, mesh: Mesh) -> Callable[..., dict[str, jax.Array]]:
     def step(params, stats, batch):
         return task.eval_step(partition.gathered(params), stats, batch)
 
-    return jax.jit(step, out_shardings=partition.replicated(mesh))
+    return jax.jit(step, out_shardings=partition.replicated(mesh), compiler_options=compiling.forward_options(mesh))
 
 
 def _make_record_step(task: Segment, mesh: Mesh) -> Callable[..., dict[str, jax.Array]]:
@@ -260,7 +260,7 @@ def _make_record_step(task: Segment, mesh: Mesh) -> Callable[..., dict[str, jax.
         counts = task.record_counts(partition.gathered(params), stats, batch)
         return {**counts, "index": batch["index"]}
 
-    return jax.jit(step, out_shardings=partition.replicated(mesh))
+    return jax.jit(step, out_shardings=partition.replicated(mesh), compiler_options=compiling.forward_options(mesh))
 
 
 def run(step: Callable, params: Any, stats: Any, batches: Iterable, mesh: Mesh) -> Counts:

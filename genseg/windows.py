@@ -155,9 +155,10 @@ def make_scorer(scores: Callable[..., jax.Array], local: Mesh) -> Callable[[Any,
     """
     import jax
 
-    from genseg import partition
+    from genseg import compiling, partition
 
-    step = jax.jit(scores, out_shardings=partition.batch_sharding(local))
+    options = compiling.forward_options(local)
+    step = jax.jit(scores, out_shardings=partition.batch_sharding(local), compiler_options=options)
 
     def scorer(params: Any, stats: Any, pixels: np.ndarray) -> jax.Array:
         with partition.use_mesh(local):
