@@ -15,7 +15,7 @@ FLOORS = [
     {"outputs"},
     {"texts", "arrays"},
     {"processes"},
-    {"tree", "partition", "config", "keys", "borders", "freezing", "draws"},
+    {"tree", "partition", "compiling", "config", "keys", "borders", "freezing", "draws"},
     {"nets", "data"},
     {"recipes"},
     {"csp", "bands", "mixing", "losses", "metrics", "border_scores", "optim", "windows", "plan"},
