@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 
-from genseg import partition
+from genseg import compiling, partition
 from genseg.dry_run import hlo, topology
 from genseg.nets import fusion
 from genseg.nets.upernet import UperHead
@@ -57,7 +57,8 @@ def on_cpu(form: str, channels: int, images: int, side: int) -> tuple[float, flo
     keys = iter(jax.random.split(jax.random.key(0), 1000))
     state = jax.tree.map(lambda leaf: 0.05 * jnp.abs(jax.random.normal(next(keys), leaf.shape)), state)
     maps = [jax.random.normal(next(keys), (images, side // s, side // s, d)) for s, d in STAGES.items()]
-    evaluated, trained, key = jax.jit(evaluated), jax.jit(trained), jax.random.key(1)
+    options = compiling.forward_options(partition.make_mesh())  # as maps and evaluation are compiled
+    evaluated, trained, key = jax.jit(evaluated, compiler_options=options), jax.jit(trained), jax.random.key(1)
     found = []
     for call in (lambda: evaluated(state, maps), lambda: trained(state, maps, key)):
         jax.block_until_ready(call())

@@ -10,8 +10,8 @@ from jax.sharding import Mesh
 
 # For programs without gradients. Left to itself XLA's CPU backend puts a whole MLP, GELU included, into one operation of its
 # library YNNPACK and hands it scalars as arrays of the hidden layer's size; alone in that library products are faster, and
-# the rest is in XLA's own loops, in vectors as wide as the CPU has. In a training step that would cost more than it saves: the sums over rows, of
-# which gradients of biases are made, are far slower in those loops.
+# the rest is in XLA's own loops, in vectors as wide as the CPU has. In a training step that would cost more than it
+# saves: the sums over rows, of which gradients of biases are made, are far slower in those loops.
 _FORWARD_ON_CPU = {
     "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT",
     "xla_cpu_prefer_vector_width": "512",
@@ -34,6 +34,9 @@ def forward_options(mesh: Mesh) -> dict[str, str]:
 def _known(name: str, value: str) -> bool:
     try:
         jax.jit(lambda x: x, compiler_options={name: value}).lower(0).compile()
-    except jax.errors.JaxRuntimeError:  # "No such compile option"
+    except jax.errors.JaxRuntimeError as error:
+        # "No such compile option: '...'" or "While setting option ..., '...' is not a valid enum value."
+        if "option" not in str(error):
+            raise
         return False
     return True

@@ -40,11 +40,27 @@ def test_a_program_for_an_accelerator_is_told_nothing():
 def test_maps_and_evaluation_are_told(mesh, monkeypatch):
     monkeypatch.setattr(compiling, "forward_options", lambda mesh: {"xla_cpu_of_a_version_to_come": "1"})
     pixels = np.zeros((mesh.size, 4, 4, 3), np.float32)
-    task = types.SimpleNamespace(eval_step=lambda params, stats, batch: batch["image"].sum())
+    task = types.SimpleNamespace(
+        eval_step=lambda params, stats, batch: {"sum": batch["image"].sum()},
+        record_counts=lambda params, stats, batch: {"sum": batch["image"].sum()},
+    )
+    batch = {"image": jnp.zeros(mesh.size), "index": jnp.zeros(mesh.size)}
     with pytest.raises(jax.errors.JaxRuntimeError, match="version_to_come"):
         windows.make_scorer(lambda params, stats, image: image, mesh)({}, {}, pixels)
-    with pytest.raises(jax.errors.JaxRuntimeError, match="version_to_come"), partition.use_mesh(mesh):
-        evaluate.make_step(task, mesh)({}, {}, {"image": jnp.zeros(mesh.size)})
+    for make in (evaluate.make_step, evaluate._make_record_step):
+        with pytest.raises(jax.errors.JaxRuntimeError, match="version_to_come"), partition.use_mesh(mesh):
+            make(task, mesh)({}, {}, batch)
+
+
+def test_another_failure_of_the_compiler_is_not_taken_for_an_unknown_option(mesh, monkeypatch):
+    def fails(*args, **options):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
+
+    monkeypatch.setenv("XLA_FLAGS", "")
+    monkeypatch.setattr(compiling, "_FORWARD_ON_CPU", {"xla_cpu_asked_for_once": "1"})
+    monkeypatch.setattr(jax, "jit", fails)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="RESOURCE_EXHAUSTED"):
+        compiling.forward_options(mesh)
 
 
 @pytest.mark.parametrize("backbone", ["convnext_micro", "swin_tiny"])
