@@ -165,9 +165,11 @@ def test_unreadable_file_is_a_sentence(tmp_path: Path):
         codec.read(tmp_path / "none.png")
 
 
-def test_png_files_are_stored_anew_and_others_as_they_are():
+def test_png_and_npy_files_are_stored_anew_and_others_as_they_are():
     pixels = np.random.default_rng(0).integers(0, 60000, (9, 8, 4), dtype=np.uint16)
-    png, tiff = codec.encode_png(pixels), codec.encode_tiff(pixels)
-    stored = codec.repacked(png, pixels)
-    assert stored != png and np.array_equal(codec.decode_image(stored, "x"), pixels)
+    png, tiff, npy = codec.encode_png(pixels), codec.encode_tiff(pixels), io.BytesIO()
+    np.save(npy, pixels)
+    for data in (png, npy.getvalue()):
+        stored = codec.repacked(data, pixels)
+        assert stored != data and np.array_equal(codec.decode_image(stored, "x"), pixels)
     assert codec.repacked(tiff, pixels) is tiff

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 
 from genseg.data import prepare
 from genseg.data.augment import transforms
@@ -50,6 +51,26 @@ def same(a: dict, b: dict) -> bool:
 
 def joined(parts: list[dict]) -> dict:
     return {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}
+
+
+@pytest.mark.parametrize("task", ["photographs", "tiles"])
+def test_records_lie_in_files_of_a_bounded_size_in_one_order(task, request, tmp_path, monkeypatch):
+    """TFDS opens them; which file a record lies in changes nothing."""
+    whole = request.getfixturevalue(task)
+    raw, out = tmp_path / "raw", tmp_path / "out"
+    plan = (
+        FolderClassification(str(made.photographs(raw))).plan()
+        if task == "photographs"
+        else FolderSegmentation(str(made.tiles(raw)), **TILES).plan()
+    )
+    monkeypatch.setattr(storage, "_SHARD_BYTES", 2 * len(pipeline.open_split(whole, "train").source[0]))
+    folder = storage.write(plan, out, threads=2, progress=False)
+    info = tfds.builder_from_directory(folder / "records").info
+    for split in plan.items:
+        lengths = info.splits[split].shard_lengths
+        assert len(lengths) > 1 and sum(lengths) == info.splits[split].num_examples
+        many, one = pipeline.open_split(folder, split), pipeline.open_split(whole, split)
+        assert [many.record(i) for i in range(len(many))] == [one.record(i) for i in range(len(one))]
 
 
 @pytest.mark.parametrize("task", ["photographs", "tiles"])

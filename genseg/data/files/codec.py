@@ -216,8 +216,9 @@ def size_of_mask(data: bytes) -> tuple[int, int]:
 
 
 def repacked(data: bytes, pixels: np.ndarray) -> bytes:
-    """A file as it is to be stored: a PNG, which is slow to read, as `encode_image` of its pixels, all else as it is."""
-    return encode_image(pixels) if data[:8] == _PNG else data
+    """A file as it is to be stored: a PNG, which is slow to read, and an NPY, which is not compressed, as `encode_image` of its
+    pixels, all else as it is."""
+    return encode_image(pixels) if data[:8] == _PNG or data[:6] == _NPY else data
 
 
 def read(path: Path) -> bytes:

@@ -11,16 +11,18 @@ A prepared data set is one folder:
 A record is a tf.Example with encoded bytes, never pixels:
 
     classification  image (JPEG or PNG), label (int), file_name: the features of TFDS' own imagenet2012
-    segmentation    image (PNG, TIFF, JPEG or NPY), mask (TIFF or PNG of class ids), file_name, and where it was cut from:
-                    scene, row, column, scene_height, scene_width (pixels)
+    segmentation    image (TIFF or JPEG; in older copies PNG or NPY), mask (TIFF or PNG of class ids), file_name, and where
+                    it was cut from: scene, row, column, scene_height, scene_width (pixels)
 
-Writing goes through `tfds.core.SequentialWriter` and not through `GeneratorBasedBuilder`, whose shuffler needs
-TensorFlow as soon as a split exceeds 1 GB. Records keep the order in which they are given; training shuffles globally.
+Files are written by array_record itself, the description by TFDS: its `GeneratorBasedBuilder` shuffles by TensorFlow as soon as
+a split exceeds 1 GB, and its `SequentialWriter` compresses what is compressed already, which takes four times as long as
+storing it. Records keep the order in which they are given; training shuffles globally.
 """
 
 import collections
 import concurrent.futures
 import dataclasses
+import functools
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -42,8 +44,8 @@ from genseg.errors import UserError
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
 
+_NAME, _FORMAT = "records", "array_record"  # of the TFDS data set and of its files
 _SHARD_BYTES = 256 << 20
-_CHUNK = 64  # records handed to the writer at a time: it rewrites its metadata at each call
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,43 +158,26 @@ def _write_records(
     plan: Plan, folder: Path, threads: int, skip_corrupt: int, progress: bool
 ) -> tuple[DatasetCard, dict[str, list[Place]]]:
     folder.mkdir()
-    card = plan.card
-    import tensorflow_datasets as tfds
-
-    info = tfds.core.DatasetInfo(
-        builder=tfds.core.dataset_info.DatasetIdentity(
-            name="records", version=tfds.core.Version(f"{FORMAT}.0.0"), data_dir=str(folder), module_name=__name__
-        ),
-        description=card.protocol,
-        features=features(card),
-        disable_shuffling=True,
-    )
+    card, form = plan.card, features(plan.card)
     counts: dict[str, int] = {}
     places: dict[str, list[Place]] = {}
     skipped: list[str] = []
     total: Moments | None = None
-    writer = None
+    written = []
+
+    def load(split: str, item: Any) -> tuple[list[tuple[bytes, Place | None]], Moments]:
+        records, moments = plan.load(split, item)
+        return [(form.serialize_example(_example(card, r)), _place(card, r)) for r in records], moments
+
     for split, items in plan.items.items():
-        counts[split], places[split] = 0, []
-        chunk: list[Record] = []
-
-        def flush(split: str = split, chunk: list[Record] = chunk) -> None:
-            nonlocal writer
-            if writer is None:
-                size = max(1, sum(len(r.image) for r in chunk) // len(chunk))
-                writer = tfds.core.SequentialWriter(
-                    info, max_examples_per_shard=max(1, _SHARD_BYTES // size), file_format="array_record"
-                )
-            writer.initialize_splits([split], fail_if_exists=False)
-            writer.add_examples({split: [_example(card, r) for r in chunk]})
-            chunk.clear()
-
+        places[split] = []
+        shards = _Shards(folder, split)
         with tqdm(
             total=len(items), desc=f"{card.name} {split}", unit="file", disable=None if progress else True
         ) as bar:
-            for loaded in _in_order(lambda item, split=split: plan.load(split, item), items, threads):
+            for loaded in _in_order(functools.partial(load, split), items, threads):
                 try:
-                    records, moments = loaded.result()
+                    examples, moments = loaded.result()
                 except CorruptFile as error:
                     if not skip_corrupt:
                         raise
@@ -207,18 +192,12 @@ def _write_records(
                     continue
                 if split == plan.measured:
                     total = moments if total is None else total + moments
-                for record in records:
-                    chunk.append(record)
-                    counts[split] += 1
-                    if card.task == "segmentation":
-                        height, width = codec.size_of_mask(record.label)
-                        scene = record.scene or record.file_name
-                        places[split].append(Place(record.file_name, scene, record.row, record.column, height, width))
-                    if len(chunk) == _CHUNK:
-                        flush()
+                for example, place in examples:
+                    shards.add(example)
+                    places[split] += [] if place is None else [place]
                 bar.update()
-        if chunk:
-            flush()
+        written.append(shards.closed())
+        counts[split] = written[-1].num_examples
         if not counts[split]:
             raise UserError(f"The split {split!r} of {card.name} holds no readable image: check its files.")
         if counts[split] != plan.expected.get(split, counts[split]):
@@ -226,10 +205,71 @@ def _write_records(
                 f"{counts[split]} {split} records of {card.name} came out, but {plan.expected[split]} are published: "
                 "the files are not the official ones."
             )
-    writer.close_all()
+    _describe(card, folder, form, written)
     bands, notes = statistics.described(card, total, skipped)
     notes += plan.look()
     return dataclasses.replace(card, splits=counts, bands=bands, notes=notes), places
+
+
+class _Shards:
+    """The files of one split, of about _SHARD_BYTES each."""
+
+    def __init__(self, folder: Path, split: str):
+        from tensorflow_datasets.core import naming
+
+        self._template = naming.ShardedFileTemplate(
+            data_dir=folder, dataset_name=_NAME, split=split, filetype_suffix=_FORMAT,
+            template="{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_INDEX}",
+        )  # fmt: skip
+        self._lengths: list[int] = []
+        self._bytes = self._of_shard = 0
+        self._writer: Any = None
+
+    def add(self, example: bytes) -> None:
+        from array_record.python import array_record_module
+
+        if self._writer is None:
+            path = self._template.sharded_filepath(shard_index=len(self._lengths), num_shards=None)
+            self._writer = array_record_module.ArrayRecordWriter(os.fspath(path), "group_size:1,uncompressed")
+            self._lengths.append(0)
+            self._of_shard = 0
+        self._writer.write(example)
+        self._lengths[-1] += 1
+        self._of_shard += len(example)
+        self._bytes += len(example)
+        if self._of_shard >= _SHARD_BYTES:
+            self._close()
+
+    def _close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+        self._writer = None
+
+    def closed(self) -> "tfds.core.SplitInfo":
+        """What was written, after the last record."""
+        import tensorflow_datasets as tfds
+
+        self._close()
+        return tfds.core.SplitInfo(
+            name=self._template.split, shard_lengths=self._lengths, num_bytes=self._bytes, filename_template=self._template
+        )  # fmt: skip
+
+
+def _describe(card: DatasetCard, folder: Path, form: "tfds.features.FeaturesDict", splits: list) -> None:
+    """Writes what TFDS needs to open the folder."""
+    import tensorflow_datasets as tfds
+
+    info = tfds.core.DatasetInfo(
+        builder=tfds.core.dataset_info.DatasetIdentity(
+            name=_NAME, version=tfds.core.Version(f"{FORMAT}.0.0"), data_dir=str(folder), module_name=__name__
+        ),
+        description=card.protocol,
+        features=form,
+        disable_shuffling=True,
+    )
+    info.set_file_format(_FORMAT)
+    info.set_splits(tfds.core.splits.SplitDict(splits))
+    info.write_to_directory(folder)
 
 
 def _in_order(function: Callable, items: Sequence, threads: int) -> Iterator[concurrent.futures.Future]:
@@ -246,6 +286,13 @@ def _in_order(function: Callable, items: Sequence, threads: int) -> Iterator[con
         finally:
             for future in window:
                 future.cancel()
+
+
+def _place(card: DatasetCard, record: Record) -> Place | None:
+    if card.task != "segmentation":
+        return None
+    height, width = codec.size_of_mask(record.label)
+    return Place(record.file_name, record.scene or record.file_name, record.row, record.column, height, width)
 
 
 def _example(card: DatasetCard, record: Record) -> dict:
