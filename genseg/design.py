@@ -63,6 +63,7 @@ class Setup(Design):
         return {
             "config": to_json(self.config),
             "card": self.card.to_json(),
+            "contents": dict(self.data.contents),
             "versions": checkpoints.versions(),
             "revision": checkpoints.revision(),
         }

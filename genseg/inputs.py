@@ -21,6 +21,7 @@ from genseg.data.batches.class_pixels import class_pixels
 from genseg.data.batches.sampling import EVERY_RECORD, Sampling, class_balanced
 from genseg.data.card import DatasetCard
 from genseg.data.compare_cards import bands_for_network, card_for_network
+from genseg.data.records import copies
 from genseg.errors import UserError
 from genseg.recipes import pretrain, segment
 
@@ -29,7 +30,10 @@ logger = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Inputs:
-    """Card, splits and transforms. Batches are this process's rows of global batches (see `genseg.data.batches.pipeline`)."""
+    """Card, splits and transforms. Batches are this process's rows of global batches (see `genseg.data.batches.pipeline`).
+
+    contents: of each data set by name, what its files hold (`copies.contents`), where that is known.
+    """
 
     card: DatasetCard
     train_split: pipeline.Split | joined.JoinedSplit
@@ -38,6 +42,7 @@ class Inputs:
     eval_transform: transforms.Transform
     config: ConfigDict
     sampling: Sampling = EVERY_RECORD
+    contents: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def train_batches(self, *, start: int, mesh: Mesh) -> Iterator[dict[str, Any]]:
         """Endless training batches after the first `start` global ones: the rows that lie on this process's devices."""
@@ -186,8 +191,9 @@ def open_inputs(config: ConfigDict, network: DatasetCard | None = None) -> Input
             vertical_flip=a.vertical_flip, turns=a.turns, photometric=a.photometric, class_crops=a.class_crop,
         )  # fmt: skip
         eval_transform = transforms.segmentation_eval(card, multiple=a.eval_multiple)
+    contents = {name: found for name, folder in folders.items() if (found := copies.contents(folder))}
     return Inputs(
-        card, train_split, eval_split, train_transform, eval_transform, config, _sampling(config, train_split)
+        card, train_split, eval_split, train_transform, eval_transform, config, _sampling(config, train_split), contents
     )
 
 

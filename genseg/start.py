@@ -49,8 +49,12 @@ FREE = ("report", "profile", "checkpoint", "eval", "mesh", "model.remat", "model
         "data.skip_corrupt")  # fmt: skip
 
 
+FILES = "card.files"  # in config.checkpoint.allow_changes: what the data's files hold
+
+
 def check_same_run(run: Setup, meta: dict[str, Any]) -> None:
-    """Raises UserError naming the keys in which config or data differ from those that the workdir was trained with.
+    """Raises UserError naming the keys in which config or data differ from those that the workdir was trained with, and data sets
+    whose files were edited.
 
     Keys in FREE, and those named in config.checkpoint.allow_changes, may differ; they are logged.
     """
@@ -60,6 +64,9 @@ def check_same_run(run: Setup, meta: dict[str, Any]) -> None:
 
     lines = differences(to_json(ConfigDict(recipes.completed(meta["config"]))), to_json(run.config))
     lines += differences(card(meta["card"]), card(run.data.card.to_json()))
+    before, now = meta.get("contents", {}), run.data.contents  # labels are in no card
+    if edited := [name for name in before if name in now and before[name] != now[name]]:
+        lines.append(f"{FILES}: those of {', '.join(edited)} hold something else than those trained on")
     free = (*FREE, *(key.strip() for key in run.config.checkpoint.allow_changes.split(",") if key.strip()))
     refused = [line for line in lines if not any(f"{line.split(':')[0]}.".startswith(f"{key}.") for key in free)]
     if refused:

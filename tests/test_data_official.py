@@ -12,7 +12,7 @@ import tifffile
 import tiny
 from PIL import Image
 
-from genseg import design, nets
+from genseg import design, nets, start
 from genseg.data import prepare
 from genseg.data.batches import pipeline
 from genseg.data.card import DatasetCard
@@ -616,6 +616,30 @@ def test_potsdam_mistakes(tmp_path, few_tiles):
     tifffile.imwrite(root / "1_DSM" / "dsm_potsdam_02_10.tif", np.zeros((SIZE, SIZE - 2), np.float32))
     with pytest.raises(UserError, match="40 x 38 pixels: 40 x 40 are expected"):
         prepared(small(root, bands=("red", "dsm")), tmp_path)
+
+
+def test_a_run_does_not_go_on_with_other_labels(tmp_path, few_pairs, monkeypatch):
+    """Swapped classes leave the card, whose statistics are the images', as it was."""
+    monkeypatch.setitem(nets.BACKBONES, "convnext_tiny", tiny.narrow)
+
+    def run(source: Path, allowed: str = "") -> design.Setup:
+        config = tiny.target("mfnet", source, tmp_path / "data")
+        config.checkpoint.allow_changes = allowed
+        return design.setup(config.lock(), str(tmp_path / "run"))
+
+    meta = run(made.mfnet(tmp_path / "raw")).meta
+    moved = shutil.move(tmp_path / "raw", tmp_path / "moved")
+    start.check_same_run(run(moved), meta)
+    for path in (moved / "labels").glob("*.png"):
+        mask = codec.decode_mask(path.read_bytes(), path.name)
+        made.save_png(path, np.where(mask == 1, 2, np.where(mask == 2, 1, mask)).astype(np.uint8))
+    edited = run(moved)
+    with pytest.raises(UserError, match=r"card\.files: those of mfnet hold something else.*allow_changes=card\.files"):
+        start.check_same_run(edited, meta)
+    start.check_same_run(run(moved, "card.files"), meta)
+    start.check_same_run(
+        edited, {key: value for key, value in meta.items() if key != "contents"}
+    )  # of an older version
 
 
 def test_incomplete_sets_are_said_at_every_start(tmp_path, few_pairs, caplog, monkeypatch):

@@ -109,6 +109,17 @@ def keep(folder: Path, files: Sequence[Path], seen: Sequence[Seen]) -> None:
         temporary.write_text(texts.as_json(rows), encoding="utf-8")
 
 
+def contents(folder: Path) -> str:
+    """32 hex digits over the bytes of all files that a copy was made from, wherever they lie; "" where that is not known: of
+    a copy without a list of files, and of files that were not looked at, such as remote ones."""
+    path = folder / _FILES
+    if not path.is_file():
+        return ""
+    with outputs.undamaged(path, f"remove {folder} and prepare the data again"):
+        rows = [(str(name), str(digest)) for name, _, _, digest in json.loads(texts.read(path, "list of files"))]
+    return hashlib.blake2b(texts.as_json(rows).encode(), digest_size=16).hexdigest() if rows else ""
+
+
 def fitting(data_dir: Path, name: str, mark: Fingerprint, threads: int) -> tuple[Path | None, Path]:
     """The copy that was made from the files as they are now, or None; and the folder for another one."""
     stem, changed = f"{name}-{mark}", None
