@@ -71,9 +71,9 @@ def program(tmp_path):
     return sys.executable, str(tmp_path / "program.py")
 
 
-def runner(out: Path, program, **options) -> running.Runner:
+def runner(out: Path, program, study: dict = PLAIN, **options) -> running.Runner:
     return running.Runner(
-        out, design.cells(design.read(PLAIN)), SOURCES, "", **{"side_by_side": 2, "program": program, **options}
+        out, design.cells(design.read(study)), SOURCES, "", **{"side_by_side": 2, "program": program, **options}
     )
 
 
@@ -112,6 +112,31 @@ def test_cells_pair_arms_by_seed_and_the_primary_comparison_comes_first():
 def test_a_study_that_does_not_fit_together_is_refused_in_a_sentence(change, said):
     with pytest.raises(UserError, match=said):
         design.read({**PLAIN, **change})
+
+
+def test_runs_of_a_config_before_and_after_it_was_edited_are_not_one_study(program, tmp_path):
+    file = tmp_path / "tiles.py"
+
+    def write(size: int, comment: str = "") -> None:
+        file.write_text(
+            "from ml_collections import ConfigDict\n"
+            f"def get_config(): {comment}\n    return ConfigDict(dict(augment=dict(size=({size}, 8))))\n"
+        )
+
+    target = {"config": str(file), "source": "tiles", "set": {}}
+    study = {**PLAIN, "targets": {"tiles": target}}
+    out = tmp_path / "out"
+    write(8)
+    one = runner(out, program, study)
+    one.run()
+    write(8, comment="# the same values")
+    runner(out, program, study)
+    write(16)
+    with pytest.raises(UserError, match=r"tiles\.py holds other values than when .* was run"):
+        runner(out, program, study)
+    for path in (out / f"{cell.folder}.cell" for cell in one.cells if cell.target):
+        path.write_text(json.dumps(json.loads(path.read_text())[:4]))  # as earlier versions wrote it
+    runner(out, program, study)
 
 
 def test_studies_of_this_repository_load_and_their_commands_fit_their_configs():

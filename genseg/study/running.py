@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
+import json
 import logging
 import os
 import subprocess
@@ -15,6 +17,7 @@ from pathlib import Path
 from statistics import mean
 
 from genseg import outputs, texts
+from genseg.config import load_file, to_json
 from genseg.errors import TryAgain, UserError
 from genseg.report import lines, writing
 from genseg.study.design import Cell
@@ -68,21 +71,41 @@ def claim(out: Path, cell: Cell, how: int = fcntl.LOCK_EX) -> Iterator[int | Non
 
 
 def _made_of(cell: Cell) -> str:
-    """What decides a cell's result, as text."""
+    """What decides a cell's result, as text: a list whose last entry is a digest of what its config file holds now, "" of one
+    that does not load."""
+    try:
+        config = texts.as_json(to_json(load_file(cell.config)), sort_keys=True)
+        digest = hashlib.blake2b(config.encode(), digest_size=8).hexdigest()
+    except UserError:
+        digest = ""
     return texts.as_json(
-        [cell.config, {key: str(value) for key, value in cell.set}, cell.seed, cell.needs], sort_keys=True
+        [cell.config, {key: str(value) for key, value in cell.set}, cell.seed, cell.needs, digest], sort_keys=True
     )
 
 
-def check_same_cells(out: Path, cells: Sequence[Cell]) -> None:
-    """Raises UserError naming a cell whose folder holds a run of other settings, such as another study's on this folder."""
+def check_same_cells(out: Path, cells: Sequence[Cell]) -> dict[str, str]:
+    """What each cell, by its folder, is made of. Raises UserError naming a cell whose folder holds a run of other settings, such as
+    another study's on this folder, or of its config file before it was edited."""
+    made = {cell.folder: _made_of(cell) for cell in cells}
     for cell in cells:
         path = out / f"{cell.folder}.cell"
-        if path.exists() and path.read_text(encoding="utf-8") != _made_of(cell):
+        if not path.exists():
+            continue
+        mend = f"remove {path} and {out / cell.folder}, to run it again"
+        with outputs.undamaged(path, mend):
+            *before, old = (*json.loads(texts.read(path, "description of a run")), "")[:5]
+        *wanted, new = json.loads(made[cell.folder])
+        if before != wanted:
             raise UserError(
-                f"{out / cell.folder} holds a run of {path.read_text(encoding='utf-8')}, and this study wants {_made_of(cell)} there; "
+                f"{out / cell.folder} holds a run of {texts.as_json(before)}, and this study wants {texts.as_json(wanted)} there; "
                 "give its start or arm another name, or another --out"
             )
+        if old and new and old != new:  # runs of earlier versions do not say
+            raise UserError(
+                f"{cell.config} holds other values than when {out / cell.folder} was run: runs of two configs are not compared; "
+                "give it its old values, or another --out"
+            )
+    return made
 
 
 def state(out: Path, cell: Cell) -> str:
@@ -137,7 +160,7 @@ class Runner:
         self._lock, self._tried = threading.Lock(), set()
         for folder in {(out / cell.folder).parent for cell in cells}:
             outputs.clear_abandoned(folder)
-        check_same_cells(out, cells)
+        self._made = check_same_cells(out, cells)
         if retry:
             for cell in cells:
                 (out / f"{cell.folder}.failed").unlink(missing_ok=True)
@@ -209,7 +232,7 @@ class Runner:
             environment |= ONE_THREAD
         logger.info("starts %s: %s", cell.folder, cell.command(self.out, self.sources, self.data_dir))
         command = [*self.program, *cell.arguments(self.out, self.sources, self.data_dir)]
-        writing.write_atomically(self.out / f"{cell.folder}.cell", _made_of(cell))
+        writing.write_atomically(self.out / f"{cell.folder}.cell", self._made[cell.folder])
         log = self.out / f"{cell.folder}.log"
         with log.open("a", encoding="utf-8") as output:
             with self._lock:
