@@ -31,7 +31,7 @@ from genseg.losses import terms
 from genseg.losses.terms import Loss
 from genseg.nets import attention_form, classifier, segmenter
 from genseg.nets.functional import Net
-from genseg.nets.resizing import resize
+from genseg.nets.resizing import cut_to, resize, whole_strides
 from genseg.recipes.shared import Bands
 from genseg.windows import Inference
 
@@ -242,12 +242,12 @@ class Segment:
     def loss_sum(self, params: Any, stats: Any, batch: Batch, key: jax.Array) -> tuple[jax.Array, Any]:
         # Without a gradient the compiler leaves the frozen layers' backward pass out.
         params = tree.map_paths(lambda p, x: jax.lax.stop_gradient(x) if self.freezing.never_trained(p) else x, params)
-        image = self.network_input(batch["image"], key)
+        image = whole_strides(self.network_input(batch["image"], key))
         out, stats = self.net.apply(params, stats, image, train=True, key=key)
-        valid, size = self.valid_pixels(batch), batch["label"].shape[1:]
-        loss = self.loss(resize(out["logits"], *size), batch["label"], valid)
+        valid, sizes = self.valid_pixels(batch), (image.shape[1:3], batch["label"].shape[1:])
+        loss = self.loss(cut_to(out["logits"], *sizes), batch["label"], valid)
         if "aux" in out:
-            loss += self.aux_weight * self.aux_loss(resize(out["aux"], *size), batch["label"], valid)
+            loss += self.aux_weight * self.aux_loss(cut_to(out["aux"], *sizes), batch["label"], valid)
         return loss, stats
 
     def network_input(self, image: jax.Array, key: jax.Array) -> jax.Array:
@@ -269,20 +269,23 @@ class Segment:
         As mmsegmentation's aug_test: each view's logits are brought back to the image's size before the softmax.
         """
         image, size = normalise(image, self.card), image.shape[1:3]
+        if self.inference.mode == "slide":  # whole images are padded by `eval_multiple`
+            image = whole_strides(image)
+        padded = image.shape[1:3]
 
         def seen(view: jax.Array) -> jax.Array:
             out, _ = self.net.apply(params, stats, view, train=False)
-            return resize(out["logits"], *size)
+            return resize(out["logits"], *padded)
 
         if not self.inference.augmented:
-            return seen(image)
+            return seen(image)[:, : size[0], : size[1]]
         views = []
         for scale in self.inference.scales:
-            scaled = image if scale == 1 else resize(image, *(max(1, round(side * scale / 32)) * 32 for side in size))
+            scaled = image if scale == 1 else resize(image, *(max(1, round(side * scale / 32)) * 32 for side in padded))
             views.append(jax.nn.softmax(seen(scaled)))
             if self.inference.flip:
                 views.append(jax.nn.softmax(seen(scaled[:, :, ::-1]))[:, :, ::-1])
-        return sum(views) / len(views)
+        return (sum(views) / len(views))[:, : size[0], : size[1]]
 
     def predict(self, params: Any, stats: Any, image: jax.Array) -> jax.Array:
         """[b, h, w, c] as stored -> int32 [b, h, w] class ids, each image seen whole."""

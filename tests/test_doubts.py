@@ -1,5 +1,6 @@
 """What preparation doubts about a split stands beside every score; what no score can be of is refused; JSON is JSON."""
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -23,6 +24,11 @@ pytestmark = pytest.mark.usefixtures("narrow_micro")
 
 CARD = DatasetCard("a", "segmentation", (Band("grey"),), ("x", "y", "z"), (), 255, (0, 1), {}, "", True)
 BANDS, CLASSES = ("red", "nir"), ("background", "building")
+
+
+def test_a_card_whose_colours_are_no_colours_is_refused():
+    with pytest.raises(UserError, match="not three numbers"):
+        dataclasses.replace(CARD, palette=((1, 2, 3), (4, 5), (6, 7, 8)))
 
 
 def strictly(path: Path):

@@ -243,6 +243,34 @@ def test_flips_and_scales_are_the_mean_of_softmaxes_at_the_image_size():
     assert np.abs(jax.nn.softmax(plain) - sum(views) / 4).max() > 0.05  # each view counts
 
 
+@pytest.mark.parametrize(("height", "width"), [(35, 63), (64, 50), (32, 32)])
+def test_windows_that_fill_no_stride_are_neither_stretched_nor_cut(height, width):
+    """In training and in windows, with flips and scales: as of the image padded with the bands' means, cut to its size."""
+    classes = 3
+    net, card = gradient_net(classes), card_of(classes)
+
+    def dropping(params, stats, image, *, train, key=None):  # as ConvNeXt: what fills no stride is not seen
+        h, w = (side // 32 * 32 for side in image.shape[1:3])
+        return net.apply(params, stats, image[:, :h, :w], train=train)
+
+    params, _ = net.init(None)
+    image = jax.random.normal(jax.random.key(0), (2, height, width, 1))
+    whole = (
+        jnp.zeros((2, 64, 64, 1)).at[:, :height, :width].set(image)[:, : -(-height // 32) * 32, : -(-width // 32) * 32]
+    )
+    label = jax.random.randint(jax.random.key(1), (2, height, width), 0, classes)
+    around = jnp.full(whole.shape[:3], 255).at[:, :height, :width].set(label)
+    for more in ({}, {"flip": True, "scales": (1.0, 2.0)}):
+        task = Segment(Net(net.init, dropping), card, slide((height, width), (height, width), **more))
+        expected = dataclasses.replace(task, net=net).scores(params, {}, whole)[:, :height, :width]
+        np.testing.assert_allclose(task.scores(params, {}, image), expected, atol=1e-6)
+    losses = [
+        task.loss_sum(params, {}, {"image": x, "label": y, "valid": jnp.ones(2, bool)}, jax.random.key(0))[0]
+        for x, y in ((image, label), (whole, around))
+    ]
+    np.testing.assert_allclose(*losses, rtol=1e-6)
+
+
 # ---------------------------------------------------------------------------------------------------- whole evaluations
 
 

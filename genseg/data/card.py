@@ -87,6 +87,8 @@ class DatasetCard:
             twice = sorted({n for n in names if list(names).count(n) > 1})
             if twice:
                 raise UserError(f"The {kind} name {twice[0]!r} is used twice in {self.name!r}: give each its own.")
+        if any(len(colour) != 3 for colour in self.palette):
+            raise UserError(f"A colour of {self.name!r} is not three numbers: give red, green and blue of each class.")
         if self.palette and len(self.palette) != len(self.classes):
             raise UserError(
                 f"The palette of {self.name!r} has {len(self.palette)} colours for {len(self.classes)} classes: "

@@ -29,3 +29,26 @@ def resize(x: jax.Array, height: int, width: int) -> jax.Array:
     """Bilinear resize of x [b h w c], equal to torch's `interpolate(mode="bilinear", align_corners=False)`: pixel centres
     at half positions, borders repeated, and no antialiasing when it shrinks."""
     return jax.image.resize(x, (x.shape[0], height, width, x.shape[3]), "bilinear", antialias=False)
+
+
+def pad(x: jax.Array, rows: int, columns: int) -> jax.Array:
+    """x [b h w c] with zero rows below and zero columns to the right, up to multiples of `rows` and `columns`."""
+    below, right = -x.shape[1] % rows, -x.shape[2] % columns
+    return jnp.pad(x, ((0, 0), (0, below), (0, right), (0, 0))) if below or right else x
+
+
+STRIDE = 32  # of the deepest maps
+
+
+def whole_strides(x: jax.Array) -> jax.Array:
+    """An image [b h w c] padded with zeros at its end to multiples of STRIDE, where both sides reach it.
+
+    ConvNeXt drops rows and columns that fill no stride. Logits are resized to the image's size: unpadded they would be stretched
+    over what they have not seen, and class borders would be moved by up to a stride.
+    """
+    return pad(x, STRIDE, STRIDE) if min(x.shape[1:3]) >= STRIDE else x
+
+
+def cut_to(x: jax.Array, padded: tuple[int, ...], size: tuple[int, ...]) -> jax.Array:
+    """Logits [b h w c] of an image that was `padded` (height, width), brought to its `size` (height, width) before."""
+    return resize(x, *padded)[:, : size[0], : size[1]]

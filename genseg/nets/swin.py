@@ -16,6 +16,7 @@ import numpy as np
 from flax import nnx
 
 from genseg.nets import attention, drop, initializers, layers, norms, products
+from genseg.nets.resizing import pad
 
 EPSILON = 1e-5
 WINDOW = 7
@@ -64,7 +65,7 @@ class Stem(nnx.Module):
 
     @jax.named_scope("stem")
     def __call__(self, x: jax.Array) -> jax.Array:
-        return self.norm(self.conv(_pad(x, 4, 4)))
+        return self.norm(self.conv(pad(x, 4, 4)))
 
 
 class Downsample(nnx.Module):
@@ -79,7 +80,7 @@ class Downsample(nnx.Module):
 
     @jax.named_scope("downsample")
     def __call__(self, x: jax.Array) -> jax.Array:
-        x = _pad(x, 2, 2)
+        x = pad(x, 2, 2)
         b, h, w, c = x.shape
         x = x.reshape(b, h // 2, 2, w // 2, 2, c).transpose(0, 1, 3, 4, 2, 5).reshape(b, h // 2, w // 2, 4 * c)
         return self.reduction(self.norm(x))
@@ -169,7 +170,7 @@ class Block(nnx.Module):
         partition = [self.always_partition or side > WINDOW for side in (h, w)]
         wh, ww = (WINDOW if split else side for split, side in zip(partition, (h, w), strict=True))
         shifts = tuple(WINDOW // 2 if self.shifted and split else 0 for split in partition)
-        x = _pad(x, wh, ww)
+        x = pad(x, wh, ww)
         height, width = x.shape[1:3]
         mask = shift_mask((height, width), (wh, ww), shifts) if any(shifts) else None
         x = self.roll(x, -shifts[0], -shifts[1]) if any(shifts) else x
@@ -294,9 +295,3 @@ class Swin(nnx.Module):
                 x = stage(x, used)
             maps.append(x)
         return maps
-
-
-def _pad(x: jax.Array, rows: int, columns: int) -> jax.Array:
-    """x [b h w c] with zero rows below and zero columns to the right, up to multiples of `rows` and `columns`."""
-    below, right = -x.shape[1] % rows, -x.shape[2] % columns
-    return jnp.pad(x, ((0, 0), (0, below), (0, right), (0, 0))) if below or right else x
