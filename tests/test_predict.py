@@ -20,7 +20,7 @@ from genseg import checkpoints, nets, partition, predict, train, windows
 from genseg.data.card import Band, DatasetCard
 from genseg.data.files import codec, maps, qgis, rasters
 from genseg.errors import TryAgain, UserError
-from genseg.predict import bands, polygons, run
+from genseg.predict import area, bands, polygons, run
 from genseg.predict.network import Measured
 from tests.data import made
 
@@ -450,17 +450,17 @@ def test_other_weights_or_another_area_under_the_same_name_make_the_map_anew(tra
     inference = windows.Inference("slide", (32, 32), (16, 16), "hann", False, (1.0,), 32)
     one = predict.Predictor(weights, inference, 8)
 
-    def settings(weights, area):
-        request = predict.Request(tmp_path, predict.Products(), area=area)
+    def settings(weights, drawn):
+        request = predict.Request(tmp_path, predict.Products(), area=drawn)
         return run.settings_of(scene, one, weights, request)
 
     shutil.copy(root / "area.gpkg", tmp_path / "area.gpkg")
-    area = polygons.Area(tmp_path / "area.gpkg")
-    before = settings(weights, area)
-    assert before == settings(checkpoints.load_weights(str(trained), ema=False), polygons.Area(tmp_path / "area.gpkg"))
+    drawn = area.Area(tmp_path / "area.gpkg")
+    before = settings(weights, drawn)
+    assert before == settings(checkpoints.load_weights(str(trained), ema=False), area.Area(tmp_path / "area.gpkg"))
     params = jax.tree.map(np.array, weights.params)
     params["backbone"]["stem"]["conv"]["kernel"].flat[0] += 1e-3
-    assert before != settings(dataclasses.replace(weights, params=params), area)
+    assert before != settings(dataclasses.replace(weights, params=params), drawn)
     import pyogrio
     import shapely
 
@@ -468,13 +468,11 @@ def test_other_weights_or_another_area_under_the_same_name_make_the_map_anew(tra
         tmp_path / "area.gpkg", shapely.to_wkb(np.array([shapely.box(0, 0, 1, 1)], object)), [np.array([1])], ["id"],
         crs="EPSG:4326", geometry_type="Polygon", driver="GPKG",
     )  # fmt: skip
-    assert before != settings(weights, polygons.Area(tmp_path / "area.gpkg"))
+    assert before != settings(weights, area.Area(tmp_path / "area.gpkg"))
 
 
 def test_small_regions_join_a_neighbour(tmp_path):
     import pyogrio
-
-    from genseg.predict import polygons
 
     ids = np.zeros((20, 20), np.uint8)
     ids[:, 10:], ids[4:6, 4:6], ids[15, 15], ids[19, 19] = 1, 1, 0, 255
@@ -628,6 +626,19 @@ def test_a_map_stays_in_place_below_belts_that_are_higher_than_a_window(trained,
         assert predict.main([*argv, *more, str(tmp_path / f"{name}.tif")]) == 0
         with rasterio.open(tmp_path / "out" / f"{name}_classes.tif") as file:
             np.testing.assert_array_equal(file.read(1), np.where(valid, reference(trained, filled, inference), 255))
+
+
+def test_an_area_without_a_pixel_of_the_scene_is_said(trained, tmp_path, capsys):
+    georeferenced(tmp_path / "scene.tif", np.maximum(made.scene(1, 4, "uint8", (40, 40), 5)[0], 1))
+    square = '{"type": "Polygon", "coordinates": [[[100, 10], [101, 10], [101, 11], [100, 11], [100, 10]]]}'
+    (tmp_path / "far.geojson").write_text(square)
+    argv = [f"--checkpoint={trained}", f"--out={tmp_path / 'out'}", "--batch=8", f"--aoi={tmp_path / 'far.geojson'}"]
+    for more in (["--dry_run"], []):
+        assert predict.main([*argv, *more, str(tmp_path / "scene.tif")]) == 0
+        said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("NOTE")]
+        assert len(said) == 1 and "scene.tif: no pixel of it lies in the area" in said[0] and "far.geojson" in said[0]
+    with rasterio.open(tmp_path / "out" / "scene_classes.tif") as file:
+        assert (file.read(1) == 255).all()
 
 
 def test_values_in_other_units_are_said_with_both_ranges(tmp_path):

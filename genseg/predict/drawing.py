@@ -13,8 +13,8 @@ from genseg.data.files import gdal
 from genseg.errors import TryAgain, UserError
 from genseg.predict import bands
 from genseg.predict import run as runs
+from genseg.predict.area import Area
 from genseg.predict.network import Predictor
-from genseg.predict.polygons import Area
 from genseg.predict.products import Products, paths
 from genseg.predict.scenes import Scene
 
@@ -192,8 +192,8 @@ class _Told:
             self._say(f"{target}  is there already")
         elif what == "elsewhere":
             self._say(f"{target}  is being made by another process")
-        elif what == "strange":
-            self._say(f"NOTE {scene}: {value}; give the units of the training images.")
+        elif what == "doubt":
+            self._say(f"NOTE {scene}: {value}")
         elif what == "failed" and self._scenes > 1:
             cli.tell(value)
 

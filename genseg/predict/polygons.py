@@ -1,16 +1,15 @@
-"""A class map as polygons in a GeoPackage, and the polygons that an area of interest is drawn with."""
+"""A class map as polygons in a GeoPackage."""
 
 from __future__ import annotations
 
-import hashlib
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from genseg import outputs
-from genseg.data.files import gdal, maps
+from genseg.data.files import maps
 from genseg.data.files.qgis import Classes
 from genseg.errors import UserError
 
@@ -92,55 +91,3 @@ def _columns(chunk: list, classes: Classes, place: maps.Place) -> tuple[dict[str
     elif place.transform is None:
         fields["pixels"] = shapely.area(geometry)
     return fields, shapely.to_wkb(geometry)
-
-
-class Area:
-    """An area of interest: the polygons of a file's first layer, in any projection; digest: of them."""
-
-    def __init__(self, path: Path):
-        """Raises: UserError if the file cannot be read or holds no polygon."""
-        import pyogrio
-
-        try:
-            meta, _, geometry, _ = pyogrio.raw.read(path, columns=[])
-        except Exception as error:  # pyogrio has an exception for each of GDAL's reasons
-            raise UserError(
-                f"The area {path} cannot be read ({error}): give a GeoPackage, GeoJSON or Shapefile."
-            ) from None
-        import shapely
-
-        try:
-            shapes = [shape for shape in shapely.from_wkb(geometry) if shape is not None and shape.area > 0]
-        except shapely.errors.GEOSException as error:
-            raise UserError(f"The area {path} holds a polygon that is none ({error}): correct it.") from None
-        if not np.isfinite([shape.bounds for shape in shapes]).all():
-            raise UserError(f"The area {path} holds coordinates that are no numbers: correct it.")
-        if not shapes:
-            raise UserError(f"The area {path} holds no polygons: give a layer that does.")
-        self.path, self._crs, self._shapes = path, meta["crs"], shapes
-        drawn = b"".join([str(meta["crs"]).encode(), *map(shapely.to_wkb, shapes)])
-        self.digest = hashlib.blake2b(drawn, digest_size=16).hexdigest()
-
-    def on(self, place: maps.Place, width: int, name: str) -> Callable[[int, int], np.ndarray]:
-        """(first, end) -> bool [end - first, width]: pixels of those rows of a scene whose centre lies in one of its polygons.
-
-        Raises: UserError for a scene without a place.
-        """
-        import rasterio
-        import shapely
-        from rasterio import features
-        from rasterio.warp import transform_geom
-
-        t = place.transform
-        if t is None:
-            raise UserError(f"{name} does not say where it lies, so that {self.path} cannot clip it: georeference it.")
-        shapes = [shapely.geometry.mapping(shape) for shape in self._shapes]
-        if self._crs and place.crs and place.crs != self._crs:
-            with gdal.quiet(str(self.path)):
-                shapes = [transform_geom(self._crs, place.crs, shape) for shape in shapes]
-
-        def inside(first: int, end: int) -> np.ndarray:
-            moved = rasterio.Affine(t.a, t.b, t.c + first * t.b, t.d, t.e, t.f + first * t.e)
-            return features.geometry_mask(shapes, (end - first, width), moved, invert=True)
-
-        return inside

@@ -19,9 +19,9 @@ from genseg.data.files import maps
 from genseg.data.files.rasters import Raster
 from genseg.errors import UserError
 from genseg.predict import bands, quicklook
+from genseg.predict.area import Area
 from genseg.predict.network import Measured, Predictor
 from genseg.predict.overlap import Behind, ahead
-from genseg.predict.polygons import Area
 from genseg.predict.products import Products, SceneWriter, paths
 from genseg.predict.scenes import Scene
 
@@ -70,8 +70,19 @@ def open_scene(scene: Scene, predictor: Predictor, request: Request) -> tuple[Me
         order = [i - 1 for i in places]
     image = Measured(raster, predictor.card, order)
     if request.area is not None:
-        image.inside = request.area.on(raster.place, image.shape[1], str(scene))
+        image.inside = request.area.on(raster.place, image.shape[:2], str(scene))
     return image, raster.place
+
+
+def doubts(image: Measured, request: Request) -> list[str]:
+    """A sentence for each thing that makes a scene's map a doubtful one."""
+    found = [f"{sentence}; give the units of the training images." for sentence in image.strange()]
+    height, inside, area = image.shape[0], image.inside, request.area
+    if area is None or inside is None:
+        return found
+    if not any(inside(row, min(row + 512, height)).any() for row in range(0, height, 512)):
+        found.append(f"no pixel of it lies in the area {area.path}: its map has no class anywhere.")
+    return found
 
 
 def settings_of(scene: Scene, predictor: Predictor, weights: checkpoints.Weights, request: Request) -> dict[str, Any]:
@@ -130,7 +141,7 @@ def predict(
     """Writes the products of all scenes; those that cannot be read are named, and the rest goes on.
 
     told: called with "opened" and the pixels of a scene, "rows" and how many pixels were written, "done" and the seconds since it was opened, "skipped", "elsewhere", "failed"
-    and the error, "strange" and a sentence about the values.
+    and the error, "doubt" and a sentence.
     """
     outcome, open_jobs = Outcome(), []
     origin = {
@@ -158,8 +169,8 @@ def predict(
             try:
                 image, place = open_scene(scene, predictor, request)
                 image.every = every = quicklook.every(*image.shape[:2]) if request.products.quicklook else 0
-                for sentence in image.strange():
-                    told("strange", scene, sentence)
+                for sentence in doubts(image, request):
+                    told("doubt", scene, sentence)
                 writer = SceneWriter(scene, image, predictor, request.out, request.products, place, every)
             except UserError as error:
                 fail(scene, error)
