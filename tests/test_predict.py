@@ -471,6 +471,33 @@ def test_other_weights_or_another_area_under_the_same_name_make_the_map_anew(tra
     assert before != settings(weights, area.Area(tmp_path / "area.gpkg"))
 
 
+@pytest.mark.parametrize(
+    "changed",
+    ["w.tfw", "w.TFW", "w.tif.aux.xml", "w.tif.msk", "mosaic.vrt", "below.vrt", "a & b.tif", "a & b.tif.aux.xml"],
+)
+def test_a_scene_is_made_anew_when_a_file_that_it_takes_along_changed(trained, tmp_path, changed):
+    weights = checkpoints.load_weights(str(trained), ema=False)
+    one = predict.Predictor(weights, windows.Inference("slide", (32, 32), (16, 16), "hann", False, (1.0,), 32), 8)
+    vrt = '<VRTDataset rasterXSize="4" rasterYSize="4"><VRTRasterBand dataType="Byte" band="1"><SimpleSource><SourceFilename relativeToVRT="1">{}</SourceFilename></SimpleSource></VRTRasterBand></VRTDataset>'
+    (tmp_path / "mosaic.vrt").write_text(vrt.format("below.vrt"))
+    (tmp_path / "below.vrt").write_text(vrt.format("a &amp; b.tif"))
+    for name in ("w.tif", "a & b.tif"):
+        tifffile.imwrite(tmp_path / name, np.zeros((4, 4), np.uint8))
+    request = predict.Request(tmp_path, predict.Products())
+    scenes = predict.scenes_of([str(tmp_path / "w.tif"), str(tmp_path / "mosaic.vrt")])
+
+    def of_both():
+        return [run.settings_of(scene, one, weights, request) for scene in scenes]
+
+    before = of_both()
+    (tmp_path / "w.tif.ovr").touch()  # overviews, and files of other scenes, say nothing of it
+    (tmp_path / "w2.tfw").touch()
+    assert of_both() == before
+    with (tmp_path / changed).open("a") as file:
+        file.write(" ")
+    assert [new != old for new, old in zip(of_both(), before, strict=True)] == [changed[0] == "w", changed[0] != "w"]
+
+
 def test_small_regions_join_a_neighbour(tmp_path):
     import pyogrio
 

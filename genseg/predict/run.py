@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
+import hashlib
 import importlib.metadata
 import json
 import sys
@@ -15,7 +16,7 @@ from typing import Any
 
 import genseg
 from genseg import checkpoints, texts, windows
-from genseg.data.files import maps
+from genseg.data.files import folders, gdal, maps
 from genseg.data.files.rasters import Raster
 from genseg.errors import UserError
 from genseg.predict import bands, quicklook
@@ -91,14 +92,30 @@ def settings_of(scene: Scene, predictor: Predictor, weights: checkpoints.Weights
     for path, picked in scene.files:
         files.append([str(path), list(picked)])
         with contextlib.suppress(OSError):  # addresses have neither
-            found = path.stat()
-            files[-1] += [found.st_size, int(found.st_mtime_ns)]
+            files[-1] += _stamp(path)
+            if more := _taken_along(path):
+                stamps = repr([(str(other), *_stamp(other)) for other in more])
+                files[-1].append(hashlib.blake2b(stamps.encode("utf-8", "replace"), digest_size=16).hexdigest())
     settings = {
         "checkpoint": weights.path, "weights": weights.digest, "windows": dataclasses.asdict(predictor.inference), "files": files,
         "products": dataclasses.asdict(request.products), "bands": request.given, "sensor": request.sensor,
         "aoi": None if request.area is None else [str(request.area.path), request.area.digest], "genseg": genseg.__version__,
     }  # fmt: skip
     return json.loads(texts.as_json(settings))
+
+
+def _stamp(path: Path) -> list[int]:
+    found = path.stat()
+    return [found.st_size, int(found.st_mtime_ns)]
+
+
+def _taken_along(path: Path) -> list[Path]:
+    """The other files that decide what a raster holds and where it lies: those beside it, and what a VRT is made of."""
+    found = folders.beside(path)
+    with contextlib.suppress(UserError):  # of a part that the scene's opening refuses
+        for part in gdal.parts(path):
+            found += [part, *folders.beside(part)]
+    return found
 
 
 def finished(scene: Scene, settings: dict[str, Any], request: Request) -> bool:

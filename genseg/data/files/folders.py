@@ -33,12 +33,22 @@ def with_beside(paths: Iterable[Path]) -> list[Path]:
         folder = path.parent
         if folder not in listed:  # one look at a folder, not a dozen a file
             listed[folder] = set(os.listdir(folder))
-        wanted = [path.name + end for end in _BESIDE] + [path.stem + end for end in _INSTEAD]
-        found += [
-            path,
-            *(folder / name for name in dict.fromkeys(wanted) if name != path.name and name in listed[folder]),
-        ]
+        found += [path, *(folder / name for name in _names_beside(path) if name in listed[folder])]
     return found
+
+
+def beside(path: Path) -> list[Path]:
+    """The files beside one raster that `with_beside` would name, overviews apart, which say nothing of its own pixels."""
+    return [
+        side for name in _names_beside(path) if not name.endswith(".ovr") and (side := path.parent / name).is_file()
+    ]
+
+
+def _names_beside(path: Path) -> list[str]:
+    """World files are also called by the whole suffix, and either by some programs in capitals."""
+    ends = [path.name + end for end in _BESIDE] + [path.stem + end for end in _INSTEAD]
+    ends += [f"{path.name}w", *(path.stem + end.upper() for end in (*_INSTEAD, f"{path.suffix}w"))]
+    return [name for name in dict.fromkeys(ends) if name != path.name]
 
 
 def told_apart(names: Sequence[str], paths: Sequence[Path], *, suffix: bool = False) -> list[str]:

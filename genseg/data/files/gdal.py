@@ -6,6 +6,7 @@ Nothing here is imported by training on plain pictures: rasterio is imported whe
 from __future__ import annotations
 
 import contextlib
+import html
 import io
 import logging
 import os
@@ -269,20 +270,28 @@ def refuse_too_large(name: str, shape: tuple[int, ...], dtype: np.dtype, share: 
         raise CorruptFile(f"The image {name} cannot be decoded ({words}): repair or remove it, or set skip_corrupt.")
 
 
-def refuse_special_parts(path: Path, seen: frozenset[Path] = frozenset()) -> None:
+def refuse_special_parts(path: Path) -> None:
     """Raises UserError if a VRT, or one that it names, names a pipe or a device: GDAL would wait for it, or take zeros."""
+    for _ in parts(path):
+        pass
+
+
+def parts(path: Path, seen: frozenset[Path] = frozenset()) -> Iterator[Path]:
+    """The files that a VRT takes its pixels from, and those that these take, where they are there; none of other files.
+
+    Raises: UserError for a part that is no file of bytes."""
     with open(path, "rb") as file:
         if b"<VRTDataset" not in file.read(512):
             return
     if words := memory.excess(path.stat().st_size, 1 / memory.TEXTS):
         raise UserError(f"The image {path} is a VRT that is not read ({words}): give another one.")
     for within, name in re.findall(rb"<Source(?:Filename|Dataset)([^>]*)>([^<]*)</Source", path.read_bytes()):
-        part = Path(os.fsdecode(name.strip()))
+        part = Path(html.unescape(os.fsdecode(name.strip())))
         part = path.parent / part if b'relativeToVRT="1"' in within else part
         if not part.exists() or part.is_dir() or part in seen:
             continue
-        outputs.regular(part, f"part of {path}")
-        refuse_special_parts(part, seen | {part})
+        yield outputs.regular(part, f"part of {path}")
+        yield from parts(part, seen | {part})
 
 
 def decode(data: bytes, name: str) -> np.ndarray:
