@@ -498,6 +498,22 @@ def test_a_scene_is_made_anew_when_a_file_that_it_takes_along_changed(trained, t
     assert [new != old for new, old in zip(of_both(), before, strict=True)] == [changed[0] == "w", changed[0] != "w"]
 
 
+def test_products_of_an_earlier_map_do_not_stay_beside_another_one(trained, tmp_path, capsys):
+    georeferenced(tmp_path / "scene.tif", np.maximum(made.scene(1, 4, "uint8", (40, 40), 5)[0], 1))
+    argv = [f"--checkpoint={trained}", f"--out={tmp_path / 'out'}", "--batch=8", str(tmp_path / "scene.tif")]
+    assert predict.main([*argv, "--probabilities", "--polygons"]) == 0
+    (tmp_path / "out" / "scene_notes.txt").write_text("mine")
+    (tmp_path / "out" / "scene_margin.tif").write_text("mine")  # of a name of ours, but not listed
+    capsys.readouterr()
+    assert predict.main([*argv, "--entropy", "--no-quicklook"]) == 0
+    removed = [line for line in capsys.readouterr().out.splitlines() if "removed" in line]
+    gone = ["scene_polygons.gpkg", "scene_probabilities.tif", "scene_quicklook.png"]
+    assert len(removed) == 1 and removed[0].endswith(f"removed, of the map before: {', '.join(gone)}")
+    left = {path.name for path in (tmp_path / "out").iterdir()}
+    written = json.loads((tmp_path / "out" / "scene.json").read_text())["written"]
+    assert left == {*written, "scene.json", "scene_notes.txt", "scene_margin.tif"} and "scene_entropy.tif" in written
+
+
 def test_small_regions_join_a_neighbour(tmp_path):
     import pyogrio
 

@@ -188,6 +188,8 @@ class _Told:
             self._bar.set_description(scene.name)
         elif what == "done":
             self._say(f"{target}  {value:.1f} s")
+        elif what == "removed":
+            self._say(f"{target}  removed, of the map before: {', '.join(value)}")
         elif what == "skipped":
             self._say(f"{target}  is there already")
         elif what == "elsewhere":

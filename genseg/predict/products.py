@@ -6,6 +6,7 @@ import contextlib
 import csv
 import glob
 import io
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,8 +165,9 @@ class SceneWriter:
             if self._hectares is not None:
                 self._measured += counts * self._hectares[first + row]
 
-    def finish(self, settings: dict[str, Any], origin: dict[str, Any]) -> None:
-        """The rest of the products, after the last row; the record, which says that the scene is done, last."""
+    def finish(self, settings: dict[str, Any], origin: dict[str, Any]) -> list[str]:
+        """The rest of the products, after the last row; the record, which says that the scene is done, last. Names of those
+        of the map before that this one does not have, and that would be taken for its own: they are removed."""
         self._stack.close()
         card, classes, where = self._card, qgis.classes_of(self._card), self.paths
         if not self.scene.placed:
@@ -191,11 +193,26 @@ class SceneWriter:
             table.writeheader()
             table.writerows(areas)
             temporary.write_text(text.getvalue(), encoding="utf-8")
+        stale = self._stale()
+        for path in stale:
+            path.unlink()
         record = {
             "software": outputs.MARK, "settings": settings, **origin, "height": self.shape[0], "width": self.shape[1],
             "areas": areas, "polygons": count, "written": sorted(p.name for k, p in where.items() if k != "record"),
         }  # fmt: skip
         writing.write_json(where["record"], record)
+        return [path.name for path in stale]
+
+    def _stale(self) -> list[Path]:
+        """What the record of the map before lists and is no product of this one."""
+        record, own = self.paths["record"], {path.name for path in self.paths.values()}
+        try:
+            listed = json.loads(record.read_text(encoding="utf-8"))["written"]
+            names = [name for name in listed if name not in own and name.startswith(f"{record.stem}_")]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return []
+        found = [record.with_name(Path(name).name) for name in names]
+        return [path for path in found if path.is_file()]
 
     @property
     def card_with_nodata(self) -> DatasetCard:

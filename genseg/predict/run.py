@@ -158,7 +158,7 @@ def predict(
     """Writes the products of all scenes; those that cannot be read are named, and the rest goes on.
 
     told: called with "opened" and the pixels of a scene, "rows" and how many pixels were written, "done" and the seconds since it was opened, "skipped", "elsewhere", "failed"
-    and the error, "doubt" and a sentence.
+    and the error, "doubt" and a sentence, "removed" and the names of products of an earlier map.
     """
     outcome, open_jobs = Outcome(), []
     origin = {
@@ -215,7 +215,8 @@ def predict(
             job.writer.write(rows)
             told("rows", job.scene, len(rows.sums) * job.writer.shape[1])
             if rows.first + len(rows.sums) == job.writer.shape[0]:
-                job.writer.finish(job.settings, origin)
+                if removed := job.writer.finish(job.settings, origin):
+                    told("removed", job.scene, removed)
                 outcome.done.append(job.scene)
                 told("done", job.scene, time.monotonic() - job.began)
                 close(job)
