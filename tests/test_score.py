@@ -19,7 +19,9 @@ from genseg.data import prepare, show
 from genseg.data.batches import pipeline
 from genseg.data.card import Band, DatasetCard
 from genseg.errors import UserError
+from genseg.predict.products import paths
 from genseg.score import __main__ as command
+from genseg.score import command as scoring
 from genseg.score import counting, report, sources
 
 pytestmark = pytest.mark.usefixtures("narrow_micro")
@@ -123,6 +125,20 @@ def test_files_and_maps_count_what_training_counted(trained, by_training, tmp_pa
     argv = [f"--masks={root / 'masks'}", "--maps", f"--out={tmp_path / 'again'}", f"{tmp_path / 'maps'}/*_classes.tif"]
     assert command.main(argv) == 0
     np.testing.assert_array_equal(confusion_of(tmp_path / "again"), by_training)
+
+
+@pytest.mark.parametrize("scene", ["scene", "land_classes_2020", "land_classes", "v1.2"])
+def test_a_map_finds_the_record_of_its_scene_by_name(tmp_path, scene):
+    card = DatasetCard(
+        "x", "segmentation", (Band("g", 100, 50),), ("ground", "water"), ((0, 0, 0), (9, 9, 9)), 255, (0, 1), {}, "p", False
+    )  # fmt: skip
+    out = tmp_path / "maps"
+    tifffile.imwrite(tmp_path / "x.tif", np.zeros((4, 4), np.uint8))
+    written = paths(predict.Scene(scene, ((tmp_path / "x.tif", ()),)), out, predict.Products())
+    out.mkdir()
+    written["record"].write_text(json.dumps({"card": json.loads(card.to_json())}))
+    for name in (written["classes"], written["classes"].with_suffix(".tif")):
+        assert scoring._card_of(name) == card
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def inference_of(arguments: argparse.Namespace, config: dict) -> windows.Inferen
 
 def _card_of(path: Path) -> DatasetCard:
     """Of the network that drew a map: from the record beside it."""
-    record = path.with_name(path.name.replace("_classes", "").rsplit(".", 1)[0] + ".json")
+    record = path.with_name(path.name.rsplit(".", 1)[0].removesuffix("_classes") + ".json")
     mend = "give the network's --checkpoint"
     if not record.exists():
         raise UserError(f"{path} has no record {record.name} beside it that says its classes: {mend}.")
