@@ -528,6 +528,50 @@ def test_small_regions_join_a_neighbour(tmp_path):
     assert dict(zip(names, np.round(areas / 0.36), strict=True)) == {"a": 200, "b": 199}
 
 
+@pytest.mark.parametrize("smallest", [0, 5])
+def test_a_map_without_a_class_has_a_layer_without_a_polygon(tmp_path, smallest):
+    """With the fields of all others, for a project that joins many of them."""
+    import pyogrio
+
+    classes = [(0, "a", (0, 0, 0)), (1, "b", (9, 9, 9))]
+    fields = {}
+    for name, value in (("none", 255), ("some", 1)):
+        georeferenced(tmp_path / f"{name}.tif", np.full((20, 20, 1), value, np.uint8), nodata=255)
+        count = polygons.write(
+            tmp_path / f"{name}.gpkg", tmp_path / f"{name}.tif", classes, nodata=255, smallest=smallest
+        )
+        assert count == (name == "some")
+        meta = pyogrio.read_info(tmp_path / f"{name}.gpkg")
+        assert meta["features"] == count and meta["crs"] == "EPSG:32633" and meta["geometry_type"] == "Polygon"
+        fields[name] = dict(zip(meta["fields"], meta["dtypes"], strict=True))
+    assert fields["none"] == fields["some"] and list(fields["some"]) == ["class", "class_id", "area_m2"]
+
+
+def test_a_scene_without_a_measurement_is_done_once_and_one_of_wrong_numbers_stops_no_other(trained, tmp_path, capsys):
+    image = np.maximum(made.scene(1, 4, "uint8", (40, 40), 5)[0], 1)
+    georeferenced(tmp_path / "in" / "a.tif", image, "EPSG:4326")  # metres that are said to be degrees
+    georeferenced(tmp_path / "in" / "b.tif", np.zeros_like(image), nodata=0)
+    georeferenced(tmp_path / "in" / "c.tif", image)
+    argv = [f"--checkpoint={trained}", f"--out={tmp_path / 'out'}", "--batch=8", "--polygons", str(tmp_path / "in")]
+    assert predict.main(argv) == 0
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("NOTE")]
+    assert len(said) == 1 and "a.tif: its coordinates, 500000.3 and 5399999.7, cannot be the longitude" in said[0]
+    areas = {name: (tmp_path / "out" / f"{name}_areas.csv").read_text() for name in "ac"}
+    for line, placed in zip(areas["a"].splitlines()[1:], areas["c"].splitlines()[1:], strict=True):
+        assert line.split(",")[:3] == placed.split(",")[:3] and not line.split(",")[3] and placed.split(",")[3]
+    assert json.loads((tmp_path / "out" / "b.json").read_text())["polygons"] == 0
+    assert predict.main(argv) == 0
+    assert capsys.readouterr().out.count("is there already") == 3
+
+
+def test_grids_with_a_pixel_on_the_pole_have_their_hectares(tmp_path):
+    for transform, known in (((1, 0, -180.5, 0, -1, 90.5), True), ((1, 0, 0, 0, -1, 100), False)):
+        georeferenced(tmp_path / "x.tif", np.zeros((181, 360, 1), np.uint8), "EPSG:4326", transform=transform)
+        place = maps.Place.of(tmp_path / "x.tif")
+        assert (place.hectares(181) is not None) == (place.metres_across(90) is not None) == known
+        assert bool(place.doubtful) != known
+
+
 def test_hectares_of_degrees_are_those_of_the_ellipsoid(tmp_path):
     """The whole Earth in one-degree pixels: 510,065,621.7 square kilometres (WGS 84)."""
     georeferenced(

@@ -31,7 +31,7 @@ def plan(drawing: Drawing) -> str:
         most = max(most, 3 * held + 2 * window[0] * width * channels * np.dtype(image.card.dtype).itemsize)
         where = "no place" if place.crs is None else str(place.crs)
         lines.append(f"{scene}: {height} x {width}, {number:,} windows of {window[0]} x {window[1]}, {where}")
-        lines += [f"NOTE {scene}: {sentence}" for sentence in runs.doubts(image, request)]
+        lines += [f"NOTE {scene}: {sentence}" for sentence in runs.doubts(image, place, request)]
     pixels = np.zeros((predictor.batch, *window, channels), image.card.dtype)
     np.asarray(predictor.score(pixels))  # compiles
     began = time.monotonic()

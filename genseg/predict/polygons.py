@@ -19,7 +19,8 @@ _CHUNK = 20_000  # polygons in memory at a time
 def write(path: Path, class_map: Path, classes: Classes, *, nodata: int, smallest: int) -> int:
     """Polygons of equal class, pixel edge for pixel edge, with class, class id and area; how many there are.
 
-    Neighbours share their edges: there are neither gaps nor overlaps. Pixels of `nodata` have no polygon.
+    Neighbours share their edges: there are neither gaps nor overlaps. Pixels of `nodata` have no polygon; a map of them alone
+    has a layer without one, and with all fields.
 
     Args:
       class_map: of `maps.cog`, or a picture. smallest: regions of fewer pixels first join their largest neighbour
@@ -63,19 +64,18 @@ def write(path: Path, class_map: Path, classes: Classes, *, nodata: int, smalles
                             f"{path} cannot be written ({error}): free space, or give another folder."
                         ) from None
                 count += len(chunk)
-            if not count:
-                raise UserError(f"{class_map} holds no class anywhere: there is nothing to draw polygons of.")
             return count
 
 
 def _chunks(items: Iterator) -> Iterator[list]:
-    chunk = []
+    """At least one, which is empty where there are no items."""
+    chunk, first = [], True
     for item in items:
         chunk.append(item)
         if len(chunk) == _CHUNK:
             yield chunk
-            chunk = []
-    if chunk:
+            chunk, first = [], False
+    if chunk or first:
         yield chunk
 
 

@@ -75,9 +75,10 @@ def open_scene(scene: Scene, predictor: Predictor, request: Request) -> tuple[Me
     return image, raster.place
 
 
-def doubts(image: Measured, request: Request) -> list[str]:
+def doubts(image: Measured, place: maps.Place, request: Request) -> list[str]:
     """A sentence for each thing that makes a scene's map a doubtful one."""
     found = [f"{sentence}; give the units of the training images." for sentence in image.strange()]
+    found += [f"{place.doubtful}."] if place.doubtful else []
     height, inside, area = image.shape[0], image.inside, request.area
     if area is None or inside is None:
         return found
@@ -186,7 +187,7 @@ def predict(
             try:
                 image, place = open_scene(scene, predictor, request)
                 image.every = every = quicklook.every(*image.shape[:2]) if request.products.quicklook else 0
-                for sentence in doubts(image, request):
+                for sentence in doubts(image, place, request):
                     told("doubt", scene, sentence)
                 writer = SceneWriter(scene, image, predictor, request.out, request.products, place, every)
             except UserError as error:

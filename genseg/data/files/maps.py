@@ -39,6 +39,22 @@ class Place:
         """Whether the file says anything of its place."""
         return self.transform is not None or bool(self.points) or self.rational is not None
 
+    @property
+    def doubtful(self) -> str:
+        """A sentence if its numbers cannot be the longitudes and latitudes that its reference system says they are: those of
+        metres, say, under EPSG:4326. Pixels whose edge goes beyond a pole, as those of grids centred on it, can."""
+        if self.transform is None or self.crs is None or not self.crs.is_geographic:
+            return ""
+        t, (height, width) = self.transform, self.size or (1, 1)
+        corners = [t @ (x, y) for x in (0.5, width - 0.5) for y in (0.5, height - 0.5)]
+        beyond = abs(t.d) + abs(t.e)
+        if all(abs(x) <= 720 and abs(y) <= 90 + beyond for x, y in corners):
+            return ""
+        return (
+            f"its coordinates, {corners[0][0]:.10g} and {corners[0][1]:.10g}, cannot be the longitude and latitude that its projection "
+            "says they are: correct it (gdal_edit.py -a_srs EPSG:CODE); no hectares and no scale bar are given"
+        )
+
     @classmethod
     def of(cls, path: Path) -> Place:
         """Of a file that GDAL opens, or a picture with a world file; of others, such as NPY, nothing is known."""
@@ -67,7 +83,7 @@ class Place:
         Projected systems: in the map's plane. Longitude and latitude: on the ellipsoid WGS 84, exact for rows along
         parallels.
         """
-        if self.transform is None or self.crs is None:
+        if self.transform is None or self.crs is None or self.doubtful:
             return None
         t = self.transform
         if self.crs.is_projected:
@@ -79,13 +95,14 @@ class Place:
 
     def metres_across(self, row: float) -> float | None:
         """Length of a pixel along row `row`, or None where the file does not say."""
-        if self.transform is None or self.crs is None:
+        if self.transform is None or self.crs is None or self.doubtful:
             return None
         t = self.transform
         side = math.hypot(t.a, t.d)
         if self.crs.is_projected:
             return side * self.crs.linear_units_factor[1]
-        return math.radians(side) * _AXIS * math.cos(math.radians(t.f + t.e * row)) if self.crs.is_geographic else None
+        metres = math.radians(side) * _AXIS * math.cos(math.radians(t.f + t.e * row)) if self.crs.is_geographic else 0
+        return metres if metres > 0 else None
 
 
 def _zone(latitude: np.ndarray) -> np.ndarray:
