@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from genseg.data import show
+from genseg.data import prepare, show
 from genseg.data.batches import pipeline
 from genseg.data.files import masks
 from genseg.data.records import moments, storage
@@ -57,6 +57,22 @@ def test_class_tables_renumber(kind, tmp_path):
     tifffile.imwrite(root / "val" / "mask" / "mask_2.tif", np.full((24, 24), 20, np.int16))
     with pytest.raises(UserError, match=r"mask_2\.tif holds the label 20"):
         prepared(options, tmp_path / "again")
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ([], False), (["--mask_colours"], True), (["--mask_colours=True"], True), (["--mask_colours", "True"], True),
+        (["--mask_colours=False"], False), (["--mask_colours", "--no-mask_colours"], False),
+    ],
+)  # fmt: skip
+def test_a_switch_is_given_alone_or_with_its_value(given, expected, capsys):
+    """As fields are written in a config, or as a command line's switches are."""
+    data, others = prepare.parse_command(["folder_segmentation", *given, "--threads=3"], "prepare", lambda parser: None)
+    assert data["mask_colours"] is expected and others.threads == 3
+    with pytest.raises(SystemExit):
+        prepare.parse_command(["folder_segmentation", "--mask_colours=maybe"], "prepare", lambda parser: None)
+    assert "'maybe': give True or False" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -167,6 +167,12 @@ def _text_or_tuple(text: str) -> str | tuple:
     return tuple(value) if isinstance(value, tuple | list) else text
 
 
+def _truth(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"'{text}': give True or False")
+    return text.lower() == "true"
+
+
 def parse_command(argv: list[str] | None, program: str, extra: Callable[[argparse.ArgumentParser], None]) -> tuple:
     """Arguments `NAME [--data_dir DIR] [--FIELD VALUE ...]` and what `extra` adds.
 
@@ -196,7 +202,9 @@ def parse_command(argv: list[str] | None, program: str, extra: Callable[[argpars
     for name, definition in keys.of(kind).items():
         default, words = definition.default, f"{definition.comment} (default {definition.default!r})".replace("%", "%%")
         if isinstance(default, bool):
-            parser.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, default=default, help=words)
+            # Alone, with its value as all other fields have it, or as --no-NAME.
+            parser.add_argument(f"--{name}", nargs="?", type=_truth, const=True, default=default, help=words)
+            parser.add_argument(f"--no-{name}", dest=name, action="store_false", default=argparse.SUPPRESS)
             continue
         either = isinstance(definition.hint, types.UnionType)  # a text, or a tuple of texts
         read = str if definition.hint is str else _text_or_tuple if either else _literal
