@@ -105,11 +105,12 @@ def refuse_unknown_key(config: ConfigDict, key: str) -> None:
         if part not in place:
             close = difflib.get_close_matches(part, list(place), n=1)
             where = "the config file" if seen == "config" else seen
-            hint = (
-                f"did you mean '{close[0]}'?"
-                if close
-                else f"the config file has all keys there are; {where} has {', '.join(place)}"
-            )
+            if close:
+                hint = f"did you mean '{close[0]}'?"
+            elif not place:  # no section: those have keys
+                hint = f"{seen} is a mapping without entries: give it whole, as --{seen}=\"{{'{part}': ...}}\""
+            else:
+                hint = f"the config file has all keys there are; {where} has {', '.join(place)}"
             raise UserError(f"unknown config key config.{key}; {hint}")
         place, seen = place[part], f"{seen}.{part}"
 

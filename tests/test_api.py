@@ -37,7 +37,7 @@ def test_changes_are_what_the_command_line_sets():
     [
         ("optim.learning_rte", "config.optim.learning_rte; did you mean 'learning_rate'?"),
         ("trian.steps", "config.trian.steps; did you mean 'train'?"),
-        ("data.split_lists.train", r"config.data.split_lists"),
+        ("data.split_lists.train", r"give it whole, as --config.data.split_lists=\"{'train': \.\.\.}\"$"),
         ("train.steps.max", "config.train.steps is one value"),
         ("optim.qqq", "config.optim has "),
     ],
@@ -51,6 +51,17 @@ def test_a_wrong_key_is_named_where_it_is_wrong(key, message):
         main.parse(["genseg", "--config=small_segment:naip", f"--config.{key}=1"])
     assert str(said.value) == str(caught.value)
     refuse_unknown_key(load_file("small_segment:naip"), "train.steps")
+
+
+def test_a_key_that_takes_a_text_or_a_tuple_takes_both():
+    """Whichever of the two the config file has."""
+    patterns = ("rgb/{id}.png", "thermal/{id}.png")
+    for key, value in (("data.image_pattern", patterns), ("data.image_pattern", "img/{id}.png")):
+        config = genseg.load_config("small_segment:naip", {key: value})
+        assert config.data.image_pattern == value
+    assert genseg.load_config("demo_pretrain", {"csp.channels": (3, 4)}).csp.channels == (3, 4)
+    with pytest.raises(UserError, match="config.data.image_pattern is 5: give a text or a tuple"):
+        genseg.load_config("small_segment:naip", {"data.image_pattern": 5})
 
 
 def test_values_of_another_type_are_refused():

@@ -8,6 +8,7 @@ from genseg import main
 
 CONFIG = f"--config={tiny.ROOT / 'configs' / 'small_pretrain.py'}"
 PRETRAIN = f"--config={tiny.ROOT / 'configs' / 'pretrain.py'}"
+SEGMENT = f"--config={tiny.ROOT / 'configs' / 'small_segment.py'}:naip"
 
 
 @pytest.mark.parametrize(
@@ -29,6 +30,15 @@ PRETRAIN = f"--config={tiny.ROOT / 'configs' / 'pretrain.py'}"
         ([CONFIG + ":chanels=4", "--workdir=w"], "error: 'chanels=4' behind the config's colon"),
         ([PRETRAIN + ":resnet50", "--workdir=w"], "error: no published recipe for 'resnet50'"),
         ([CONFIG, "--workdir=w", "--config.data.source=/no/such/folder"], "There is no data set at /no/such/folder"),
+        (
+            [
+                SEGMENT,
+                "--workdir=w",
+                "--config.data.source=tests",
+                "--config.data.image_pattern=('rgb/{split}-{id}.none',)",
+            ],
+            "nothing matches rgb/train-{id}.none.",
+        ),
         ([CONFIG, "--workdir=w", "--config.mesh.data=3"], "does not cover the 1 devices"),
         ([CONFIG, "--workdir=w", "config.seed=1"], "unknown argument 'config.seed=1'"),
     ],

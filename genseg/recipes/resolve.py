@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import types
 from collections.abc import Mapping
 from typing import Any
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FieldReference
 
 from genseg import keys
 from genseg.data import DATASETS
@@ -45,7 +46,10 @@ def resolve(config: type, *parts: Mapping[str, Any]) -> ConfigDict:
         if value is ...:
             raise UserError(f"config.{name} is not set: give {definition.wanted}")
         keys.refuse_misfit(f"config.{name}", definition, value)
-        values[name] = value
+        # A text or a tuple: ml_collections would hold the key to the type that it has now, and read a tuple on a command
+        # line as a text.
+        either = isinstance(definition.hint, types.UnionType)
+        values[name] = FieldReference(value, field_type=object) if either else value
     return ConfigDict(placed({}, values))
 
 
