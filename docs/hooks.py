@@ -24,7 +24,8 @@ def reference() -> str:
         lines += [f"## {'Pre-training' if task == 'pretrain' else 'Segmentation'}", ""]
         sections: dict[str, list[str]] = {}
         for name, key in keys.of(config).items():
-            default = "set by the job" if key.default is ... else f"`{key.default!r}`"
+            left_out = recipes.segment.DERIVED.get(name, "set by the job") if task == "segment" else "set by the job"
+            default = left_out if key.default is ... else f"`{key.default!r}`"
             cells = (f"`{name}`", default, key.comment, key.wanted)
             row = "| " + " | ".join(cell.replace("|", "\\|").replace("<", "&lt;") for cell in cells) + " |"
             sections.setdefault(name.rpartition(".")[0], []).append(row)

@@ -114,6 +114,21 @@ def test_what_a_job_must_say():
         segment.config(data=dict(name="mfnet"))
 
 
+def test_windows_that_a_job_does_not_name_are_those_of_maps():
+    """The training crop, every half of it; whoever scores whole images need not name any."""
+    base = {"data": {"name": "mfnet"}, "model": {"backbone": "convnext_tiny"}, "optim": {"learning_rate": 1e-4}}
+    base |= {"train": {"batch_size": 8}, "augment": {"size": (96, 65)}}
+    config = segment.config(base, eval=dict(batch_size=2))
+    assert (config.eval.mode, config.eval.crop, config.eval.stride) == ("whole", (96, 65), (48, 32))
+    config = segment.config(base, eval=dict(batch_size=2, mode="slide", crop=(64, 64)))
+    assert (config.eval.crop, config.eval.stride) == ((64, 64), (32, 32))
+    assert segment.config(base, eval=dict(batch_size=2, stride=(9, 8))).eval.stride == (9, 8)
+    with pytest.raises(UserError, match=r"config\.augment\.size is 96: give two whole numbers"):
+        segment.config(base, augment=dict(size=96), eval=dict(batch_size=2))
+    with pytest.raises(UserError, match=r"config\.eval is 3: it is a section"):
+        segment.config(base, eval=3)
+
+
 def test_whole_numbers_stand_for_numbers():
     """So that a later --config.train.epochs=0.5 finds a number, however the file wrote it."""
     config = pretrain.config(tiny.load("demo_pretrain").to_dict(), train=dict(epochs=3), augment=dict(scale=[1, 1]))

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from genseg.keys import DIFFERENT, FILLED, POSITIVE_EACH, RISING, above, at_least, each, key, one_of, within
 from genseg.recipes import losses, shared
-from genseg.recipes.resolve import resolve
+from genseg.recipes.resolve import merged, resolve
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,10 +148,28 @@ class Config(shared.Config):
     eval: Eval
 
 
+DERIVED = {"eval.crop": "`augment.size`", "eval.stride": "half of `eval.crop`"}
+"""Keys that a job may leave out though they have no default of their own, and what they then are."""
+
+
 def config(*parts: Mapping[str, Any], **sections: Any) -> ConfigDict:
-    """The whole config of a segmentation job: the sections' keys that it sets, and the definitions' values for all else.
+    """The whole config of a segmentation job: the sections' keys that it sets, and the definitions' values for all else;
+    for windows that are not named those of maps, see `DERIVED`.
 
     parts: {section: {key: value}} of values that several jobs share; `sections` stand above them.
     Raises UserError naming a key that is unknown, misses its value, or has one of another type or out of range.
     """
-    return resolve(Config, *parts, sections)
+    given: dict[str, Any] = {}
+    for part in (*parts, sections):
+        given = merged(given, part)
+    return resolve(Config, _windows(given), given)
+
+
+def _windows(given: Mapping[str, Any]) -> dict[str, Any]:
+    """{"eval": {"crop", "stride"}} of `DERIVED`; {} where what they come from is missing or no pair, which is refused by its
+    own name."""
+    evaluation, augment = (part if isinstance(part := given.get(k), Mapping) else {} for k in ("eval", "augment"))
+    crop = evaluation.get("crop", augment.get("size"))
+    if not isinstance(crop, list | tuple) or not all(isinstance(side, int) for side in crop):
+        return {}
+    return {"eval": {"crop": tuple(crop), "stride": tuple(max(1, side // 2) for side in crop)}}
