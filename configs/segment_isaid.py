@@ -20,8 +20,9 @@ Lab note
   published CSP 67.4 (backbone and patches not known). UperNet at RSP's protocol: RSP Swin-T 64.1, ViTAEv2-S 64.3,
             RVSA ViTAE-B 64.5; mmsegmentation's: FCN-HR48 67.8, DeepLabV3+-R50 67.1. More in docs/datasets.md
   expected  not measured here
-  cost      computed, not measured: 715 GMAC an image forward, 2.7e18 FLOP in all (3 x forward): 6 hours on one A100
-            at an assumed 40 % of its bfloat16 peak; one evaluation 1.7e16 FLOP
+  cost      computed, not measured: 424 GMAC an image forward (715 with config.model.fusion=resized, as published),
+            1.6e18 FLOP in all (3 x forward): 3.6 hours on one A100 at an assumed 40 % of its bfloat16 peak;
+            one evaluation 1.0e16 FLOP
   commands  CONFIG="--config=configs/segment_isaid.py --config.data.source=iSAID --config.data.data_dir=DATA"
             prepare       python -m genseg.data.prepare isaid --source iSAID --data_dir DATA
             from CSP      python -m genseg.main $CONFIG --workdir=runs/isaid-csp --config.init.checkpoint=runs/csp3

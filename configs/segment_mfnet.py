@@ -21,8 +21,8 @@ Lab note
             Swin-T 59.1, CMX-B4 59.7, CMNeXt-B4 59.9, Sigma-T 60.2, RSGMamba 61.1; docs/datasets.md says how they
             differ
   expected  not measured here
-  cost      computed, not measured: 274 GMAC an image forward, 6.4e17 FLOP in all (3 x forward): 1.4 hours on one A100
-            at an assumed 40 % of its bfloat16 peak
+  cost      computed, not measured: 157 GMAC an image forward (274 with config.model.fusion=resized, as published),
+            3.7e17 FLOP in all (3 x forward): 0.8 hours on one A100 at an assumed 40 % of its bfloat16 peak
   commands  CONFIG="--config=configs/segment_mfnet.py --config.data.source=ir_seg_dataset --config.data.data_dir=DATA"
             prepare       python -m genseg.data.prepare mfnet --source ir_seg_dataset --data_dir DATA
             from CSP      python -m genseg.main $CONFIG --workdir=runs/mfnet-csp --config.init.checkpoint=runs/imagenet-csp4

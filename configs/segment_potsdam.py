@@ -20,8 +20,8 @@ Lab note
   published CSP 91.88 mF1. UperNet at this protocol: RSP-R50 89.9, RSP-Swin-T 90.0, RSP-ViTAEv2-S 90.6, RVSA ViTAE-B
             91.2, RingMo 91.3. Scores on eroded labels (93 and more) are another protocol
   expected  not measured here
-  cost      computed, not measured: 234 GMAC an image forward, 9.0e17 FLOP in all (3 x forward): 2 hours on one A100
-            at an assumed 40 % of its bfloat16 peak
+  cost      computed, not measured: 134 GMAC an image forward (233 with config.model.fusion=resized, as published),
+            5.1e17 FLOP in all (3 x forward): 1.1 hours on one A100 at an assumed 40 % of its bfloat16 peak
   commands  CONFIG="--config=configs/segment_potsdam.py --config.data.source=Potsdam --config.data.data_dir=DATA"
             prepare       python -m genseg.data.prepare potsdam --source Potsdam --data_dir DATA
             from CSP      python -m genseg.main $CONFIG --workdir=runs/potsdam-csp --config.init.checkpoint=runs/csp5

@@ -16,8 +16,8 @@ Lab note
   published CSP 84.22. On test: PSTNet 68.4, EGFNet 78.5, MTANet 78.6, GEBNet 81.2, EAEFNet 85.6 (at 480 x 640), CRM
             Swin-T 85.9, CACFNet 86.6, DPLNet 86.7, Sigma-T 88.6
   expected  not measured here
-  cost      computed, not measured: 839 GMAC an image forward, 1.5e18 FLOP in all (3 x forward): 3.3 hours on one A100
-            at an assumed 40 % of its bfloat16 peak
+  cost      computed, not measured: 501 GMAC an image forward (839 with config.model.fusion=resized, as published),
+            9.0e17 FLOP in all (3 x forward): 2 hours on one A100 at an assumed 40 % of its bfloat16 peak
   commands  CONFIG="--config=configs/segment_pst900.py --config.data.source=PST900 --config.data.data_dir=DATA"
             prepare       python -m genseg.data.prepare pst900 --source PST900 --data_dir DATA
             from CSP      python -m genseg.main $CONFIG --workdir=runs/pst900-csp --config.init.checkpoint=runs/imagenet-csp4

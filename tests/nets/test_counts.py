@@ -4,8 +4,10 @@ from pathlib import Path
 
 import jax
 import pytest
+import tiny
 
 from genseg import nets, tree
+from genseg.config import load_file
 from genseg.errors import UserError
 from genseg.nets import cost
 
@@ -115,6 +117,22 @@ def test_multiply_adds(name):
     for width, giga, rounding in ((512, GIGA[name][1], 0.05), (2048, GIGA[name][2], 0.9)):
         if giga is not None and (width == 2048 or name not in FAST):
             assert cost.multiply_adds(segmenter, (1, 512, width, 3)) / 1e9 == pytest.approx(giga, abs=rounding)
+
+
+@pytest.mark.parametrize(
+    ("name", "bands", "classes"), [("mfnet", 4, 9), ("pst900", 4, 5), ("potsdam", 5, 5), ("isaid", 3, 16)]
+)
+def test_costs_that_configs_name_are_those_of_the_network_that_they_train(name, bands, classes):
+    """And beside it those of the published form of the same network."""
+    page = (tiny.ROOT / "configs" / f"segment_{name}.py").read_text()
+    config = load_file(f"segment_{name}")
+    for fusion, before, after in ((config.model.fusion, "", " GMAC an image"), ("resized", "(", " with config.model")):
+        net = nets.segmenter(
+            config.model.backbone, channels=bands, classes=classes, drop_path=0.0, fusion=fusion,
+            head_channels=config.model.head_channels, aux_channels=config.model.aux_channels,
+        )  # fmt: skip
+        giga = cost.multiply_adds(net, (1, *config.augment.size, bands)) / 1e9
+        assert f" {before}{giga:.0f}{after}" in page, giga
 
 
 @pytest.mark.slow
