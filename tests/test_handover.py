@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 import json
 from functools import partial
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -13,11 +14,11 @@ import yaml
 from ml_collections import ConfigDict
 from safetensors.numpy import save_file
 
-from genseg import checkpoints, exchange, nets, predict, state, windows
+from genseg import checkpoints, exchange, nets, predict, state, tasks, windows
 from genseg.config import to_json
 from genseg.data.card import Band, DatasetCard
 from genseg.exchange import __main__ as command
-from genseg.exchange import model_card, stac
+from genseg.exchange import channels, model_card, programs, stac
 from genseg.nets.convnext import ConvNeXt
 from tests.data import made
 
@@ -152,6 +153,62 @@ def test_the_stac_item_knows_a_projection_and_a_linear_head(monkeypatch, options
     assert properties["mlm:architecture"] == architecture
     assert [band["name"] for band in properties["bands"]] == ["red", "green", "blue", "nir"]
     assert properties["mlm:input"][0]["input"]["shape"] == [1, 32, 64, 4]
+
+
+@pytest.mark.parametrize(
+    ("count", "names"), [(5, ["red", "green", "blue", "red (2)", "green (2)"]), (2, ["red", "green"])]
+)
+def test_a_csp_classifier_is_described_by_the_channels_that_it_takes(tmp_path, monkeypatch, count, names):
+    """Card, preprocessor and STAC item: who follows them gets the logits of genseg's own evaluation."""
+    monkeypatch.setitem(nets.BACKBONES, "convnext_micro", partial(ConvNeXt, depths=(1, 1, 1, 1), dims=(8, 16, 32, 64)))
+    data = dataclasses.replace(CARD, task="classification", bands=CARD.bands[:3], palette=(), ignore_label=None)
+    config = ConfigDict(tiny.pretrain(tmp_path / "data", f"objective=csp,channels={count}"))
+    task = tasks.build(config, data)
+    params, stats = jax.jit(task.net.init)(jax.random.key(3))
+    meta = {"config": to_json(config), "card": data.to_json(), "versions": checkpoints.versions()}
+    saver = checkpoints.Checkpoints(str(tmp_path / "run"), keep=1)
+    saver.save(state.TrainState(np.int32(7), params, stats, {}, {}), batches=0, meta=meta, score=None)
+    saver.close()
+    arguments = ["export", "--checkpoint", str(tmp_path / "run"), "--output", str(tmp_path / "hub"), "--format"]
+    assert command.main([*arguments, "huggingface"]) == 0
+    scale = json.loads((tmp_path / "hub" / "preprocessor_config.json").read_text())
+    properties = json.loads((tmp_path / "hub" / "stac_item.json").read_text())["properties"]
+    said = properties["mlm:input"][0]
+    assert said["bands"] == names == [band["name"] for band in properties["bands"]]
+    assert [s["mean"] for s in said["value_scaling"]] == scale["image_mean"] and len(scale["image_std"]) == count
+    image = np.random.default_rng(0).uniform(0, 200, (2, 32, 32, 3)).astype("f4")
+    given = image[..., [("red", "green", "blue").index(name.split()[0]) for name in said["bands"]]]
+    fed = (given - np.float32(scale["image_mean"])) / np.float32(scale["image_std"])
+    order = task.eval_orders(np.arange(2))[f"fixed/{count}"][0]
+    np.testing.assert_allclose(fed, task.in_order((image - data.mean) / data.std, order), rtol=1e-5, atol=1e-6)
+    for form in ("huggingface", "timm", "original"):
+        assert command.main([*arguments, form]) == 0
+        body = (tmp_path / "hub" / "README.md").read_text()
+        table = [
+            line.split("|")[2].strip() for line in body.splitlines() if line.startswith("| ") and "---" not in line
+        ]
+        assert table == ["band", *names] and f"The network takes {count} channels" in body
+        use = body.split("```python\n")[1].split("```")[0]
+        assert "mean, std =" in use or f"mean = torch.tensor({scale['image_mean']})" in use
+
+
+def test_a_classifier_of_several_counts_says_how_fewer_channels_are_fed():
+    params = {"backbone": {"stem": {"conv": {"kernel": np.zeros((4, 4, 5, 8))}}}}
+    config = {"model": {"backbone": "convnext_micro"}, "csp": {"channels": [3, 5]}}
+    weights = checkpoints.Weights(
+        params, {}, config, dataclasses.replace(CARD, bands=CARD.bands[:3]), "run/7", ema=False
+    )
+    assert "multiplied by sqrt(5 / n)" in channels.explained(weights)[1]
+
+
+def test_two_programs_of_one_name_have_an_item_each(workdir, tmp_path, monkeypatch):
+    monkeypatch.setattr(programs, "to_onnx", lambda run, channels, size, path: Path(path).write_bytes(b"genseg"))
+    for name in ("net.stablehlo", "net.onnx"):
+        arguments = ["export", "--checkpoint", str(workdir), "--output", str(tmp_path / name), "--size", "32", "32"]
+        assert command.main([*arguments, "--format", name.split(".")[1]]) == 0
+    for name in ("net.stablehlo", "net.onnx"):
+        item = json.loads((tmp_path / f"{name}.stac.json").read_text())
+        assert item["assets"]["model"]["href"] == name
 
 
 def test_the_hugging_face_folder_says_what_it_is(workdir, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import yaml
 
 from genseg import checkpoints, outputs, texts
 from genseg.data.card import DatasetCard
+from genseg.exchange import channels
 
 SCORES = {"miou": "mIoU", "mf1": "mF1", "macc": "mAcc", "oa": "overall accuracy", "top1": "top-1", "top5": "top-5"}
 
@@ -48,21 +50,29 @@ def _scores_of(weights: checkpoints.Weights, scores: dict[str, Any]) -> dict[str
 
 
 def preprocessor(card: DatasetCard, segmenter: bool) -> dict[str, Any]:
-    """For transformers' image processors: (stored units - mean) / std of each band, no resizing, no division by 255."""
+    """For transformers' image processors: (stored units - mean) / std of each band, no resizing, no division by 255.
+
+    card: of the network's channels (`channels.card_of`)."""
     return {
         "image_processor_type": "SegformerImageProcessor" if segmenter else "ConvNextImageProcessor",
         "do_resize": False,
         "do_rescale": False,
         "do_normalize": True,
-        "image_mean": [float(f"{v:.9g}") for v in card.mean],  # float32 to the bit
-        "image_std": [float(f"{v:.9g}") for v in card.std],
+        "image_mean": _numbers(card.mean),
+        "image_std": _numbers(card.std),
         **({"do_reduce_labels": False} if segmenter else {}),
     }
+
+
+def _numbers(values: Iterable[float]) -> list[float]:
+    """In digits that give float32 to the bit."""
+    return [float(f"{v:.9g}") for v in values]
 
 
 def readme(weights: checkpoints.Weights, form: str, licence: str) -> str:
     """The model card. form: of `names.FORMATS`. licence: an identifier that the Hub knows, or "unknown"."""
     card, segmenter = weights.card, "norms" in weights.params
+    taken = channels.card_of(weights)
     backbone = weights.config["model"]["backbone"]
     result = result_of(weights)
     scores = {k: v for k, v in (result["scores"] if result else {}).items() if k in SCORES}
@@ -96,12 +106,14 @@ def readme(weights: checkpoints.Weights, form: str, licence: str) -> str:
         lines += ["None: no result of these very weights was found beside their checkpoint.", ""]
     lines += ["## Bands", "", f"{card.dtype}, in this order, normalised by (value - mean) / std:", ""]
     lines += ["| | band | mean | std | range in training |", "|---|---|---|---|---|"]
-    for i, b in enumerate(card.bands):
-        lines.append(f"| {i} | {b.name} | {card.mean[i]:.6g} | {card.std[i]:.6g} | {b.low:g} .. {b.high:g} |")
+    for i, b in enumerate(taken.bands):
+        lines.append(f"| {i} | {b.name} | {taken.mean[i]:.6g} | {taken.std[i]:.6g} | {b.low:g} .. {b.high:g} |")
+    for sentence in channels.explained(weights):
+        lines += ["", sentence]
     shown = [f"{i} {name}" for i, name in enumerate(card.classes)]
     more = f", and {len(shown) - 40} more: see config.json" if len(shown) > 40 else ""
     lines += ["", "## Classes", "", ", ".join(shown[:40]) + more, "", "## Use", "", "```python"]
-    lines += [*_use(form, segmenter), "```", "", "## Licence", ""]
+    lines += [*_use(form, segmenter, taken), "```", "", "## Licence", ""]
     lines += [
         "Not stated by whoever exported this: the training images' own terms may bind the weights."
         if licence == "unknown"
@@ -110,14 +122,9 @@ def readme(weights: checkpoints.Weights, form: str, licence: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _use(form: str, segmenter: bool) -> list[str]:
-    if form == "timm":
-        return [
-            "import json, timm",
-            'config = json.load(open("config.json"))',
-            'model = timm.create_model(config["architecture"], **config["model_args"], checkpoint_path="model.safetensors")',
-            "logits = model.eval()((image - mean) / std)  # float32 [n, bands, height, width]",
-        ]
+def _use(form: str, segmenter: bool, card: DatasetCard) -> list[str]:
+    """Python that gives logits of an image in stored units; card: of the network's channels."""
+    image = "  # image: float32 [n, bands, height, width], stored units"
     if form == "huggingface":
         name = "UperNetForSemanticSegmentation" if segmenter else "AutoModelForImageClassification"
         return [
@@ -125,10 +132,23 @@ def _use(form: str, segmenter: bool) -> list[str]:
             f'model = transformers.{name}.from_pretrained(".").eval()',
             'scale = json.load(open("preprocessor_config.json"))',
             'mean, std = (torch.tensor(scale[k])[:, None, None] for k in ("image_mean", "image_std"))',
-            "logits = model((image - mean) / std).logits  # image: float32 [n, bands, height, width], stored units",
+            f"logits = model((image - mean) / std).logits{image}",
+        ]
+    statistics = [
+        f"mean = torch.tensor({_numbers(card.mean)})[:, None, None]",
+        f"std = torch.tensor({_numbers(card.std)})[:, None, None]",
+        f"logits = model.eval()((image - mean) / std){image}",
+    ]
+    if form == "timm":
+        return [
+            "import json, timm, torch",
+            'config = json.load(open("config.json"))',
+            'model = timm.create_model(config["architecture"], **config["model_args"], checkpoint_path="model.safetensors")',
+            *statistics,
         ]
     return [
+        "import torch",
         "from safetensors.torch import load_file",
         f'model.load_state_dict(load_file("model.safetensors"))  # names of {form}',
-        "logits = model.eval()((image - mean) / std)  # float32 [n, bands, height, width]",
+        *statistics,
     ]

@@ -12,7 +12,7 @@ from genseg import checkpoints, exchange, nets, texts
 from genseg import outputs as rules
 from genseg.data.card import DatasetCard
 from genseg.errors import UserError
-from genseg.exchange import deepness, model_card, names, programs, stac
+from genseg.exchange import channels, deepness, model_card, names, programs, stac
 from genseg.report import writing
 
 FILES = ("model.safetensors", "README.md", "stac_item.json", "config.json", "preprocessor_config.json")
@@ -43,7 +43,8 @@ def export(args: argparse.Namespace) -> None:
 
 
 def _item_of(output: Path) -> Path:
-    return output.with_name(f"{output.stem}.stac.json")
+    """Beside a program; with its ending, since net.onnx and net.stablehlo may be of different networks."""
+    return output.with_name(f"{output.name}.stac.json")
 
 
 def _described(weights: checkpoints.Weights, artifact: stac.Artifact, path: Path) -> None:
@@ -58,7 +59,7 @@ def _weights(weights: checkpoints.Weights, args: argparse.Namespace, output: Pat
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
-    backbone, card = weights.config["model"]["backbone"], weights.card
+    backbone, card, taken = weights.config["model"]["backbone"], weights.card, channels.card_of(weights)
     tensors = exchange.export(weights.params, weights.stats, backbone, args.format)
     output.mkdir(parents=True, exist_ok=True)
     with rules.replacing(output / FILES[0]) as temporary:  # first: it says whose those beside it are
@@ -72,7 +73,7 @@ def _weights(weights: checkpoints.Weights, args: argparse.Namespace, output: Pat
     if args.format in ("timm", "huggingface"):
         extra["config.json"] = exchange.config(weights.params, backbone, args.format, card.classes, card.ignore_label)
     if args.format == "huggingface":
-        extra["preprocessor_config.json"] = model_card.preprocessor(card, "norms" in weights.params)
+        extra["preprocessor_config.json"] = model_card.preprocessor(taken, "norms" in weights.params)
     stale = [name for name in OF_FORMATS if name not in extra and _exported(output / name)]
     for name in stale:
         (output / name).unlink()
@@ -81,7 +82,7 @@ def _weights(weights: checkpoints.Weights, args: argparse.Namespace, output: Pat
     writing.write_atomically(output / "README.md", model_card.readme(weights, args.format, args.license))
     artifact = stac.Artifact(
         "model.safetensors", "safetensors", "Hugging Face" if args.format == "huggingface" else "PyTorch",
-        "safetensors.torch.save_file", "bands", None, -1, stac.z_scores(card), "logits",
+        "safetensors.torch.save_file", "bands", None, -1, stac.z_scores(taken), "logits",
     )  # fmt: skip
     _described(weights, artifact, output / "stac_item.json")
     removed = f"; removed, of the export before: {', '.join(stale)}" if stale else ""
@@ -107,7 +108,7 @@ def run_of(weights: checkpoints.Weights) -> Callable:
 
 
 def _program(weights: checkpoints.Weights, args: argparse.Namespace, output: Path) -> str:
-    """A file, and beside it NAME.stac.json."""
+    """A file, and beside it FILE.stac.json."""
     kind, card = args.format or args.tool, weights.card
     if "norms" not in weights.params:
         raise UserError(f"{args.checkpoint} is a classifier; {kind} is for segmenters")

@@ -13,6 +13,7 @@ from typing import Any
 
 from genseg import checkpoints, tree
 from genseg.data.card import DatasetCard
+from genseg.exchange import channels
 
 EXTENSIONS = (
     "https://stac-extensions.github.io/mlm/v1.5.0/schema.json",
@@ -44,7 +45,7 @@ class Artifact:
 
 
 def z_scores(card: DatasetCard) -> list[dict[str, Any]]:
-    """One z-score a band, in stored units."""
+    """One z-score a band, in stored units. card: of the network's channels (`channels.card_of`)."""
     pairs = zip(card.mean.tolist(), card.std.tolist(), strict=True)
     return [{"type": "z-score", "mean": mean, "stddev": std} for mean, std in pairs]
 
@@ -64,12 +65,8 @@ def item(weights: checkpoints.Weights, artifact: Artifact, now: datetime.datetim
     order = (
         ["batch", "bands", "height", "width"] if artifact.first == "bands" else ["batch", "height", "width", "bands"]
     )
-    projected = "projection" in weights.params  # it takes the bands, and the stem what it makes of them
-    channels = card.channels if projected else weights.params["backbone"]["stem"]["conv"]["kernel"].shape[2]
-    names = (
-        [band.name for band in card.bands] if channels == card.channels else [f"channel {i}" for i in range(channels)]
-    )
-    shape = {"batch": artifact.batch, "bands": channels, "height": plane[0], "width": plane[1]}
+    names = [band.name for band in channels.card_of(weights).bands]
+    shape = {"batch": artifact.batch, "bands": len(names), "height": plane[0], "width": plane[1]}
     out = [{"bands": "class"}.get(name, name) for name in order] if segmenter else ["batch", "class"]
     sizes = shape | {"class": len(card.classes)}
     classes = []
