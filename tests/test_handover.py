@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import json
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 import tiny
 import yaml
 from ml_collections import ConfigDict
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from genseg import checkpoints, exchange, nets, predict, state, tasks, windows
 from genseg.config import to_json
@@ -199,6 +200,70 @@ def test_a_classifier_of_several_counts_says_how_fewer_channels_are_fed():
         params, {}, config, dataclasses.replace(CARD, bands=CARD.bands[:3]), "run/7", ema=False
     )
     assert "multiplied by sqrt(5 / n)" in channels.explained(weights)[1]
+
+
+def imported(folder, tmp_path, capsys, *more):
+    """The card of a segmenter's weights after `import`, and the last line of what that printed."""
+    out = str(tmp_path / f"back {len(list(tmp_path.iterdir()))}")
+    arguments = [
+        "import",
+        "--input",
+        str(folder),
+        "--output",
+        out,
+        "--backbone",
+        "convnext_micro",
+        "--task",
+        "segmenter",
+    ]
+    capsys.readouterr()
+    status = command.main([*arguments, *more])
+    said = capsys.readouterr()
+    if status:
+        return None, said.err
+    return checkpoints.load_weights(out, ema=False).card, said.out.splitlines()[-1]
+
+
+def test_bands_and_classes_come_back_with_exported_weights(workdir, tmp_path, capsys):
+    """All of them from genseg's own files; from transformers' what it keeps; else a line says what is not known."""
+    hub = tmp_path / "hub"
+    assert command.main(["export", "--checkpoint", str(workdir), "--format", "huggingface", "--output", str(hub)]) == 0
+    card, said = imported(hub, tmp_path, capsys)
+    for name in ("bands", "classes", "palette", "ignore_label", "scored", "dtype", "synthetic"):
+        assert getattr(card, name) == getattr(CARD, name), name
+    assert said.endswith("bands and classes as genseg exported them") and card.name == "imported from hub"
+    copy = shutil.copy(hub / "model.safetensors", tmp_path / "alone.safetensors")
+    assert imported(copy, tmp_path, capsys)[0].bands == CARD.bands
+    # As transformers saves it.
+    save_file(load_file(hub / "model.safetensors"), hub / "model.safetensors", metadata={"format": "pt"})
+    card, said = imported(hub, tmp_path, capsys)
+    assert [(b.mean, b.std) for b in card.bands] == [
+        (b.mean, b.std) for b in CARD.bands
+    ] and card.classes == CARD.classes
+    assert "not known: names of bands, type of pixels; uint8 is taken. To name them, give the prepared data set" in said
+    scale = json.loads((hub / "preprocessor_config.json").read_text())
+    large = scale | {"image_mean": [300.0, 2137.5, 9.0, 1.0]}
+    (hub / "preprocessor_config.json").write_text(json.dumps(large))
+    card, _ = imported(hub, tmp_path, capsys)
+    assert card.mean.tolist() == large["image_mean"] and card.dtype == "uint16"
+    unit = {"image_mean": [0.5, 0.25, 0.25, 1.0], "image_std": [0.5] * 4, "do_rescale": True, "rescale_factor": 1 / 256}
+    (hub / "preprocessor_config.json").write_text(json.dumps(unit))
+    card, _ = imported(hub, tmp_path, capsys)
+    assert card.mean.tolist() == [128.0, 64.0, 64.0, 256.0] and card.std.tolist() == [128.0] * 4
+    (hub / "preprocessor_config.json").write_text("{")
+    assert "preprocessor_config.json is damaged" in imported(hub, tmp_path, capsys)[1]
+    plain = shutil.move(hub / "model.safetensors", tmp_path / "plain.safetensors")
+    card, said = imported(plain, tmp_path, capsys)
+    assert card.classes == ("class 0", "class 1", "class 2")
+    assert "not known: names of bands, type of pixels, normalisation, names of classes;" in said
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "card.json").write_text(dataclasses.replace(CARD, dtype="int16").to_json())
+    card, said = imported(plain, tmp_path, capsys, "--card", str(tmp_path / "data"))
+    assert (card.bands, card.classes, card.dtype) == (CARD.bands, CARD.classes, "int16")
+    assert said.endswith(f"bands and classes are those of {tmp_path / 'data'}")
+    (tmp_path / "data" / "card.json").write_text(dataclasses.replace(CARD, bands=CARD.bands[:3]).to_json())
+    said = imported(plain, tmp_path, capsys, "--card", str(tmp_path / "data"))[1]
+    assert "differ: 3 bands and 3 classes (segmentation) and 4 bands and 3 classes (segmentation); give" in said
 
 
 def test_two_programs_of_one_name_have_an_item_each(workdir, tmp_path, monkeypatch):

@@ -69,6 +69,7 @@ PLACES = {
     "report --out": (report.main, ["~/run", f"--out={X}"]),
     "import --input": (exchange.main, ["import", f"--input={X}", "--output=~/o", "--backbone=convnext_tiny"]),
     "import --output": (exchange.main, ["import", "--input=~/i", f"--output={X}", "--backbone=convnext_tiny"]),
+    "import --card": (exchange.main, ["import", "--input=~/i", f"--card={X}", "--output=~/o", "--backbone=convnext_tiny"]),
     "export --checkpoint": (exchange.main, ["export", f"--checkpoint={X}", "--output=~/o", "--format=timm"]),
     "export --output": (exchange.main, ["export", "--checkpoint=~/c", f"--output={X}", "--format=timm"]),
     "study STUDY": (study.main, [X, "--out=~/o"]),

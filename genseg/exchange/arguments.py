@@ -38,6 +38,11 @@ def parser() -> argparse.ArgumentParser:
     into.add_argument(
         "--stem", default="exact", choices=RULES, help="rule where the file has other bands (mean: in any case)"
     )
+    into.add_argument(
+        "--card",
+        metavar="FOLDER",
+        help="prepared data set that it was trained on: bands and classes (default: the file's)",
+    )
     into.add_argument("--seed", type=int, default=0, help="of what the file does not give")
     out = commands.add_parser("export", help="genseg checkpoint -> weights of other libraries, StableHLO, ONNX")
     out.set_defaults(command="export")

@@ -22,6 +22,8 @@ from genseg.errors import UserError
 # Names under which training scripts keep the weights beside optimizer and options.
 CONTAINERS = ("state_dict", "model")
 
+HUGGING_FACE = ("model.safetensors", "pytorch_model.bin")
+
 STORAGES = {
     "FloatStorage": np.float32,
     "DoubleStorage": np.float64,
@@ -54,9 +56,26 @@ def read(path: str) -> dict[str, np.ndarray]:
     return {key: value if value.dtype.kind in "iub" else value.astype(np.float32) for key, value in tensors.items()}
 
 
+def metadata(path: str) -> dict[str, str]:
+    """What the header of a safetensors file that `read` has read says beside its tensors; {} for other files."""
+    file = _file(outputs.given(path, "--input"))
+    if file.suffix != ".safetensors":
+        return {}
+    from safetensors import safe_open
+
+    with safe_open(file, "numpy") as opened:
+        return opened.metadata() or {}
+
+
+def folder_of(path: str) -> Path | None:
+    """The Hugging Face model folder that a checkpoint is in, by its name; None for any other file."""
+    file = _file(outputs.given(path, "--input"))
+    return file.parent if file.name in HUGGING_FACE else None
+
+
 def _file(path: Path) -> Path:
     if path.is_dir():
-        for name in ("model.safetensors", "pytorch_model.bin"):
+        for name in HUGGING_FACE:
             if (path / name).is_file():
                 return path / name
         raise UserError(f"no model.safetensors or pytorch_model.bin in {path}; give the checkpoint file itself")

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 import jax
 import numpy as np
 
 from genseg import checkpoints, exchange, nets, state
 from genseg import outputs as outputs_rules
-from genseg.data.card import Band, DatasetCard
-from genseg.data.palette import distinct_colours
 from genseg.errors import UserError
+from genseg.exchange import described
 from genseg.recipes.imported import imported_config
-
-IMAGENET_MEAN = (123.675, 116.28, 103.53)  # of 0..255; torchvision's and timm's 0.485, 0.456, 0.406
-IMAGENET_STD = (58.395, 57.12, 57.375)
 
 
 def import_weights(args: argparse.Namespace) -> None:
     """The command `import`: a genseg checkpoint at step 0, to start training from (config.init.checkpoint)."""
     folder = outputs_rules.given(args.output, "--output")
+    if args.card is not None:
+        outputs_rules.given(args.card, "--card")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} is not empty; give a new folder for the imported checkpoint")
     for name in ("channels", "classes", "head_channels", "aux_channels"):
@@ -39,6 +36,7 @@ def import_weights(args: argparse.Namespace) -> None:
     options = {"channels": args.channels, "classes": args.classes, "drop_path": 0.0}
     if args.task == "segmenter":
         options |= {"head_channels": args.head_channels, "aux_channels": args.aux_channels}
+    card, known = described.card_of(args)
     net = getattr(nets, args.task)(args.backbone, **options)
     params, stats = jax.jit(net.init)(jax.random.key(args.seed))
     params, stats, report = exchange.adopt(
@@ -48,22 +46,6 @@ def import_weights(args: argparse.Namespace) -> None:
     for group in ("missing", "unused"):
         for name in getattr(report, group):
             print(f"  {group}: {name}")
-    rgb = args.channels == 3
-    card = DatasetCard(
-        name=f"imported from {Path(args.input).name}",
-        task="segmentation" if args.task == "segmenter" else "classification",
-        bands=tuple(
-            Band(f"band {i}", *((IMAGENET_MEAN[i], IMAGENET_STD[i]) if rgb else (0.0, 1.0)))
-            for i in range(args.channels)
-        ),
-        classes=tuple(f"class {i}" for i in range(args.classes)),
-        palette=distinct_colours(args.classes) if args.task == "segmenter" else (),
-        ignore_label=None,
-        scored=tuple(range(args.classes)),
-        splits={},
-        protocol="imported weights; nothing was scored",
-        synthetic=False,
-    )
     meta = {
         "config": imported_config(args.task, args.backbone, args.head_channels, args.aux_channels, args.input),
         "card": card.to_json(),
@@ -74,4 +56,4 @@ def import_weights(args: argparse.Namespace) -> None:
         saver.save(state.TrainState(np.int32(0), params, stats, {}, {}), batches=0, meta=meta, score=None)
         saver.wait()
         saver.close()
-    print(f"written: {args.output}")
+    print(f"written: {args.output}; {known}")

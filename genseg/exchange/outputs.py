@@ -12,7 +12,7 @@ from genseg import checkpoints, exchange, nets, texts
 from genseg import outputs as rules
 from genseg.data.card import DatasetCard
 from genseg.errors import UserError
-from genseg.exchange import channels, deepness, model_card, names, programs, stac
+from genseg.exchange import channels, deepness, described, model_card, names, programs, stac
 from genseg.report import writing
 
 FILES = ("model.safetensors", "README.md", "stac_item.json", "config.json", "preprocessor_config.json")
@@ -62,9 +62,10 @@ def _weights(weights: checkpoints.Weights, args: argparse.Namespace, output: Pat
     backbone, card, taken = weights.config["model"]["backbone"], weights.card, channels.card_of(weights)
     tensors = exchange.export(weights.params, weights.stats, backbone, args.format)
     output.mkdir(parents=True, exist_ok=True)
+    header = {"format": "pt", "software": rules.MARK, described.METADATA: taken.to_json()}
     with rules.replacing(output / FILES[0]) as temporary:  # first: it says whose those beside it are
         try:
-            save_file(tensors, temporary, metadata={"format": "pt", "software": rules.MARK})
+            save_file(tensors, temporary, metadata=header)
         except SafetensorError as error:
             raise UserError(
                 f"{output / FILES[0]} cannot be written ({error}); free space, or give another --output"
