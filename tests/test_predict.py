@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import rasterio
 import rasterio.shutil
+import shapely
 import tifffile
 import tiny
 from hypothesis import given, settings
@@ -580,6 +581,36 @@ def test_hectares_of_degrees_are_those_of_the_ellipsoid(tmp_path):
     place = maps.Place.of(tmp_path / "earth.tif")
     np.testing.assert_allclose(place.hectares(180).sum() * 360 / 100, 510_065_621.7, rtol=1e-9)
     np.testing.assert_allclose(place.metres_across(90), 111_319.49, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("projection", "stretched"), [("EPSG:3857", True), ("EPSG:32633", False), ("EPSG:3035", False)]
+)
+def test_hectares_of_projections_that_stretch_areas_are_those_of_the_ground(projection, stretched, tmp_path):
+    """Beside the area of the same ground in an equal-area projection. Web Mercator's plane has 2.3 times as much here."""
+    import rasterio.warp
+
+    x, y = (values[0] for values in rasterio.warp.transform("EPSG:4326", projection, [15.0], [48.8]))
+    height, width, side = 400, 300, 10.0
+    georeferenced(
+        tmp_path / "x.tif", np.zeros((height, width, 1), np.uint8), projection, transform=(side, 0, x, 0, -side, y)
+    )
+    along = np.linspace(0, 1, 101)[:-1]
+    ring = [
+        np.concatenate(v)
+        for v in ((along, 1 + 0 * along, 1 - along, 0 * along), (0 * along, along, 1 + 0 * along, 1 - along))
+    ]
+    ground = rasterio.warp.transform(projection, "EPSG:3035", x + side * width * ring[0], y - side * height * ring[1])
+    expected = shapely.geometry.Polygon(zip(*ground, strict=True)).area / 1e4
+    place = maps.Place.of(tmp_path / "x.tif")
+    flat = height * width * side**2 / 1e4
+    np.testing.assert_allclose(place.hectares(height).sum() * width, expected, rtol=1e-4 if stretched else 2e-3)
+    assert (abs(flat / expected - 1) > 1) == stretched
+    across = place.metres_across(height / 2)
+    assert across == side if not stretched else abs(across**2 * height * width / 1e4 / expected - 1) < 5e-3
+    box = shapely.geometry.box(x, y - side * height, x + side * width, y)
+    fields, _ = polygons._columns([(shapely.geometry.mapping(box), 0)], [(0, "a", (0, 0, 0))], place)
+    np.testing.assert_allclose(fields["area_m2"], place.hectares(height).sum() * width * 1e4, rtol=1e-6)
 
 
 # ------------------------------------------------------------------------------------------------------ many scenes

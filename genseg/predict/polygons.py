@@ -86,8 +86,12 @@ def _columns(chunk: list, classes: Classes, place: maps.Place) -> tuple[dict[str
     ids = np.array([value for _, value in chunk], np.int32)
     names = {value: name for value, name, _ in classes}
     fields = {"class": np.array([names[i] for i in ids], object), "class_id": ids}
-    if place.crs is not None and place.crs.is_projected:
-        fields["area_m2"] = shapely.area(geometry) * place.crs.linear_units_factor[1] ** 2
+    if place.transform is not None:
+        centre = shapely.centroid(geometry)
+        rows = (~place.transform @ (shapely.get_x(centre), shapely.get_y(centre)))[1]
+        measured = place.square_metres(np.atleast_1d(rows))
+        if measured is not None:
+            fields["area_m2"] = shapely.area(geometry) / abs(place.transform.determinant) * measured
     elif place.transform is None:
         fields["pixels"] = shapely.area(geometry)
     return fields, shapely.to_wkb(geometry)

@@ -18,6 +18,8 @@ from genseg.errors import UserError
 
 # WGS 84: semi-major axis in metres, flattening.
 _AXIS, _FLATTENING = 6378137.0, 1 / 298.257223563
+STRETCHED = 0.01
+"""Share by which a projection's areas may be off the ellipsoid's before the plane's are not taken: UTM's are within 0.2 %."""
 _TILE = 512
 
 
@@ -78,20 +80,29 @@ class Place:
         return cls(transform, file.crs or crs, named, tuple(points), rational, file.shape)
 
     def hectares(self, height: int) -> np.ndarray | None:
-        """float64 [height]: what a pixel of each row measures on the ground; None where the file does not say.
+        """float64 [height]: what a pixel of each row measures on the ground; None where the file does not say."""
+        measured = self.square_metres(np.arange(height) + 0.5)
+        return None if measured is None else measured / 1e4
 
-        Projected systems: in the map's plane. Longitude and latitude: on the ellipsoid WGS 84, exact for rows along
-        parallels.
+    def square_metres(self, rows: np.ndarray) -> np.ndarray | None:
+        """float64 [n]: what a pixel whose centre is `rows` below the raster's upper edge measures on the ground; None where
+        the file does not say.
+
+        Projected systems: in the map's plane; those that stretch areas at the raster's centre by more than STRETCHED, as
+        Web Mercator does away from the equator, on the ellipsoid at the middle column. Longitude and latitude: on the
+        ellipsoid WGS 84, exact for rows along parallels.
         """
         if self.transform is None or self.crs is None or self.doubtful:
             return None
         t = self.transform
         if self.crs.is_projected:
-            return np.full(height, abs(t.determinant) * self.crs.linear_units_factor[1] ** 2 / 1e4)
+            flat = abs(t.determinant) * self.crs.linear_units_factor[1] ** 2
+            steps = self._steps_on_the_ground(rows)
+            return np.full(len(rows), flat) if steps is None else _parallelogram(*steps)
         if not self.crs.is_geographic or t.b or t.d:
             return None
-        edges = np.radians(np.clip(t.f + t.e * np.arange(height + 1), -90, 90))
-        return math.radians(abs(t.a)) * np.abs(np.diff(_zone(edges))) / 1e4
+        upper, lower = (_zone(np.radians(np.clip(t.f + t.e * (rows + half), -90, 90))) for half in (-0.5, 0.5))
+        return math.radians(abs(t.a)) * np.abs(upper - lower)
 
     def metres_across(self, row: float) -> float | None:
         """Length of a pixel along row `row`, or None where the file does not say."""
@@ -100,9 +111,44 @@ class Place:
         t = self.transform
         side = math.hypot(t.a, t.d)
         if self.crs.is_projected:
-            return side * self.crs.linear_units_factor[1]
+            steps = self._steps_on_the_ground(np.array([row]))
+            return side * self.crs.linear_units_factor[1] if steps is None else float(abs(steps[0][0]))
         metres = math.radians(side) * _AXIS * math.cos(math.radians(t.f + t.e * row)) if self.crs.is_geographic else 0
         return metres if metres > 0 else None
+
+    def _steps_on_the_ground(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+        """complex [n] each: metres east + 1j north on the ellipsoid of one step along columns and of one along rows, at `rows` of
+        the middle column. None where the projection hardly stretches areas, or says no longitudes and latitudes there."""
+        height, width = self.size or (1, 1)
+        flat = abs(self.transform.determinant) * self.crs.linear_units_factor[1] ** 2
+        middle, *found = (self._steps(at, width / 2) for at in (np.array([height / 2]), rows))
+        if not all(np.isfinite(step).all() for pair in (middle, *found) for step in pair):
+            return None
+        return None if abs(flat / float(_parallelogram(*middle)[0]) - 1) <= STRETCHED else found[0]
+
+    def _steps(self, rows: np.ndarray, column: float) -> tuple[np.ndarray, np.ndarray]:
+        import rasterio.errors
+        import rasterio.warp
+
+        t, n = self.transform, len(rows)
+        x, y = np.repeat([[column], [column + 1], [column]], n, 1), np.stack([rows, rows, rows + 1])
+        x, y = t.a * x + t.b * y + t.c, t.d * x + t.e * y + t.f
+        try:
+            found = rasterio.warp.transform(self.crs, "EPSG:4326", x.ravel(), y.ravel())
+        except rasterio.errors.RasterioError:  # of a site's own system, for one, no ellipsoid is known
+            return (np.full(n, np.nan + 0j),) * 2
+        longitude, latitude = (np.asarray(values, np.float64).reshape(3, n) for values in found)
+        eccentric, middle = _FLATTENING * (2 - _FLATTENING), np.radians(latitude[0])
+        bent = 1 - eccentric * np.sin(middle) ** 2
+        east = _AXIS * np.cos(middle) / np.sqrt(bent) * np.radians((longitude[1:] - longitude[0] + 180) % 360 - 180)
+        north = _AXIS * (1 - eccentric) / bent**1.5 * np.radians(latitude[1:] - latitude[0])
+        across, down = east + 1j * north
+        return across, down
+
+
+def _parallelogram(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Area between two sides that are complex numbers."""
+    return np.abs((a.conj() * b).imag)
 
 
 def _zone(latitude: np.ndarray) -> np.ndarray:
