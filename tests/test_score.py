@@ -117,11 +117,7 @@ def test_files_and_maps_count_what_training_counted(trained, by_training, tmp_pa
     wrong = sum((tifffile.imread(path) == 1).sum() for path in (tmp_path / "files").glob("*_errors.tif"))
     assert wrong == by_training.sum() - np.trace(by_training)
 
-    with open(root / "run" / "config.json") as file:
-        seen = json.load(file)["eval"]
-    maps = [f"--checkpoint={root / 'run'}", f"--out={tmp_path / 'maps'}", "--batch=8", f"--mode={seen['mode']}"]
-    maps += ["--crop", *map(str, seen["crop"]), "--stride", *map(str, seen["stride"]), f"--blend={seen['blend']}"]
-    assert predict.main([*maps, "--no-quicklook", str(root / "images")]) == 0
+    assert predict.main([*own_way(root, tmp_path / "maps"), str(root / "images")]) == 0
     argv = [f"--masks={root / 'masks'}", "--maps", f"--out={tmp_path / 'again'}", f"{tmp_path / 'maps'}/*_classes.tif"]
     assert command.main(argv) == 0
     np.testing.assert_array_equal(confusion_of(tmp_path / "again"), by_training)
@@ -144,8 +140,11 @@ def test_a_map_finds_the_record_of_its_scene_by_name(tmp_path, scene):
 @pytest.mark.parametrize(
     ("dtype", "nodata", "said"),
     [
-        ("int16", -32768, "holds 255 where its mask has a class"),
-        ("float32", np.float32(-3.4028235e38), "holds 255 where its mask has a class"),
+        ("int16", -32768, None),
+        ("float32", np.float32(-3.4028235e38), None),
+        ("uint8", 255, None),
+        ("uint8", None, "holds 255 where its mask has a class"),
+        ("int16", -1, "holds 255 where its mask has a class"),
         ("float32", None, "map .* holds the label 1.5"),
         ("int32", 0, "map .* states the nodata value 0"),
     ],
@@ -162,16 +161,103 @@ def test_maps_that_another_program_stored_anew_are_not_read_as_classes(tmp_path,
             tmp_path / "map.tif", "w", driver="GTiff", height=64, width=64, count=1, dtype=dtype, nodata=nodata
         ) as file:
             file.write(stored.astype(dtype), 1)
-        (scene,) = predict.scenes_of([str(tmp_path / "map.tif")])
-        pair = [(scene, tmp_path / "mask.tif")]
-        return sources.drawn(card, pair, None, borders=False, told=lambda scene: None, errors=None)[0].confusion
+        given = [sources.Map("map", tmp_path / "map.tif", tmp_path / "mask.tif", None)]
+        return sources.drawn(card, given, None, borders=False, told=lambda scene: None, errors=None)[0]
 
     if nodata != 0:
-        assert (score(truth) == np.diag([2048, 2048])).all()
+        assert (score(truth).confusion == np.diag([2048, 2048])).all()
     stored = truth.astype(np.float64)
-    stored[:8] = 1.5 if nodata is None else nodata
+    stored[:8] = nodata if nodata is not None and nodata != -1 else 1.5 if dtype == "float32" else 255
+    if said is None:  # what the file itself says to be nothing
+        assert (score(stored).confusion == np.diag([2048 - 8 * 64, 2048])).all() and score(stored).left_out == 8 * 64
+        return
     with pytest.raises(UserError, match=said):
         score(stored)
+
+
+def own_way(root, out):
+    """Options of `predict` that show the network what its training's evaluation did."""
+    seen = json.loads((root / "run" / "config.json").read_text())["eval"]
+    argv = [f"--checkpoint={root / 'run'}", f"--out={out}", "--batch=8", f"--mode={seen['mode']}", "--no-quicklook"]
+    return [*argv, "--crop", *map(str, seen["crop"]), "--stride", *map(str, seen["stride"]), f"--blend={seen['blend']}"]
+
+
+def test_maps_of_scenes_with_holes_score_as_the_network_does(trained, tmp_path, capsys):
+    root = trained[0]
+    scenes, card = tmp_path / "scenes", pipeline.open_split(trained[1], trained[2]).card
+    scenes.mkdir()
+    for i in range(2):
+        pixels = np.moveaxis(tifffile.imread(root / "images" / f"s{i}.tif"), 2, 0).copy()
+        pixels[pixels == 0] = 1
+        pixels[:, : 9 + i, 5:30] = 0
+        with rasterio.open(
+            scenes / f"s{i}.tif", "w", driver="GTiff", height=pixels.shape[1], width=pixels.shape[2], count=len(pixels),
+            dtype=pixels.dtype, nodata=0,
+        ) as file:  # fmt: skip
+            file.write(pixels)
+    masks, network = f"--masks={root / 'masks'}", f"--checkpoint={root / 'run'}"
+    assert command.main([network, masks, f"--out={tmp_path / 'a'}", "--borders", "--batch=8", str(scenes)]) == 0
+    assert predict.main([*own_way(root, tmp_path / "maps"), str(scenes)]) == 0
+    maps = [str(tmp_path / "maps" / f"s{i}_classes.tif") for i in range(2)]
+    capsys.readouterr()
+    assert command.main(["--maps", masks, f"--out={tmp_path / 'b'}", "--borders", *maps]) == 0
+    text = capsys.readouterr().out
+    a, b = (json.loads((tmp_path / name / "score.json").read_text()) for name in "ab")
+    assert a["confusion"] == b["confusion"] and a["scores"] == b["scores"]
+    assert [*a["left_out"].values()] == [*b["left_out"].values()]
+    labels = [tifffile.imread(root / "masks" / f"s{i}_mask.tif")[: 9 + i, 5:30] for i in range(2)]
+    lost = sum(int((label < len(card.classes)).sum()) for label in labels)
+    assert sum(b["left_out"].values()) == lost > 0
+    assert f"NOTE       {lost:,} of" in text and "the maps have no class there" in text
+    # The same map without the file's own word for it, as in a picture: genseg's record says what 255 is; nothing else does.
+    ids = tifffile.imread(maps[0])
+    tifffile.imwrite(maps[0], ids)
+    assert command.main(["--maps", masks, f"--out={tmp_path / 'c'}", "--borders", *maps]) == 0
+    assert json.loads((tmp_path / "c" / "score.json").read_text())["confusion"] == a["confusion"]
+    (tmp_path / "maps" / "s0.json").unlink()
+    assert command.main(["--maps", network, masks, f"--out={tmp_path / 'd'}", *maps]) == 2
+    assert "holds 255 where its mask has a class" in capsys.readouterr().err
+
+
+def test_each_map_is_read_by_its_own_record_or_refused(trained, tmp_path, capsys):
+    root = trained[0]
+    maps, masks = tmp_path / "maps", f"--masks={root / 'masks'}"
+    images = [str(root / "images" / f"s{i}.tif") for i in range(3)]
+    assert predict.main([*own_way(root, maps), *images]) == 0
+    given = [str(maps / f"s{i}_classes.tif") for i in range(3)]
+    record = json.loads((maps / "s1.json").read_text())
+    record["card"]["classes"] = record["card"]["classes"][::-1]
+    (maps / "s1.json").write_text(json.dumps(record))
+    capsys.readouterr()
+    for network in ([], [f"--checkpoint={root / 'run'}"]):
+        assert command.main(["--maps", *network, masks, f"--out={tmp_path / 'a'}", *given]) == 2
+        error = capsys.readouterr().err.strip()
+        assert (
+            error.count("\n") == 0 and f"The map {given[1]} has the classes" in error and "in the same order" in error
+        )
+    for odd in (f"{given[0]}:1", f"{given[0]}+{given[2]}"):
+        assert command.main(["--maps", masks, f"--out={tmp_path / 'a'}", odd]) == 2
+        assert "give each scene's one map as it is" in capsys.readouterr().err
+    (maps / "s1.json").unlink()  # then the network's classes are all that is known of it
+    assert command.main(["--maps", f"--checkpoint={root / 'run'}", masks, f"--out={tmp_path / 'a'}", *given]) == 0
+
+
+def test_a_score_takes_the_place_of_the_former_with_its_pictures(trained, tmp_path, capsys):
+    root, out = trained[0], tmp_path / "out"
+    argv = [f"--checkpoint={root / 'run'}", f"--masks={root / 'masks'}", f"--out={out}", "--batch=8"]
+    images = [str(root / "images" / f"s{i}.tif") for i in range(3)]
+    assert command.main([*argv, "--errors", *images[:2]]) == 0
+    (out / "mine_errors.tif").write_bytes((out / "s0_errors.tif").read_bytes())
+    capsys.readouterr()
+    assert command.main([*argv, "--errors", *images[1:]]) == 0
+    assert sorted(path.name for path in out.glob("*_errors.tif")) == [
+        "mine_errors.tif",
+        "s1_errors.tif",
+        "s2_errors.tif",
+    ]
+    assert f"Removed, of the former scores in {out}: s0_errors.tif" in capsys.readouterr().out
+    assert command.main([*argv, *images[1:]]) == 0
+    assert [path.name for path in out.glob("*_errors.tif")] == ["mine_errors.tif"]  # which no score of genseg lists
 
 
 def test_a_contact_sheet_shows_what_the_network_makes_of_the_records(

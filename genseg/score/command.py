@@ -34,14 +34,40 @@ def inference_of(arguments: argparse.Namespace, config: dict) -> windows.Inferen
     return windows.Inference(**fields, multiple=config["augment"]["eval_multiple"])
 
 
-def _card_of(path: Path) -> DatasetCard:
-    """Of the network that drew a map: from the record beside it."""
+def _card_of(path: Path, *, needed: bool = True) -> DatasetCard | None:
+    """Of the network that drew a map: from the record beside it; None where there is none that genseg wrote, unless needed."""
     record = path.with_name(path.name.rsplit(".", 1)[0].removesuffix("_classes") + ".json")
     mend = "give the network's --checkpoint"
-    if not record.exists():
-        raise UserError(f"{path} has no record {record.name} beside it that says its classes: {mend}.")
+    if not (record.is_file() and outputs.made_here(record)):
+        if needed:
+            raise UserError(f"{path} has no record {record.name} beside it that says its classes: {mend}.")
+        return None
     with outputs.undamaged(record, mend):
         return DatasetCard.from_json(texts.as_json(texts.mapping(record, "record", mend)["card"]), mend)
+
+
+def _maps_of(found: sources.Pairs, card: DatasetCard | None) -> tuple[DatasetCard, list[sources.Map]]:
+    """The card that all maps are read by, and the maps. card: the network's; None: the first map's.
+
+    Raises: UserError for a map whose record has other classes: its numbers would be taken for those of the card.
+    """
+    listed, whose = [], "the network"
+    for scene, mask in found:
+        if len(scene.files) > 1 or scene.files[0][1]:
+            raise UserError(
+                f"{scene} has several files or picked bands: with --maps, give each scene's one map as it is."
+            )
+        path = scene.files[0][0]
+        own = _card_of(path, needed=card is None)
+        if card is None:
+            card, whose = own, str(path)
+        if own is not None and own.classes != card.classes:
+            raise UserError(
+                f"The map {path} has the classes {', '.join(own.classes)} by its record, and {whose} has "
+                f"{', '.join(card.classes)}: score maps of the same classes, in the same order."
+            )
+        listed.append(sources.Map(scene.name, path, mask, own))
+    return card, listed
 
 
 def _refuse_idle(arguments: argparse.Namespace) -> None:
@@ -80,6 +106,7 @@ def score(arguments: argparse.Namespace) -> None:
     outputs.claim(
         [ours, out / "confusion.png", out / "samples.png"], unmarked=[out / name for name in names], sign=ours
     )
+    former, files = report.files_of(out), []
     partition.start(outputs.cache_dir() / "xla")
     weights = weights_of(arguments.checkpoint, ema=arguments.ema, best=arguments.best) if arguments.checkpoint else None
     origin = {"checkpoint": weights.path if weights else "", "truth": str(getattr(arguments, ways[0]))}
@@ -102,28 +129,35 @@ def score(arguments: argparse.Namespace) -> None:
         )
         if picture is not None:
             drawing.save_picture(out / "samples.png", picture)
+            files.append("samples.png")
         data = f"{arguments.prepared}, split {split}"
         notes = doubts.beside(card, split, confusion)
     else:
         found = pairs.listed(arguments.pairs) if arguments.pairs else pairs.by_name(arguments.scenes, arguments.masks)
-        card = weights.card if weights else _card_of(found[0][0].files[0][0])
         options = {"borders": arguments.borders, "errors": out if arguments.errors else None, "told": _told}
         if arguments.maps:
-            scenes = sources.drawn(card, found, table, **options)
+            card, listed = _maps_of(found, weights.card if weights else None)
+            scenes = sources.drawn(card, listed, table, **options)
         else:
+            card = weights.card
             given = None if arguments.bands is None else bands.mapping(arguments.bands, card)
             request = runs.Request(out, Products(), given, arguments.sensor)
             scenes = sources.network(
                 Predictor(weights, seen, arguments.batch), found, request, table, strange=strange.append, **options
             )
         confusion, data = np.sum([scene.confusion for scene in scenes], axis=0), f"{len(scenes)} scenes"
+        if arguments.errors:
+            files += [sources.error_map(Path(), scene.name).as_posix() for scene in scenes]
         trained = tuple(f"of the training data: {note}" for note in card.notes)
-        notes = (*trained, *doubts.of_classes("these masks", confusion.sum(1), card), *strange)
+        in_masks = doubts.of_classes("these masks", confusion.sum(1), card)
+        notes = (*trained, *in_masks, *report.left_out(scenes, "maps" if arguments.maps else "images"), *strange)
     doubts.refuse_uncounted(confusion, card.scored, card.classes)
     how = "maps as they are" if arguments.maps else seen.describe()
     protocol = f"{card.protocol or card.name}; {data}; {how}"
     origin["inference"] = None if arguments.maps else dataclasses.asdict(seen)
-    print(report.write(out, card, confusion, scenes, protocol, origin, notes))
+    print(report.write(out, card, confusion, scenes, protocol, origin | {"files": files}, notes))
+    if gone := report.remove(out, [name for name in former if name not in files]):
+        print(f"\nRemoved, of the former scores in {out}: {', '.join(gone[:5])}{', ...' if len(gone) > 5 else ''}")
 
 
 def _told(scene) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,37 @@ def interval(confusions: np.ndarray, card: DatasetCard, name: str) -> Interval |
     drawn = np.tensordot(times, confusions, axes=1)
     low, high = np.nanpercentile(score(drawn), (2.5, 97.5))
     return Interval(float(low), float(high))
+
+
+def left_out(scenes: Sequence[Scene], what: str) -> tuple[str, ...]:
+    """A sentence on the pixels that have a class in the masks and do not count. what: "maps" or "images"."""
+    count = sum(scene.left_out for scene in scenes)
+    if not count:
+        return ()
+    whole = count + sum(int(scene.confusion.sum()) for scene in scenes)
+    why = {"maps": "the maps have no class there", "images": "the images have no measurement there"}[what]
+    return (f"{count:,} of {whole:,} pixels with a class in the masks ({count / whole:.2%}) do not count: {why}.",)
+
+
+def files_of(out: Path) -> list[str]:
+    """What the score.json of `out` lists beside its tables, of a score that is to be replaced; [] where it says nothing."""
+    try:
+        listed = json.loads((out / "score.json").read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return []
+    return [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
+
+
+def remove(out: Path, names: Sequence[str]) -> list[str]:
+    """Removes the files of these names below `out` that genseg made; the names of those that are gone."""
+    gone = []
+    for name in names:
+        path = out / name
+        inside = not Path(name).is_absolute() and ".." not in Path(name).parts
+        if inside and path.is_file() and not path.is_symlink() and outputs.made_here(path):
+            path.unlink()
+            gone.append(name)
+    return gone
 
 
 def write(
@@ -72,7 +104,7 @@ def write(
         "software": outputs.MARK, "protocol": protocol, "scores": scores | known, "scenes": len(scenes),
         "notes": list(notes),
         "intervals": {name: dataclasses.astuple(i) for name, i in found.items() if i}, "confusion": confusion.tolist(),
-        "classes": list(card.classes), **origin,
+        "classes": list(card.classes), "left_out": {s.name: s.left_out for s in scenes if s.left_out}, **origin,
     }  # fmt: skip
     writing.write_json(out / "score.json", result)
     rows = tables.class_rows(card, detail, confusion)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import jax
@@ -26,6 +27,16 @@ Pairs = Sequence[tuple[Place, Path]]
 WRONG, RIGHT, UNCOUNTED = 1, 0, 255
 
 
+@dataclass(frozen=True)
+class Map:
+    """A class map and its mask. card: of the record that genseg wrote beside the map, or None."""
+
+    name: str
+    path: Path
+    mask: Path
+    card: DatasetCard | None
+
+
 def network(
     predictor: Predictor, pairs: Pairs, request: runs.Request, table: masks.ClassTable | None, *, borders: bool,
     told: Callable[[Scene], None], errors: Path | None, strange: Callable[[str], None],
@@ -35,7 +46,7 @@ def network(
     Windows of several scenes share batches. errors: folder for error maps, or None. strange: called with a
     sentence on the values of a scene that are unlike those of training.
     """
-    card, found, held = predictor.card, [], {}
+    card, found, held, left_out = predictor.card, [], {}, {}
 
     def opened():
         for place, mask in pairs:
@@ -56,36 +67,52 @@ def network(
         ids[rows.first : end] = rows.ids()
         measured = image.measured(rows.first, end)
         if measured is not None:
-            label[rows.first : end][~measured] = 255
+            left_out[place] = left_out.get(place, 0) + _leave_out(label[rows.first : end], ~measured)
         if end == len(label):
-            found.append(_done(place, ids, label, ground, card, borders, errors))
+            found.append(_done(place.name, ids, label, ground, card, borders, errors, left_out.get(place, 0)))
             told(found[-1])
             del held[place]
     return found
 
 
 def drawn(
-    card: DatasetCard, pairs: Pairs, table: masks.ClassTable | None, *, borders: bool, told: Callable[[Scene], None],
-    errors: Path | None,
+    card: DatasetCard, given: Sequence[Map], table: masks.ClassTable | None, *, borders: bool,
+    told: Callable[[Scene], None], errors: Path | None,
 ) -> list[Scene]:  # fmt: skip
-    """Maps that are there already, beside masks."""
+    """Maps that are there already, beside masks; pixels that a map says to have no class of do not count."""
     found = []
-    for place, mask in pairs:
-        path = place.files[0][0]
-        ids, ground = read_map(path, card)
-        label = read_mask(mask, card, table, [(path, ground, ids.shape)])
-        found.append(_done(place, ids, label, ground, card, borders, errors))
+    for one in given:
+        ids, nothing, ground = read_map(one.path, card, one.card)
+        label = read_mask(one.mask, card, table, [(one.path, ground, ids.shape)])
+        if ids.shape != label.shape:
+            raise UserError(
+                f"The map of {one.name} is {ids.shape} pixels and its mask {label.shape}: give those of one scene."
+            )
+        left_out = _leave_out(label, nothing)
+        found.append(_done(one.name, ids, label, ground, card, borders, errors, left_out))
         told(found[-1])
     return found
 
 
+def _leave_out(label: np.ndarray, nothing: np.ndarray) -> int:
+    """Makes 255 of the labels where there is nothing to compare; how many of them were a class."""
+    count = int(np.count_nonzero(label[nothing] != 255))
+    label[nothing] = 255
+    return count
+
+
+def error_map(out: Path, name: str) -> Path:
+    """Where a scene's error map is written."""
+    return out / f"{name}_errors.tif"
+
+
 def _done(
-    place: Place, ids: np.ndarray, label: np.ndarray, ground: maps.Place, card: DatasetCard, borders: bool,
-    errors: Path | None,
+    name: str, ids: np.ndarray, label: np.ndarray, ground: maps.Place, card: DatasetCard, borders: bool,
+    errors: Path | None, left_out: int,
 ) -> Scene:  # fmt: skip
-    scene = count(place.name, ids, label, len(card.classes), borders=borders)
+    scene = count(name, ids, label, len(card.classes), borders=borders, left_out=left_out)
     if errors is not None:
-        path = errors / f"{place.name}_errors.tif"
+        path = error_map(errors, name)
         path.parent.mkdir(parents=True, exist_ok=True)
         wrong = np.where(label == 255, UNCOUNTED, np.where(ids == label, RIGHT, WRONG)).astype(np.uint8)
         palette, tags = ((235, 235, 235), (178, 24, 43)), {"CLASSES": "0 right, 1 wrong"}
