@@ -196,6 +196,34 @@ def test_maps_of_one_scene_in_several_forms_are_equal(trained, tmp_path):
         np.testing.assert_array_equal(found, maps_of["scene"])
 
 
+def test_values_decide_and_not_the_type_that_they_are_stored_in(trained, tmp_path, capsys):
+    image = made.scene(1, 4, "uint8", (40, 44), 5)[0]
+    image[:7, :5] = 0
+    profile = dict(driver="GTiff", height=40, width=44, count=4, nodata=0)
+    types = ("uint8", "uint16", "int16", "int32", "float32", "float64")
+    for dtype in types:
+        with rasterio.open(tmp_path / f"{dtype}.tif", "w", dtype=dtype, **profile) as file:
+            file.write(image.transpose(2, 0, 1).astype(dtype))
+    argv = [f"--checkpoint={trained}", f"--out={tmp_path / 'out'}", "--batch=8", "--no-quicklook"]
+    assert predict.main([*argv, *(str(tmp_path / f"{dtype}.tif") for dtype in types)]) == 0
+    told = capsys.readouterr().out
+    found = {dtype: tifffile.imread(tmp_path / "out" / f"{dtype}_classes.tif") for dtype in types}
+    assert (found["uint8"][:7, :5] == 255).all() and len(np.unique(found["uint8"])) > 2
+    for dtype in types:
+        np.testing.assert_array_equal(found[dtype], found["uint8"], err_msg=dtype)
+        note = (
+            f"NOTE {tmp_path / dtype}.tif: its values are read as float32 and taken as they are, and training had uint8"
+        )
+        assert (note in told) == (dtype != "uint8"), dtype
+    # What training took for an integer, a mean of 100.4 in its holes, is so in floats; values that no integer holds are kept.
+    card = dataclasses.replace(CARD, dtype="uint16", bands=(Band("a", 100.4, 9, 70, 130, nodata=0),))
+    seen = Measured(rasters.Raster([tmp_path / "float32.tif"], [(1,)]), card)
+    np.testing.assert_array_equal(seen[0:40, 0:44][..., 0], np.where(image[..., 0] == 0, 100, image[..., 0]))
+    with rasterio.open(tmp_path / "low.tif", "w", dtype="int16", **(profile | {"count": 1})) as file:
+        file.write(np.full((1, 40, 44), -3, np.int16))
+    assert (Measured(rasters.Raster([tmp_path / "low.tif"]), card)[0:40, 0:44] == -3).all()
+
+
 def test_files_joined_by_plus_and_pixels_without_measurement(trained, tmp_path):
     image = made.scene(2, 4, "uint8", (40, 40), 5)[0]
     made.save_png(tmp_path / "rgb.png", image[..., :3])
@@ -226,7 +254,6 @@ def test_mistakes_end_in_one_sentence(trained, tmp_path, capsys):
         ([*common, str(tmp_path / "no.tif")], "There is no file"),
         ([*common, f"{tmp_path / 'deep.png'}:5"], "has 4 band(s): there is no band 5"),
         ([*common, str(tmp_path / "three.png")], "has 3 band(s), but the network takes 4 (red, green, blue, thermal)"),
-        ([*common, str(tmp_path / "deep.png")], "holds uint16, but the network was trained on uint8"),
         ([*common, f"{tmp_path / 'deep.png'}:1,2", f"{tmp_path / 'deep.png'}:2,1"], "would both be written to"),
         ([*common, "--batch=3", str(tmp_path / "deep.png")], "batch size 3 is not divisible by the 8 devices"),
         ([*common, "--stride", "40", "8", str(tmp_path / "deep.png")], "leaves gaps"),

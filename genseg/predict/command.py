@@ -28,11 +28,11 @@ def plan(drawing: Drawing) -> str:
         number = len(inference.places(height, width))
         count += number
         held = window[0] * max(width, window[1]) * (len(predictor.card.classes) + 1) * 4
-        most = max(most, 3 * held + 2 * window[0] * width * channels * np.dtype(image.card.dtype).itemsize)
+        most = max(most, 3 * held + 2 * window[0] * width * channels * image.dtype.itemsize)
         where = "no place" if place.crs is None else str(place.crs)
         lines.append(f"{scene}: {height} x {width}, {number:,} windows of {window[0]} x {window[1]}, {where}")
         lines += [f"NOTE {scene}: {sentence}" for sentence in runs.doubts(image, place, request)]
-    pixels = np.zeros((predictor.batch, *window, channels), image.card.dtype)
+    pixels = np.zeros((predictor.batch, *window, channels), image.dtype)
     np.asarray(predictor.score(pixels))  # compiles
     began = time.monotonic()
     for _ in range(2):

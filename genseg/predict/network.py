@@ -23,14 +23,16 @@ from genseg.errors import UserError
 class Measured:
     """A raster as the network takes it: values that are no measurement are the band's mean.
 
+    dtype: of its pixels, the training data's where that holds every value of the raster, else float32: a network sees values,
+    whatever type they were stored in.
     What rows that were read hold of measurements is kept until `measured` asks, and every `every`-th pixel of them (0: none)
     for `thumbnail`, so that a scene is decoded once. Rows are to be read top to bottom, by one thread; `measured` may be called
     from another. inside: (first, end) -> bool [end - first, width], pixels of those rows that get a class; None: all.
     """
 
     def __init__(self, raster: Raster, card: DatasetCard, order: Sequence[int] = ()):
-        """order: of the raster's bands, from 0, the card's; () as they are. Raises: UserError unless band count and type are
-        those of the card."""
+        """order: of the raster's bands, from 0, the card's; () as they are. Raises: UserError unless band count is that of the
+        card."""
         name = " + ".join(map(str, raster.paths))
         order = list(order) or list(range(raster.shape[2]))
         if len(order) != card.channels:
@@ -38,11 +40,7 @@ class Measured:
                 f"{name} has {len(order)} band(s), but the network takes {card.channels} "
                 f"({', '.join(b.name for b in card.bands)}): join files by '+', or pick bands by FILE:1,2,3."
             )
-        if not np.can_cast(raster.dtype, card.dtype, "safe"):
-            raise UserError(
-                f"{name} holds {raster.dtype}, but the network was trained on {card.dtype}: convert it to the units of "
-                f"the training images."
-            )
+        self.dtype = np.dtype(card.dtype if np.can_cast(raster.dtype, card.dtype, "safe") else "float32")
         self.every = 0
         self.inside: Callable[[int, int], np.ndarray] | None = None
         self._inside_rows, self._inside = range(0), np.empty(0)
@@ -51,7 +49,7 @@ class Measured:
         self.card = dataclasses.replace(
             card, bands=tuple(b if v is None else dataclasses.replace(b, nodata=v) for b, v in bands)
         )
-        self._raster, self._order, self._bands = _beside_others(raster, order, self.card)
+        self._raster, self._order, self._bands = _beside_others(raster, order, self.card, self.dtype)
         self._taken = () if self._order == [*range(self._raster.shape[2])] else tuple(self._order)
         self._rows, self._strip = range(0), np.empty(0)
         self._seen = 0
@@ -59,8 +57,8 @@ class Measured:
         self._thumbnail: list[np.ndarray] = []
 
     def _pixels(self, place: tuple[slice, slice]) -> np.ndarray:
-        """[h w r] of the card's type, nothing filled: all bands that say what is a measurement, in the raster's order."""
-        return self._raster[place].astype(self.card.dtype, copy=False)
+        """[h w r] of `dtype`, nothing filled: all bands that say what is a measurement, in the raster's order."""
+        return self._raster[place].astype(self.dtype, copy=False)
 
     def __getitem__(self, place: tuple[slice, slice]) -> np.ndarray:
         rows = range(*place[0].indices(self.shape[0]))
@@ -144,13 +142,17 @@ class Measured:
         return found
 
     def strange(self, strips: int = 8, rows: int = 4) -> list[str]:
-        """A sentence for each band whose values lie far outside those of training, in other units most likely, or whose file
-        states another scale or offset.
+        """A sentence on a type that cannot be that of the training data, and one for each band whose values lie far outside
+        those of training, in other units most likely, or whose file states another scale or offset.
 
         Seen are `strips` strips of `rows` rows. Far: the middle 98 % reach further beyond the training range than its
         width, or fill less than a fiftieth of it somewhere outside its middle half.
         """
         height, found = self.shape[0], self._other_scales()
+        if self.dtype != self.card.dtype:
+            found.insert(
+                0, f"its values are read as {self.dtype} and taken as they are, and training had {self.card.dtype}"
+            )
         starts = sorted({int(r) for r in np.linspace(0, max(height - rows, 0), strips)})
         pixels = np.concatenate([self._pixels((slice(r, r + rows), slice(None))) for r in starts])
         seen, measured = pipeline.picked_bands(pixels, self._taken), measured_pixels(pixels, self._bands, self._taken)
@@ -175,21 +177,23 @@ class Measured:
         return found
 
 
-def _beside_others(raster: Raster, order: list[int], card: DatasetCard) -> tuple[Raster, list[int], tuple[Band, ...]]:
+def _beside_others(
+    raster: Raster, order: list[int], card: DatasetCard, dtype: np.dtype
+) -> tuple[Raster, list[int], tuple[Band, ...]]:
     """The raster with the bands that decide with the network's what is a measurement; where the network's bands are in it;
-    and its bands with nodata value and file. order: of the raster's bands, the card's.
+    and its bands with nodata value and file. order: of the raster's bands, the card's. dtype: of the pixels.
 
     A value of the card counts where a file states none, and then as if the file stated it: for its other bands too."""
     values: dict[int, float | None] = {}  # of files whose other bands are looked at: what counts where these state none
     for band, place in zip(card.bands, order, strict=True):
-        if beside_others(band, np.dtype(card.dtype)):
+        if beside_others(band, dtype):
             values[raster.files[place]] = band.nodata if raster.nodata[place] is None else None
     whole, order = raster.with_others(order, values)
     bands = {place: band for band, place in zip(card.bands, order, strict=True)}
     for place, (file, stated, opacity) in enumerate(zip(whole.files, whole.nodata, whole.alpha, strict=True)):
         value = None if opacity or file not in values else values[file] if stated is None else stated
         bands.setdefault(place, Band("", nodata=value))
-    return whole, order, of_files([bands[i] for i in range(len(bands))], whole.files, np.dtype(card.dtype))
+    return whole, order, of_files([bands[i] for i in range(len(bands))], whole.files, dtype)
 
 
 class Predictor:
