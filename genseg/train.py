@@ -128,6 +128,7 @@ def _train(config: ConfigDict, workdir: str) -> dict[str, Any]:
             "protocol": run.data.card.protocol,
             "inference": run.task.inference.describe() if isinstance(run.task, tasks.Segment) else "",
             "split": config.data.eval_split,
+            "images": len(run.data.eval_split),
             "notes": list(notes),
             "step": step,
             "scores": scores,
@@ -150,7 +151,7 @@ def beginning(run: Setup, first: int) -> str:
     net = f"{config.model.backbone}, {tree.count(run.abstract.params) / 1e6:.1f} M parameters"
     head = f" with {config.model.head}" if config.task == "segment" else ""
     start = config.init.checkpoint or f"scratch, seed {config.seed}"
-    seen = f", {run.task.inference.describe()}" if isinstance(run.task, tasks.Segment) else ""
+    seen = f", seen in {run.task.inference.describe()}" if isinstance(run.task, tasks.Segment) else ""
     return lines.beginning(
         f"{config.task}: {net}{head}",
         f"{card.name}{' (SYNTHETIC)' if card.synthetic else ''}, {len(run.data.train_split):,} images of "

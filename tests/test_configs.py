@@ -47,7 +47,7 @@ def test_two_steps_and_an_evaluation(name, fixture, tmp_path, monkeypatch):
     table = (tmp_path / "run" / "pictures" / f"{config.data.eval_split}_classes.csv").read_text().splitlines()
     assert len(table) == 1 + classes
     card = json.loads((next((tmp_path / "data").glob("*/card.json"))).read_text())
-    assert len(card["bands"]) == channels
+    assert len(card["bands"]) == channels and result["images"] == card["splits"][result["split"]]
 
 
 @pytest.mark.parametrize("name", TARGETS)

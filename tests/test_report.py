@@ -154,6 +154,46 @@ def test_best_median_and_worst_are_those_of_the_labels():
     assert evaluate.ranked_records({"records": counts[:2]}, names[:2], card) == []
 
 
+def test_runs_that_do_not_compare_are_said_to(tmp_path, capsys):
+    """As of users' own data, which all have one name and one protocol."""
+    folders = {name: workdir(tmp_path, name, seed=seed)[0] for name, seed in (("a", 1), ("again", 1), ("other", 2))}
+
+    def said(*names):
+        assert command.main([*(str(folders[name]) for name in names), "--out", str(tmp_path / "out")]) == 0
+        out, page = capsys.readouterr().out, (tmp_path / "out" / "runs.html").read_text()
+        line = next((line for line in out.splitlines() if "do not compare" in line), "")
+        assert line.removeprefix("NOTE       ") in page and ("do not compare" in page) == bool(line)
+        return line
+
+    def say(name, **more):
+        path = folders[name] / "result.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | more))
+
+    assert said("a", "again") == "" == said("a")
+    assert "scored on different labels (a and other): their" in said("a", "again", "other")
+    table = folders["again"] / "pictures" / "val_classes.csv"
+    text = table.read_text()
+    table.write_text(text.replace("yes", "no", 1))
+    assert "scored on different classes (a and again): their" in said("a", "again")
+    table.write_text(text)
+    stored = dict(np.load(folders["other"] / "val_scene_counts.npz"))
+    stored["scenes"][3] = "elsewhere"
+    np.savez(folders["other"] / "val_scene_counts.npz", **stored)
+    assert "scored on different scenes (a and other): their" in said("a", "other")
+    say("again", inference="whole images")  # the other, of an earlier version, does not say
+    assert said("a", "again") == ""
+    say("a", inference="windows of 32 x 32")
+    assert "on images that were seen differently (a and again)" in said("a", "again")
+    say("a", inference="whole images", protocol="another")
+    assert "by different protocols (a and again)" in said("a", "again")
+    for name in ("a", "again"):  # classification counts no scenes
+        (folders[name] / "val_scene_counts.npz").unlink()
+        say(name, protocol="top-1", images=9 if name == "a" else 8)
+    assert "scored on different numbers of images (a and again): their" in said("a", "again")
+    say("again", images=9, data="meadows")
+    assert "scored on different data (a and again): their" in said("a", "again")
+
+
 def test_only_differing_keys_are_listed(tmp_path):
     one, _, _ = workdir(tmp_path, "x/run", seed=1)
     two, _, _ = workdir(tmp_path, "y/run", seed=1, rate=0.2)

@@ -44,7 +44,7 @@ def write(folders: list[str], out: Path, refresh: int = 0) -> bool:
     writing.write_atomically(out / "runs.html", page.page(chosen, refresh=0 if done else refresh))
     rows = runs.score_rows(chosen)
     shown = tables.narrowed(rows, shutil.get_terminal_size((WIDTH, 24)).columns)
-    print(lines.beside(tables.text_table(shown), runs.notes(chosen)), flush=True)
+    print(lines.beside(tables.text_table(shown), [*runs.unlike(chosen), *runs.notes(chosen)]), flush=True)
     if len(shown[0]) < len(rows[0]):
         print("border scores: runs.html")
     return done

@@ -62,12 +62,8 @@ def page(chosen: Sequence[Run], *, refresh: int = 0) -> str:
     if len(rows[0]) > len(rows):  # more scores than runs: a run a column, so that a narrow window cuts nothing
         rows = [list(column) for column in zip(*rows, strict=True)]
     parts += ["<h2>Scores, %</h2>", table(rows, "numbers")]
-    said = dict.fromkeys(run.result["protocol"] for run in chosen if run.result.get("protocol"))
-    parts += [f"<p class='note'>{html.escape(line)}</p>" for line in said]
-    if len(said) > 1:
-        parts.append(
-            "<p><strong>These runs were scored by different protocols: their scores do not compare.</strong></p>"
-        )
+    parts += [f"<p class='note'>{html.escape(line)}</p>" for line in runs.protocols(chosen)]
+    parts += [f"<p><strong>{html.escape(line)}</strong></p>" for line in runs.unlike(chosen)]
     parts += [f"<p class='note'>{html.escape(note)}</p>" for note in runs.notes(chosen)]
     drawn = "".join(f"<div>{charts.svg(*chart)}</div>" for chart in charts.panels(chosen))
     parts += ["<h2>Curves, classes, confusion</h2>", f"<div class='charts'>{drawn}</div>"]

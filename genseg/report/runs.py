@@ -28,7 +28,8 @@ class Run:
     pre-training. iou: float [classes] in [0, 1], NaN where undefined. interval: float [2, classes] or None: the central
     95 % of per-class IoU when scenes are drawn anew. confusion: float [classes, classes] counts, rows are truth, or None.
     scenes: (name, mIoU over its scored classes), worst first. borders: border score -> mean over scored classes in [0, 1],
-    NaN where undefined. pictures: name -> file."""
+    NaN where undefined. pictures: name -> file. labels: scene -> its true pixels of each class, {} where they
+    were not counted. scored: ids of the classes in the mean."""
 
     name: str
     folder: Path
@@ -42,6 +43,8 @@ class Run:
     scenes: list[tuple[str, float]]
     borders: dict[str, float]
     pictures: dict[str, Path]
+    labels: dict[str, tuple[int, ...]]
+    scored: tuple[int, ...]
 
     def curve(self, key: str) -> tuple[np.ndarray, np.ndarray]:
         """(steps, values) of one key of metrics.jsonl."""
@@ -92,7 +95,7 @@ def _read(path: Path, name: str) -> Run:
         if confusion is not None and confusion.shape != (len(classes), len(classes)):
             raise ValueError(f"it has {len(confusion)} rows for {len(classes)} classes")
     with outputs.undamaged(counts, MEND):
-        interval, scenes = _scenes(counts, scored)
+        interval, scenes, labels = _scenes(counts, scored)
     with outputs.undamaged(tables / f"{split}_borders.csv", MEND):
         means = [row for row in _rows(tables / f"{split}_borders.csv") if row["class"] == "mean"]
         borders = {
@@ -102,7 +105,10 @@ def _read(path: Path, name: str) -> Run:
             if name in BORDER_COLUMNS
         }
     pictures = {p.stem.removeprefix(f"{split}_"): p for p in sorted(tables.glob(f"{split}_*.png")) if p.is_file()}
-    return Run(name, path, config, result, _lines(path), classes, iou, interval, confusion, scenes, borders, pictures)
+    return Run(
+        name, path, config, result, _lines(path), classes, iou, interval, confusion, scenes, borders, pictures, labels,
+        tuple(scored),
+    )  # fmt: skip
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -122,16 +128,19 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     return [record for _, record in writing.lines_of(path)] if path.exists() else []
 
 
-def _scenes(path: Path, scored: list[int]) -> tuple[np.ndarray | None, list[tuple[str, float]]]:
+def _scenes(
+    path: Path, scored: list[int]
+) -> tuple[np.ndarray | None, list[tuple[str, float]], dict[str, tuple[int, ...]]]:
     if not path.is_file():
-        return None, []
+        return None, [], {}
     stored = arrays.read(path, MEND)
     counts, names = stored["confusion"], stored["scenes"]
     means = scene_means(counts, scored)
     scenes = sorted(
         ((str(n), float(m)) for n, m in zip(names, means, strict=True) if not np.isnan(m)), key=lambda s: s[1]
     )
-    return interval(counts), scenes
+    labels = {str(n): tuple(c) for n, c in zip(names, counts.sum(2).tolist(), strict=True)}
+    return interval(counts), scenes, labels
 
 
 def interval(counts: np.ndarray) -> np.ndarray | None:
@@ -169,6 +178,43 @@ def config_rows(runs: Sequence[Run]) -> list[list[str]]:
 def notes(runs: Sequence[Run]) -> list[str]:
     """What is to be read with the runs' scores, each sentence once."""
     return list(dict.fromkeys(str(note) for run in runs for note in run.result.get("notes", ())))
+
+
+def protocols(runs: Sequence[Run]) -> list[str]:
+    """What the runs' scores are scores of, and how images were seen, each line once."""
+    lines = []
+    for result in (run.result for run in runs if run.result.get("protocol")):
+        lines.append(f"{result['protocol']}" + (f"; seen in {result['inference']}" if result.get("inference") else ""))
+    return list(dict.fromkeys(lines))
+
+
+def _basis(run: Run) -> dict[str, Any]:
+    """What the runs' scores must share to be compared, by what is wrong where they do not; without what a run does not say, such
+    as one of an earlier version."""
+    result = run.result
+    found: dict[str, Any] = {"by different protocols": result.get("protocol")}
+    if run.labels:
+        # They tell data apart that are called alike, as users' own are, and know those again that were prepared elsewhere.
+        found |= {"on different classes": (run.classes, run.scored), "on different scenes": sorted(run.labels)}
+        found["on different labels"] = run.labels
+    else:
+        found["on different data"] = [result["data"], result["split"]]
+        found["on different numbers of images"] = result.get("images")
+    found["on images that were seen differently"] = result.get("inference")
+    return {what: value for what, value in found.items() if value}
+
+
+def unlike(runs: Sequence[Run]) -> list[str]:
+    """[a sentence on why the scores of finished runs do not compare, with two runs for each reason]; [] if nothing says so."""
+    known = [(run.name, _basis(run)) for run in runs if run.result]
+    said: dict[str, str] = {}
+    for what in dict.fromkeys(what for _, basis in known for what in basis):
+        (first, value), *others = [(name, basis[what]) for name, basis in known if what in basis]
+        if other := next((name for name, theirs in others if theirs != value), None):
+            said[what] = f"{what} ({first} and {other})"
+    if len(said.keys() & {"on different scenes", "on different classes"}):
+        said.pop("on different labels", None)  # goes without saying
+    return [f"These runs were scored {', '.join(said.values())}: their scores do not compare."] if said else []
 
 
 def score_rows(runs: Sequence[Run]) -> list[list[str]]:
