@@ -314,7 +314,7 @@ def write_details(
     rows = tables.class_rows(task.card, task.detail(counts["confusion"]), counts["confusion"])
     table = tables.text_table(rows)
     said = lines.beside(table, notes)
-    protocol = f"{task.card.protocol}; {task.inference.describe()}"
+    protocol = f"{task.card.protocol}; seen in {task.inference.describe()}"
     logger.info("%s, protocol: %s\n%s", split, protocol, said)
     writers.text(step, f"{split}/classes", f"{protocol}\n\n{said}")
     writing.write_atomically(

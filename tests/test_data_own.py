@@ -50,6 +50,7 @@ def test_class_tables_renumber(kind, tmp_path):
     options = FolderSegmentation(str(root), **TILES, class_table=f"classes.{kind}")
     split = pipeline.open_split(prepared(options, tmp_path), "train")
     assert split.card.classes == ("field", "road", "water")
+    assert split.card.protocol.endswith("all pixels, records: whole images")
     assert split.card.palette == ((128, 255, 0), (90, 90, 90), (0, 0, 255))
     original = made.scene(1, 4, "uint8", (24, 24), 3)[1]
     assert np.array_equal(split.decode(1)["label"], np.array([2, 0, 1])[original])
@@ -192,7 +193,7 @@ def test_patches_of_large_scenes(tmp_path):
     root = made.tiles(tmp_path / "raw", size=(50, 37))
     options = FolderSegmentation(str(root), **TILES, classes=("a", "b", "c"), patch=20, stride=15)
     split = pipeline.open_split(prepared(options, tmp_path), "val")
-    assert len(split) == 3 * 3 * 3 and "patches of 20 at stride 15" in split.card.protocol
+    assert len(split) == 3 * 3 * 3 and "records: patches of 20 at stride 15" in split.card.protocol
     for i in range(3):
         image, mask = made.scene(100 + i, 4, "uint8", (50, 37), 3)
         whole, ids = stitched(split, str(i))

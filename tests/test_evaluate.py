@@ -537,7 +537,9 @@ def test_what_an_evaluation_writes(tmp_path, few, caplog):
     matrix = list(csv.reader((out / "train_confusion.csv").open()))
     assert matrix[0] == ["truth", *isaid.CLASSES, "protocol"] and [row[0] for row in matrix[1:]] == list(isaid.CLASSES)
     np.testing.assert_array_equal([[int(n) for n in row[1:-1]] for row in matrix[1:]], confusion)
-    assert {row["protocol"] for row in classes} == {f"{one.task.card.protocol}; {one.task.inference.describe()}"}
+    assert {row["protocol"] for row in classes} == {
+        f"{one.task.card.protocol}; seen in {one.task.inference.describe()}"
+    }
     assert float(classes[3]["accuracy"]) == pytest.approx(100 * outside / confusion.sum(), abs=0.006)
     parts = {row["part"]: row for row in csv.DictReader((out / "train_parts.csv").open())}
     assert list(parts) == ["all", "stitched"] and int(parts["stitched"]["pixels"]) == 40 * 72 + 100 * 36 + 20 * 90

@@ -284,7 +284,7 @@ def test_the_hugging_face_folder_says_what_it_is(workdir, tmp_path):
     assert head["license"] == "cc-by-4.0" and head["pipeline_tag"] == "image-segmentation"
     (result,) = head["model-index"][0]["results"]
     assert result["metrics"] == [{"type": "miou", "name": "mIoU", "value": 43.21}]
-    assert "mIoU 43.21 % on the split `val` at step 7" in body and "Protocol: all tiles; whole images" in body
+    assert "mIoU 43.21 % on the split `val` at step 7" in body and "Protocol: all tiles; seen in whole images" in body
     assert "| 3 | nir | 75 | 28 | 0 .. 200 |" in body and "1 crop" in body and "synthetic" in body
     scale = json.loads((tmp_path / "preprocessor_config.json").read_text())
     assert (

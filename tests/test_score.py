@@ -111,6 +111,7 @@ def test_files_and_maps_count_what_training_counted(trained, by_training, tmp_pa
     np.testing.assert_array_equal(confusion_of(tmp_path / "files"), by_training)
     text = capsys.readouterr().out
     assert "mIoU" in text and "95 % interval" in text and "boundary_iou_3px" in text
+    assert "; 10 scenes; seen in " in text
     with (tmp_path / "files" / "scenes.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 10 and sum(int(row["pixels"]) for row in rows) == by_training.sum()

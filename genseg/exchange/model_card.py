@@ -101,7 +101,10 @@ def readme(weights: checkpoints.Weights, form: str, licence: str) -> str:
     if scores:
         named = ", ".join(f"{SCORES[k]} {100 * v:.2f} %" for k, v in scores.items())
         lines += [f"{named} on the split `{result['split']}` at step {result['step']}.", ""]
-        lines += [f"Protocol: {result['protocol']}" + (f"; {result['inference']}" if result["inference"] else ""), ""]
+        lines += [
+            f"Protocol: {result['protocol']}" + (f"; seen in {result['inference']}" if result["inference"] else ""),
+            "",
+        ]
     else:
         lines += ["None: no result of these very weights was found beside their checkpoint.", ""]
     lines += ["## Bands", "", f"{card.dtype}, in this order, normalised by (value - mean) / std:", ""]

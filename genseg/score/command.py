@@ -152,7 +152,7 @@ def score(arguments: argparse.Namespace) -> None:
         in_masks = doubts.of_classes("these masks", confusion.sum(1), card)
         notes = (*trained, *in_masks, *report.left_out(scenes, "maps" if arguments.maps else "images"), *strange)
     doubts.refuse_uncounted(confusion, card.scored, card.classes)
-    how = "maps as they are" if arguments.maps else seen.describe()
+    how = "maps as they are" if arguments.maps else f"seen in {seen.describe()}"
     protocol = f"{card.protocol or card.name}; {data}; {how}"
     origin["inference"] = None if arguments.maps else dataclasses.asdict(seen)
     print(report.write(out, card, confusion, scenes, protocol, origin | {"files": files}, notes))

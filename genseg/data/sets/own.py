@@ -99,7 +99,7 @@ class FolderSegmentation:
             for name, nodata, scale in zip(self.bands, sample.nodata, sample.scales, strict=True)
         )
         scored = tuple(self.scored) or tuple(range(len(table.names)))
-        over = f"patches of {self.patch} at stride {self.stride}" if self.patch else "whole images"
+        over = f"records: patches of {self.patch} at stride {self.stride}" if self.patch else "records: whole images"
         card = DatasetCard(
             name="folder_segmentation",
             task="segmentation",
