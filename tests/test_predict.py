@@ -30,6 +30,7 @@ CARD = DatasetCard(
     palette=((10, 20, 30), (200, 0, 0), (0, 150, 255)), ignore_label=255, scored=(0, 1, 2), splits={}, protocol="",
     synthetic=True,
 )  # fmt: skip
+RGBN = ("red", "green", "blue", "nir")
 
 
 # ------------------------------------------------------------------------------------------------------------ reading
@@ -652,11 +653,68 @@ def test_hectares_of_projections_that_stretch_areas_are_those_of_the_ground(proj
         (("nir", "SWIR 1"), ("Blue", "swir16", "Near Infrared"), {}, [3, 2]),
         (("red", "nir"), ("", ""), {}, [1, 2]),
         (("red", "nir"), ("", "", "", "", ""), {"given": {"red": 4, "nir": 2}}, [4, 2]),
+        (RGBN, ("SR_B2", "SR_B3", "SR_B4", "SR_B5"), {}, [3, 2, 1, 4]),  # Landsat's collection 2, as Earth Engine writes it
+        (RGBN, ("sr_band2", "sr_band3", "sr_band4", "sr_band5"), {}, [3, 2, 1, 4]),
+        (RGBN, ("S2_B02", "S2_B03", "S2_B04", "S2_B08"), {}, [3, 2, 1, 4]),
+        (RGBN, ("Band 1 (Blue)", "Band 2 (Green)", "Band 3 (Red)", "Band 4 (NIR)"), {}, [3, 2, 1, 4]),
+        (RGBN, ("blue band", "green band", "red band", "nir band"), {}, [3, 2, 1, 4]),
+        (RGBN, ("B1 aerosol", "Blue: 490 nm", "Green, 560", "Red [665]", "B8 - NIR"), {}, [4, 3, 2, 5]),
+        (RGBN, ("nir", "red", "green", "blue", "", ""), {}, [2, 3, 4, 1]),
+        (("ir", "nir"), ("NIR", "IR"), {}, [2, 1]),  # two bands of one word
+        (RGBN, ("Band 1", "Band 2", "Band 3", "Band 4"), {}, [1, 2, 3, 4]),
+        (RGBN, ("gray", "undefined", "", ""), {}, [1, 2, 3, 4]),
+        (RGBN, ("red", "green", "blue", ""), {}, [1, 2, 3, 4]),
     ],
 )  # fmt: skip
 def test_bands_are_found_by_name(card_bands, names, options, expected):
     card = dataclasses.replace(CARD, bands=tuple(Band(name) for name in card_bands))
-    assert bands.chosen(names, card, "x", **{"given": None, "sensor": None} | options) == expected
+    found = bands.chosen(names, card, "x", **{"given": None, "sensor": None} | options)
+    assert (found.places, found.note) == (expected, "")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("blue", "green", "red", ""), ("red_edge", "green", "blue", "red"), ("red_edge", "green", "blue", "nir"),
+        ("red", "red", "green", "blue"), ("nir", "red", "green", "unknown"), ("", "", "", "Band 4 (Red)"),
+    ],
+)  # fmt: skip
+def test_a_name_of_another_band_is_not_taken_by_place(names):
+    card = dataclasses.replace(CARD, bands=tuple(Band(name) for name in RGBN))
+    with pytest.raises(UserError, match=r"is not the order of the network's \(red, green, blue, nir\).* by --bands"):
+        bands.chosen(names, card, "x", given=None, sensor=None)
+    with pytest.raises(UserError, match="is not the order"):  # beside opacity
+        bands.chosen((*names, ""), card, "x", given=None, sensor=None, alpha=(False,) * 4 + (True,))
+    given = dict(zip(RGBN, (4, 3, 2, 1), strict=True))
+    assert bands.chosen(names, card, "x", given=given, sensor=None) == ([4, 3, 2, 1], "")
+
+
+@pytest.mark.parametrize(
+    "names", [("blau", "gruen", "rot", "nir"), ("B1", "B2", "B3", "B4"), ("S2_B2", "S2_B3", "S2_B4", "S2_B5")]
+)
+def test_unknown_names_are_taken_by_place_and_said(names):
+    card = dataclasses.replace(CARD, bands=tuple(Band(name) for name in RGBN))
+    places, note = bands.chosen(names, card, "x", given=None, sensor=None)
+    assert places == [1, 2, 3, 4] and f"named {', '.join(names)}" in note and "give --bands" in note
+
+
+def test_names_that_are_not_understood_are_said_beside_the_map(trained, tmp_path, capsys):
+    path, pixels = tmp_path / "scene.tif", made.scene(1, 4, "uint8", (40, 40), 5)[0]
+    made.georeferenced(path, pixels, 7e5, 4e6, 0.6)
+    argv = [f"--checkpoint={trained}", f"--out={tmp_path / 'out'}", "--batch=8", str(path)]
+    said = {}
+    for name, names in (("none", ("", "", "", "")), ("german", ("rot", "gruen", "blau", "nah"))):
+        with rasterio.open(path, "r+") as file:
+            file.descriptions = names
+        for option in ("--dry_run", "--overwrite"):
+            assert predict.main([*argv, option]) == 0
+            said[name, option] = [
+                line for line in capsys.readouterr().out.splitlines() if "its bands are named" in line
+            ]
+    assert not said["none", "--dry_run"] and not said["none", "--overwrite"]
+    for option in ("--dry_run", "--overwrite"):
+        (line,) = said["german", option]
+        assert line.startswith(f"NOTE {path}: its bands are named rot, gruen, blau, nah,")
 
 
 def test_band_names_that_leave_it_open_are_refused():
@@ -664,7 +722,7 @@ def test_band_names_that_leave_it_open_are_refused():
     numbers = [f"B{i}" for i in range(1, 10)]
     with pytest.raises(UserError, match="which sensors name differently: add --sensor"):
         bands.chosen(numbers, card, "x", given=None, sensor=None)
-    assert bands.chosen(numbers, card, "x", given=None, sensor="landsat") == [4, 5]
+    assert bands.chosen(numbers, card, "x", given=None, sensor="landsat").places == [4, 5]
     with pytest.raises(UserError, match="--bands leaves out nir"):
         bands.mapping("red=1", card)
     with pytest.raises(UserError, match="--bands names 'swir', but the network's bands are red, nir"):

@@ -30,9 +30,9 @@ class Measured:
     from another. inside: (first, end) -> bool [end - first, width], pixels of those rows that get a class; None: all.
     """
 
-    def __init__(self, raster: Raster, card: DatasetCard, order: Sequence[int] = ()):
-        """order: of the raster's bands, from 0, the card's; () as they are. Raises: UserError unless band count is that of the
-        card."""
+    def __init__(self, raster: Raster, card: DatasetCard, order: Sequence[int] = (), note: str = ""):
+        """order: of the raster's bands, from 0, the card's; () as they are. note: for `notes`. Raises: UserError unless band
+        count is that of the card."""
         name = " + ".join(map(str, raster.paths))
         order = list(order) or list(range(raster.shape[2]))
         if len(order) != card.channels:
@@ -41,7 +41,7 @@ class Measured:
                 f"({', '.join(b.name for b in card.bands)}): join files by '+', or pick bands by FILE:1,2,3."
             )
         self.dtype = np.dtype(card.dtype if np.can_cast(raster.dtype, card.dtype, "safe") else "float32")
-        self.every = 0
+        self.every, self._note_of_bands = 0, note
         self.inside: Callable[[int, int], np.ndarray] | None = None
         self._inside_rows, self._inside = range(0), np.empty(0)
         self.shape, self.placed = (*raster.shape[:2], len(order)), raster.placed
@@ -140,6 +140,11 @@ class Measured:
                     f"{band.name} has scale and offset {here[0]:g} and {here[1]:g} here, and {trained} (values are read as stored)"
                 )
         return found
+
+    def notes(self) -> list[str]:
+        """Sentences for people on what may be wrong with the scene: names of bands, units."""
+        units = [f"{sentence}; give the units of the training images." for sentence in self.strange()]
+        return [self._note_of_bands, *units] if self._note_of_bands else units
 
     def strange(self, strips: int = 8, rows: int = 4) -> list[str]:
         """A sentence on a type that cannot be that of the training data, and one for each band whose values lie far outside

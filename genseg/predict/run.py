@@ -64,12 +64,13 @@ def open_scene(scene: Scene, predictor: Predictor, request: Request) -> tuple[Me
     files, picks = zip(*scene.files, strict=True)
     raster = Raster(files, picks)
     order: Sequence[int] = ()
+    note = ""
     if not any(picks):
-        places = bands.chosen(
+        places, note = bands.chosen(
             raster.descriptions, predictor.card, str(scene), given=request.given, sensor=request.sensor, alpha=raster.alpha
         )  # fmt: skip
         order = [i - 1 for i in places]
-    image = Measured(raster, predictor.card, order)
+    image = Measured(raster, predictor.card, order, note)
     if request.area is not None:
         image.inside = request.area.on(raster.place, image.shape[:2], str(scene))
     return image, raster.place
@@ -77,7 +78,7 @@ def open_scene(scene: Scene, predictor: Predictor, request: Request) -> tuple[Me
 
 def doubts(image: Measured, place: maps.Place, request: Request) -> list[str]:
     """A sentence for each thing that makes a scene's map a doubtful one."""
-    found = [f"{sentence}; give the units of the training images." for sentence in image.strange()]
+    found = image.notes()
     found += [f"{place.doubtful}."] if place.doubtful else []
     height, inside, area = image.shape[0], image.inside, request.area
     if area is None or inside is None:

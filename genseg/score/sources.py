@@ -44,7 +44,7 @@ def network(
     """The network over scenes, through its own card; pixels that a scene has no measurement of do not count.
 
     Windows of several scenes share batches. errors: folder for error maps, or None. strange: called with a
-    sentence on the values of a scene that are unlike those of training.
+    sentence on a scene whose bands have unknown names, or values unlike those of training.
     """
     card, found, held, left_out = predictor.card, [], {}, {}
 
@@ -56,8 +56,8 @@ def network(
                 raise UserError(
                     f"{place} is {image.shape[:2]} pixels and its mask {mask} {label.shape}: give those of one scene."
                 )
-            for sentence in image.strange():
-                strange(f"{place}: {sentence}; give the units of the training images.")
+            for sentence in image.notes():
+                strange(f"{place}: {sentence}")
             held[place] = (image, label, np.empty(label.shape, np.uint8), ground)
             yield place, image
 
