@@ -2,10 +2,12 @@
 
 import csv
 import dataclasses
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -315,6 +317,75 @@ def test_entries_without_a_name_are_ignored_pixels(colours, tmp_path):
 
 
 @needs_shared
+def described(root: Path, train, val=None, files=((0, 1, 2, 3),)) -> FolderSegmentation:
+    """A scene each of train and val, whose four bands are called so, in files of these bands."""
+    for split, names in (("train", train), ("val", val or train)):
+        image, mask = made.scene(len(split), 4, "uint8", (24, 24), 3)
+        for number, places in enumerate(files):
+            path = root / f"{split}_{number}" / "a.tif"
+            pixels = image[..., list(places)] if len(places) > 1 else image[..., places[0]]
+            made.georeferenced(path, pixels, 5e5 + 900 * (split == "val"), 4e6, 1)
+            with rasterio.open(path, "r+") as file:
+                file.descriptions = [names[i] for i in places]
+        made.georeferenced(root / f"{split}_mask" / "a.tif", mask, 5e5 + 900 * (split == "val"), 4e6, 1)
+    return FolderSegmentation(
+        str(root), tuple(f"{{split}}_{number}/{{id}}.tif" for number in range(len(files))), "{split}_mask/{id}.tif",
+        bands=TILES["bands"], classes=("a", "b", "c"),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("names", "files"),
+    [
+        (("Blue", "Green", "Red", "NIR"), ((0, 1, 2, 3),)),
+        (("blue", "green", "red", ""), ((0, 1, 2, 3),)),
+        (("Band 1 (Red)", "undefined", "red edge", "Band 4"), ((0, 1, 2, 3),)),
+        (("SR_B2", "SR_B3", "SR_B4", "SR_B5"), ((0, 1, 2, 3),)),
+        (("B2", "B3", "B4", "B8"), ((0,), (1,), (2,), (3,))),
+        (("NIR", "red", "green", "blue"), ((0,), (1, 2, 3))),
+        (("red", "green", "nir", "b"), ((0, 1), (2,), (3,))),
+    ],
+)
+def test_files_that_describe_another_order_of_bands_are_refused(names, files, tmp_path):
+    options = described(tmp_path, names, files=files)
+    first = " + ".join(str(tmp_path / f"train_{number}" / "a.tif") for number in range(len(files)))
+    said = f"{first} describes its bands as {', '.join(n or '(no name)' for n in names)}, but bands says red, green, blue, nir: "
+    with pytest.raises(UserError, match=re.escape(said) + ".*name bands in the files' order"):
+        options.plan()
+
+
+@pytest.mark.parametrize(
+    ("names", "files"),
+    [
+        (("Red", "Green", "Blue", "Near Infrared"), ((0, 1, 2, 3),)),
+        (("B4", "B3", "B2", "B8"), ((0, 1, 2, 3),)),
+        (("B4", "B3", "B2", "B8A"), ((0, 1, 2, 3),)),
+        (("Band 1", "Band 2", "Band 3", "Band 4"), ((0, 1, 2, 3),)),
+        (("b1", "b2", "b3", "b1"), ((0, 1, 2), (3,))),
+        (("Band 1",) * 4, ((0,), (1,), (2,), (3,))),
+        (("gray", "undefined", "", "IR"), ((0, 1, 2, 3),)),
+        (("rot", "gruen", "blau", "thermal"), ((0, 1, 2), (3,))),
+    ],
+)
+def test_descriptions_that_agree_or_say_nothing_are_no_matter(names, files, tmp_path):
+    split = pipeline.open_split(prepared(described(tmp_path / "raw", names, files=files), tmp_path), "train")
+    assert split.card.notes == () and split.card.channels == 4
+    np.testing.assert_array_equal(split.decode(0)["image"], made.scene(5, 4, "uint8", (24, 24), 3)[0])
+
+
+def test_scenes_that_describe_different_orders_are_refused(tmp_path):
+    options = described(tmp_path / "raw", ("Red", "Green", "Blue", "NIR"), ("Blue", "Green", "Red", "NIR"))
+    with pytest.raises(
+        UserError, match=r"val_0/a\.tif describes its bands as Blue, Green, Red, NIR, but bands says red"
+    ):
+        prepared(options, tmp_path)
+    unknown = dataclasses.replace(options, bands=("eins", "zwei", "drei", "vier"))
+    with pytest.raises(
+        UserError, match=r"Blue, Green, Red, NIR, but the first scene has Red, Green.*: bring all files to"
+    ):
+        prepared(unknown, tmp_path)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "pixels"), [("potsdam", 262_144), ("vaihingen", 262_144)])
 def test_isprs_crops_with_boundaries(name, pixels, tmp_path):

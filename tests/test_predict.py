@@ -690,8 +690,12 @@ def test_a_name_of_another_band_is_not_taken_by_place(names):
 
 
 @pytest.mark.parametrize(
-    "names", [("blau", "gruen", "rot", "nir"), ("B1", "B2", "B3", "B4"), ("S2_B2", "S2_B3", "S2_B4", "S2_B5")]
-)
+    "names",
+    [
+        ("blau", "gruen", "rot", "nir"), ("синий", "зелёный", "красный", "ик"), ("B1", "B2", "B3", "B4"),
+        ("S2_B2", "S2_B3", "S2_B4", "S2_B5"),  # not Landsat's near infrared
+    ],
+)  # fmt: skip
 def test_unknown_names_are_taken_by_place_and_said(names):
     card = dataclasses.replace(CARD, bands=tuple(Band(name) for name in RGBN))
     places, note = bands.chosen(names, card, "x", given=None, sensor=None)

@@ -51,7 +51,7 @@ _EMPTY = re.compile(r"(?:band|layer|channel)?\d*|gr[ae]y|undefined|unknown|none|
 
 def letters(name: str) -> str:
     """Small letters and digits alone: "B8 (NIR)" is "b8nir"."""
-    return re.sub(r"[^0-9a-z]", "", name.lower())
+    return re.sub(r"[\W_]", "", name.lower())
 
 
 def plain(name: str) -> str:
@@ -83,7 +83,8 @@ def _word(text: str) -> str:
 
 def speller(names: Sequence[str]) -> Callable[[str], str]:
     """`plain`, unless two of these names would be one by it, such as ir and nir: then `letters`."""
-    return plain if len({plain(name) for name in names}) == len(names) else letters
+    spelt = {letters(name): plain(name) for name in names}
+    return plain if len(set(spelt.values())) == len(spelt) else letters
 
 
 def told(descriptions: Sequence[str], names: Sequence[str], sensor: str | None = None) -> list[int] | None:
@@ -93,6 +94,8 @@ def told(descriptions: Sequence[str], names: Sequence[str], sensor: str | None =
     said, wanted = [spell(text) for text in descriptions], [spell(name) for name in names]
     once = Counter(said)
     named = {text: i + 1 for i, text in enumerate(said) if text and once[text] == 1}
+    if len(set(wanted)) < len(wanted):
+        return None
     if all(name in named for name in wanted):
         return [named[name] for name in wanted]
     sensors = [sensor] if sensor else _sensors(descriptions)

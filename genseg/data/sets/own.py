@@ -22,7 +22,7 @@ from genseg.data.records.storage import Moments, Plan, Record
 from genseg.data.sets.found import existing_folder, refuse_shared, say_passed_over
 from genseg.data.sets.ground import bounds_of, leaks, split_by_blocks, touching
 from genseg.data.sets.labels_seen import LabelsSeen
-from genseg.data.sets.scene_files import SceneFiles, read_scene
+from genseg.data.sets.scene_files import SceneFiles, read_scene, refuse_other_order
 from genseg.errors import CorruptFile, UserError
 from genseg.keys import DIFFERENT, FILLED, PRINTABLE, Rule, at_least, each, key, within
 
@@ -122,7 +122,7 @@ class FolderSegmentation:
         version = 3 if all(band.file is None for band in card.bands) else 4
         mark = fingerprint(self, files=with_beside(local), version=version, listed=[(repr(table), 0), *named])
         return Plan(
-            card, items, lambda split, pair: self._load(card, table, sample.scales, seen, split, pair),
+            card, items, lambda split, pair: self._load(card, table, sample, seen, split, pair),
             mark, self.splits[0], look=lambda: _leaks(items) + seen.notes(card) + noted,
         )  # fmt: skip
 
@@ -185,9 +185,12 @@ class FolderSegmentation:
         return {s: [pairs[n] for n in names] for s, names in dealt.items()}
 
     def _load(
-        self, card: DatasetCard, table: ClassTable, scales: tuple, seen: LabelsSeen, split: str, pair: "Pair"
+        self, card: DatasetCard, table: ClassTable, first: SceneFiles, seen: LabelsSeen, split: str, pair: "Pair"
     ) -> tuple[list[Record], Moments]:
         scene = read_scene(pair.images, [band.name for band in card.bands])
+        # Where names in `bands` are not understood, descriptions are held against one another.
+        said, order = first.descriptions, "bring all files to one order"
+        refuse_other_order(pair.images, scene.descriptions, said, "the first scene has", order)
         several = len(pair.images) > 1
         for path, dtype in zip(pair.images, scene.dtypes, strict=True):
             # One file is stored as it is. Bands of several are widened to a common type, never narrowed: 16 bits would
@@ -197,7 +200,7 @@ class FolderSegmentation:
                     f"{path} holds {dtype}, but the first scene {card.dtype}: give all files of a kind one type."
                 )
         for file, stated, spec, scale, usual in zip(
-            scene.files, scene.nodata, card.bands, scene.scales, scales, strict=True
+            scene.files, scene.nodata, card.bands, scene.scales, first.scales, strict=True
         ):
             if stated not in (None, spec.nodata):
                 raise UserError(

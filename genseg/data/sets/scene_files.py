@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from genseg.data.files import codec, gdal
+from genseg.data.files.band_names import misplaced
 from genseg.data.files.maps import Place
 from genseg.data.files.rasters import Raster
 from genseg.errors import UserError
@@ -18,7 +19,7 @@ from genseg.errors import UserError
 class SceneFiles:
     """image: [h w c]. valid: bool [h w], False where alpha or a mask of a file says so, or None. stored: bytes to be kept
     as they are, of one picture that needs no change, or None. files: of each band, which file it comes from. nodata,
-    scales: of each band. places: of each file with its size. resampled: files brought to a finer grid. opaque: whether a band is
+    scales, descriptions: of each band. places: of each file with its size. resampled: files brought to a finer grid. opaque: whether a band is
     left out since it is marked as opacity."""
 
     image: np.ndarray
@@ -31,6 +32,7 @@ class SceneFiles:
     places: tuple[tuple[Path, Place, tuple[int, int]], ...]
     resampled: tuple[Path, ...] = ()
     opaque: bool = False
+    descriptions: tuple[str, ...] = ()
 
     def encoded(self) -> bytes:
         """The bytes of a record of the whole scene."""
@@ -73,7 +75,8 @@ def read_scene(paths: Sequence[Path], names: Sequence[str]) -> SceneFiles:
     """Reads all files of a scene whose bands are called `names`.
 
     A file's alpha band is data if there are as many names as bands, and says which pixels are valid if there are as many
-    as other bands. Raises: CorruptFile; UserError for other numbers, files too large, and files of different ground."""
+    as other bands. Raises: CorruptFile; UserError for other numbers, files too large, files of different ground, and files
+    that describe their bands in another order."""
     bands = len(names)
     if len(paths) == 1 and codec.plain_picture(paths[0]):
         data = codec.read(paths[0])
@@ -96,13 +99,28 @@ def read_scene(paths: Sequence[Path], names: Sequence[str]) -> SceneFiles:
     if len(taken) != bands:
         taken = [i for i in taken if not raster.alpha[i]]
         _refuse_other_count(paths, raster.shape[2], names, len(taken))
+    descriptions = tuple(raster.descriptions[i] for i in taken)
+    refuse_other_order(paths, descriptions, names, "bands says", "name bands in the files' order")
     image = raster[: raster.shape[0], : raster.shape[1]]
     image = np.ascontiguousarray(image if len(taken) == raster.shape[2] else image[..., taken])
     return SceneFiles(
         image, raster.valid(0, raster.shape[0], taken), None, tuple(raster.files[i] for i in taken), raster.dtypes,
         tuple(raster.nodata[i] for i in taken), tuple(raster.scales[i] for i in taken), raster.placed, raster.resampled,
-        len(taken) != raster.shape[2],
+        len(taken) != raster.shape[2], descriptions,
     )  # fmt: skip
+
+
+def refuse_other_order(
+    paths: Sequence[Path], descriptions: Sequence[str], names: Sequence[str], who: str, mend: str
+) -> None:
+    """Raises UserError if files describe other bands than `names` at their places; what is not understood, such as "Band 1",
+    does not count. who: says these names, for the message. mend: what else to do than to correct the descriptions."""
+    if names and descriptions and misplaced(descriptions, names):
+        said, others = (", ".join(text or "(no name)" for text in texts) for texts in (descriptions, names))
+        raise UserError(
+            f"{' + '.join(map(str, paths))} describes its bands as {said}, but {who} {others}: {mend}, or correct the "
+            "descriptions (rasterio's set_band_description)."
+        )
 
 
 def _refuse_other_count(paths: Sequence[Path], count: int, names: Sequence[str], others: int | None = None) -> None:
