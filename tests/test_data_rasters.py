@@ -341,6 +341,19 @@ def test_coarser_bands_come_to_the_finest_grid(tmp_path, dtype):
         np.testing.assert_array_equal(raster[first:end, :], whole[first:end])
 
 
+def test_a_coarser_file_lies_beside_any_file_of_the_grid_that_says_where(tmp_path):
+    plain = write(tmp_path / "plain.tif", IMAGE[:36, :50, :2], crs=None, transform=None)
+    unsaid = write(tmp_path / "unsaid.tif", IMAGE[:36, :50, :2], crs=None)
+    placed = write(tmp_path / "placed.tif", IMAGE[:36, :50, 2:3])
+    coarse = write(tmp_path / "coarse.tif", IMAGE[:18, :25, 3:], transform=WHERE @ rasterio.Affine.scale(2))
+    for paths in ([plain, placed, coarse], [coarse, unsaid, placed], [placed, plain, coarse]):
+        raster = Raster(paths)
+        assert raster.place.transform == WHERE and raster.place.crs.to_epsg() == 32633
+        assert raster.shape[:2] == (36, 50) and raster.resampled == (coarse,)
+    with pytest.raises(UserError, match=r"differ in size .*does not say where it lies"):
+        Raster([plain, coarse])
+
+
 def test_other_ground_and_other_projections_are_refused(tmp_path):
     first = write(tmp_path / "a.tif", IMAGE)
     moved = write(tmp_path / "moved.tif", IMAGE, transform=WHERE @ rasterio.Affine.translation(3, 0))

@@ -245,6 +245,36 @@ def test_files_joined_by_plus_and_pixels_without_measurement(trained, tmp_path):
     np.testing.assert_array_equal(picked, np.asarray(Image.open(tmp_path / "out" / "four_classes.png")))
 
 
+@pytest.mark.parametrize("first", ["rgb.tif", "rgb.png", "world.png"])
+def test_the_place_of_a_scene_is_that_of_any_of_its_files(trained, tmp_path, first):
+    """In whatever order: the map lies there, its areas are in hectares, and an area of interest cuts it."""
+    image = made.scene(2, 4, "uint8", (40, 40), 5)[0]
+    tifffile.imwrite(tmp_path / "rgb.tif", image[..., :3], photometric="minisblack", planarconfig="contig")
+    made.save_png(tmp_path / "rgb.png", image[..., :3])
+    made.save_png(tmp_path / "world.png", image[..., :3])
+    (tmp_path / "world.pgw").write_text("10\n0\n0\n-10\n700005\n3999995\n")  # a place without a projection
+    where = rasterio.Affine(10, 0, 7e5, 0, -10, 4e6)
+    profile = dict(height=40, width=40, count=1, dtype="uint8", crs="EPSG:32633", transform=where)
+    with rasterio.open(tmp_path / "heat.tif", "w", driver="GTiff", **profile) as file:
+        file.write(image[..., 3], 1)
+    corners = [[7e5, 4e6], [700_200, 4e6], [700_200, 3_999_600], [7e5, 3_999_600], [7e5, 4e6]]
+    area = {"type": "FeatureCollection", "crs": {"type": "name", "properties": {"name": "EPSG:32633"}}, "features": [
+        {"type": "Feature", "properties": {}, "geometry": {"type": "Polygon", "coordinates": [corners]}},
+    ]}  # fmt: skip
+    (tmp_path / "aoi.geojson").write_text(json.dumps(area))
+    (found,) = genseg.draw_maps(
+        trained, f"{tmp_path / first}+{tmp_path / 'heat.tif'}", tmp_path / "out", batch=8, quicklook=False,
+        aoi=tmp_path / "aoi.geojson",
+    )  # fmt: skip
+    assert found.name == f"{first[:-4]}_classes.tif"
+    with rasterio.open(found) as file:
+        assert file.crs.to_epsg() == 32633 and file.transform == where
+        ids = file.read(1)
+    assert (ids[:, 20:] == 255).all() and (ids[:, :20] < 5).all()
+    record = json.loads((found.parent / f"{first[:-4]}.json").read_text())
+    assert sum(row["hectares"] for row in record["areas"]) == pytest.approx(40 * 20 / 100)
+
+
 def test_mistakes_end_in_one_sentence(trained, tmp_path, capsys):
     made.save_png(tmp_path / "three.png", np.zeros((8, 8, 3), np.uint8))
     made.save_png(tmp_path / "deep.png", np.zeros((8, 8, 4), np.uint16))

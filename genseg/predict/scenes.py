@@ -32,9 +32,9 @@ class Scene:
 
     @functools.cached_property
     def placed(self) -> bool:
-        """Whether maps of it are GeoTIFFs: of all but pictures without a place."""
+        """Whether maps of it are GeoTIFFs: of all but pictures without a place, beside which no file says one."""
         first = self.files[0][0]
-        return not codec.plain_picture(first) or maps.Place.of(first).known
+        return not codec.plain_picture(first) or any(maps.Place.of(path).known for path, _ in self.files)
 
 
 def scenes_of(given: Sequence[str], lists: Sequence[str] = ()) -> list[Scene]:

@@ -29,7 +29,7 @@ class Raster:
     the finest one (see `grids.Finer`). It is read fastest from top to bottom, and is not to be written to.
 
     shape, dtype; nodata, alpha, descriptions, scales: of each band, see `gdal.File`; files: of each band, which of the files
-    it is of; place: on the ground, of the finest grid; dtypes, placed: of each file its type, and its path, place and size; resampled: files of a coarser grid.
+    it is of; place: on the ground, of the finest grid, from the first of its files that says most of it; dtypes, placed: of each file its type, and its path, place and size; resampled: files of a coarser grid.
     """
 
     def __init__(self, paths: Sequence[Path], bands: Sequence[Sequence[int]] = ()):
@@ -48,15 +48,16 @@ class Raster:
         grids.refuse_elsewhere(self.placed)
         finest = max(range(len(parts)), key=lambda i: parts[i].shape[0] * parts[i].shape[1])
         size = parts[finest].shape[:2]
+        # Pictures beside a GeoTIFF say nothing, or only half of it: of the files on the grid the one that says most.
+        self.place = max((place for place, own in zip(places, sizes, strict=True) if own == size), key=_says)
         for path, place, part in zip(self.paths, places, parts, strict=True):
-            if part.shape[:2] != size and (place.transform is None or places[finest].transform is None):
+            if part.shape[:2] != size and (place.transform is None or self.place.transform is None):
                 raise UserError(
                     f"{' + '.join(map(str, self.paths))} differ in size ({' and '.join(map(str, sorted(set(sizes))))} pixels), and "
                     f"{path} does not say where it lies: give files of one grid."
                 )
         self.resampled = tuple(path for path, part in zip(self.paths, parts, strict=True) if part.shape[:2] != size)
         self._parts = [part if part.shape[:2] == size else grids.Finer(part, size) for part in parts]
-        self.place = places[finest]
         self.dtype = np.result_type(*self.dtypes)
         self._take(taken)
 
@@ -141,6 +142,11 @@ def _places(path: Path, count: int, wanted: Sequence[int]) -> list[int]:
     if absent:
         raise UserError(f"{path} has {count} band(s): there is no band {absent[0]}.")
     return [band - 1 for band in wanted] or list(range(count))
+
+
+def _says(place: Place) -> tuple[bool, bool, bool]:
+    """How much a file says of its place, to be compared: first whether a map can be measured, then whether it lies anywhere."""
+    return place.transform is not None and place.crs is not None, place.transform is not None, place.known
 
 
 def _picked(pixels: np.ndarray, bands: list[int]) -> np.ndarray:
