@@ -303,8 +303,8 @@ def test_tiles_never_written_are_nodata_in_statistics(tmp_path):
 # -------------------------------------------------------------------------------------------------------------- places
 
 
-def bilinear(coarse, fine, nodata):
-    """[h w] -> [fine] by a loop: weighted means over measured neighbours; nodata where the nearest is nodata."""
+def bilinear(coarse, fine, lacking):
+    """[h w] -> [fine] by a loop: weighted means over measured neighbours; what is stored where the nearest lacks one."""
     out = np.empty(fine)
     for y, x in np.ndindex(*fine):
         at = [(p + 0.5) * c / f - 0.5 for p, c, f in zip((y, x), coarse.shape, fine, strict=True)]
@@ -314,9 +314,9 @@ def bilinear(coarse, fine, nodata):
             lower = [int(np.floor(a)) for a in at]
             share = np.prod([(a - b) if d else 1 - (a - b) for a, b, d in zip(at, lower, (dy, dx), strict=True)])
             place = tuple(int(np.clip(b + d, 0, c - 1)) for b, d, c in zip(lower, (dy, dx), coarse.shape, strict=True))
-            if coarse[place] != nodata:
+            if not lacking[place]:
                 total, weight = total + share * coarse[place], weight + share
-        out[y, x] = nodata if coarse[nearest] == nodata else total / weight
+        out[y, x] = coarse[nearest] if lacking[nearest] else total / weight
     return out
 
 
@@ -331,7 +331,7 @@ def test_coarser_bands_come_to_the_finest_grid(tmp_path, dtype):
     ]
     raster = Raster(paths)
     assert raster.shape == (36, 50, 2) and raster.resampled == (paths[0],) and raster.place.transform == WHERE
-    expected = bilinear(coarse[..., 0].astype(float), (36, 50), 7)
+    expected = bilinear(coarse[..., 0].astype(float), (36, 50), coarse[..., 0] == 7)
     whole = raster[0:36, :].copy()
     np.testing.assert_allclose(
         whole[..., 0], np.rint(expected) if dtype == "uint16" else expected, atol=0.5 if dtype == "uint16" else 1e-2
@@ -339,6 +339,41 @@ def test_coarser_bands_come_to_the_finest_grid(tmp_path, dtype):
     np.testing.assert_array_equal(whole[..., 1:], fine)
     for first, end in ((0, 7), (5, 20), (3, 4), (19, 36)):
         np.testing.assert_array_equal(raster[first:end, :], whole[first:end])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "others", "nodata", "each"),
+    [
+        ("uint8", "uint8", 0, False), ("uint8", "uint8", 200, False), ("int16", "int16", 0, False),
+        ("int16", "int16", -7, True), ("float32", "float32", 0, False), ("float32", "float32", -7, True),
+        ("uint8", "float32", 0, False), ("uint8", "float32", 200, True),  # float32 is the scene's type
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("alpha", [None, 2])
+def test_coarser_bands_have_one_meaning_of_nodata(tmp_path, dtype, others, nodata, each, alpha):
+    """A value that could be measured lacks where all bands of the file hold it, opacity apart, another one in each band."""
+    rng = np.random.default_rng(0)
+    coarse = rng.choice(np.array([nodata, 20, 90, 140], dtype), (9, 11, 3))
+    coarse[2:4, 3:6], coarse[5, 5] = nodata, [nodata, 20, 90]
+    if alpha is not None:
+        coarse[..., alpha] = 255
+    fine = rng.integers(1, 100, (18, 22, 1)).astype(others)
+    paths = [
+        write(tmp_path / "coarse.tif", coarse, transform=WHERE @ rasterio.Affine.scale(2), nodata=nodata, alpha=alpha),
+        write(tmp_path / "fine.tif", fine),
+    ]
+    whole = Raster(paths)[0:18, 0:22]
+    bands = [band for band in range(3) if band != alpha]
+    for band in bands:
+        lacking = np.zeros((9, 11), bool)
+        for y, x in np.ndindex(9, 11):
+            lacking[y, x] = all(coarse[y, x, other] == nodata for other in ([band] if each else bands))
+        expected = bilinear(coarse[..., band].astype(float), (18, 22), lacking)
+        near = 1e-3 if dtype == "float32" else 0.501
+        np.testing.assert_allclose(whole[..., band], expected, atol=near)
+    assert (whole[5, 8, bands] == nodata).all()  # in the middle of what lacks
+    picked = Raster(paths, [(1,), ()])[0:18, 0:22]  # the file's other bands count although they are not taken
+    np.testing.assert_array_equal(picked[..., 0], whole[..., 0])
 
 
 def test_a_coarser_file_lies_beside_any_file_of_the_grid_that_says_where(tmp_path):

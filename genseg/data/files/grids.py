@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from genseg.data.card import Band
 from genseg.data.files import codec
 from genseg.data.files.maps import Place
-from genseg.data.files.validity import real
+from genseg.data.files.validity import absent
 from genseg.errors import UserError
 
 Placed = tuple[Path, Place, tuple[int, int]]
@@ -59,13 +60,15 @@ def _side(place: Place) -> float:
 class Finer:
     """A coarse file on a finer grid of the same extent, by bilinear interpolation between pixel centres.
 
-    Integers are rounded. Values that the file calls nodata, and NaN, take no part: a pixel whose nearest coarse pixel is
-    one stays one, and the others are means of what was measured around them. Masks are taken from the nearest pixel.
+    Integers are rounded. Values that are no measurement by `validity`'s definition, to which all bands of the file count, take
+    no part: a pixel whose nearest coarse pixel is one stays one, and the others are means of what was measured around them.
+    Masks are taken from the nearest pixel.
     What a row holds does not depend on which rows are asked for. The interface is that of `gdal.File`.
     """
 
-    def __init__(self, part: Any, size: tuple[int, int]):
-        """part: with shape [h w c]. size: height and width wanted."""
+    def __init__(self, part: Any, size: tuple[int, int], dtype: np.dtype):
+        """part: with shape [h w c]. size: height and width wanted. dtype: of the whole scene, which says what its nodata
+        values mean."""
         self._part, self.shape = part, (*size, part.shape[2])
         self.dtype = codec.plain_dtype(part.dtype)
         self.nodata, self.alpha, self.descriptions, self.scales = (
@@ -74,6 +77,8 @@ class Finer:
             part.descriptions,
             part.scales,
         )
+        stated = [None if opacity else value for value, opacity in zip(self.nodata, self.alpha, strict=True)]
+        self._bands, self._common = [Band("", nodata=value, file=0) for value in stated], dtype
 
     def rows(self, first: int, end: int) -> np.ndarray:
         low, high, share, near = _between(first, end, self.shape[0], self._part.shape[0])
@@ -81,19 +86,17 @@ class Finer:
         top, bottom = (int(low[0]), int(high[-1]) + 1) if len(low) else (0, 0)
         found = self._part.rows(top, bottom)
         low, high, near = low - top, high - top, near - top
-        possible = real(found)
-        values, weights = found.astype(np.float32), np.ones(found.shape, bool) if possible is None else possible
-        for band, nodata in enumerate(self.nodata):
-            if nodata is not None:
-                weights[..., band] &= found[..., band] != nodata
+        lacking = absent(found.astype(self._common, copy=False), self._bands)
+        values = found.astype(np.float32)
 
         def mixed(x: np.ndarray) -> np.ndarray:
             rows = x[low] * (1 - share)[:, None, None] + x[high] * share[:, None, None]
             return rows[:, left] * (1 - across)[None, :, None] + rows[:, right] * across[None, :, None]
 
-        if weights.all():
+        if lacking is None:
             out = mixed(values)
         else:
+            weights = ~lacking
             known, kept = mixed(np.where(weights, values, np.float32(0))), mixed(weights.astype(np.float32))
             nearest = found[near][:, beside]
             out = np.where(weights[near][:, beside], known / np.maximum(kept, np.float32(1e-6)), nearest)

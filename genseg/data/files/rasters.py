@@ -57,8 +57,8 @@ class Raster:
                     f"{path} does not say where it lies: give files of one grid."
                 )
         self.resampled = tuple(path for path, part in zip(self.paths, parts, strict=True) if part.shape[:2] != size)
-        self._parts = [part if part.shape[:2] == size else grids.Finer(part, size) for part in parts]
         self.dtype = np.result_type(*self.dtypes)
+        self._parts = [part if part.shape[:2] == size else grids.Finer(part, size, self.dtype) for part in parts]
         self._take(taken)
 
     def _take(self, bands: list[list[int]]) -> None:
