@@ -185,6 +185,25 @@ def test_data_without_need_of_it_stay_as_they_were_prepared(monkeypatch, tmp_pat
         assert [band.file for band in card.bands] == np.repeat(range(len(sizes)), sizes).tolist()
 
 
+@pytest.mark.parametrize(
+    ("nodata", "coarse", "version"),
+    [(0, (1, 2, 3), 5), (255, (1, 2, 3), 5), (None, (1, 2, 3), 3), (0, (3,), 3), (0, (), 3)],
+)
+def test_copies_whose_coarser_bands_lost_their_zeros_are_prepared_anew(monkeypatch, tmp_path, nodata, coarse, version):
+    image, asked = water(), []
+    plan_of(tmp_path, image, (4 - max(len(coarse), 1), max(len(coarse), 1)), (None, nodata))
+    for split in ("train", "val") if coarse else ():
+        with rasterio.open(
+            tmp_path / f"{split}_1" / "a.tif", "w", driver="GTiff", height=6, width=6, count=len(coarse), dtype="uint8",
+            nodata=nodata, crs="EPSG:32632", transform=from_origin(5e5, 5e6, 2, 2),
+        ) as file:  # fmt: skip
+            file.write(image[::2, ::2, list(coarse)].transpose(2, 0, 1))
+    monkeypatch.setattr(own, "fingerprint", lambda *a, **o: asked.append(o["version"]))
+    patterns = tuple(f"{{split}}_{number}/{{id}}.tif" for number in range(2))
+    own.FolderSegmentation(str(tmp_path), patterns, "{split}_mask/{id}.tif", bands=NAMES[:4], classes=("a", "b")).plan()
+    assert asked == [version]
+
+
 def test_a_card_without_files_means_what_it_meant(tmp_path):
     image = np.random.default_rng(0).integers(40, 200, (12, 12, 4), dtype=np.uint8)
     image[:, :3, 3] = 0  # no thermal measurement there

@@ -120,6 +120,8 @@ class FolderSegmentation:
         named = [(f"{s} {_below(p, root)}", 0 if gdal.remote(p) else p.stat().st_size) for s in used for p in used[s]]
         # Copies without the bands' files are prepared anew only where a record cannot be read rightly without them.
         version = 3 if all(band.file is None for band in card.bands) else 4
+        # So are those whose coarser bands were resampled without zeros that are measurements.
+        version += 2 * sample.resampled_together(card)
         mark = fingerprint(self, files=with_beside(local), version=version, listed=[(repr(table), 0), *named])
         return Plan(
             card, items, lambda split, pair: self._load(card, table, sample, seen, split, pair),

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from genseg.data.card import DatasetCard
 from genseg.data.files import codec, gdal
 from genseg.data.files.band_names import misplaced
 from genseg.data.files.maps import Place
 from genseg.data.files.rasters import Raster
+from genseg.data.files.validity import beside_others
 from genseg.errors import UserError
 
 
@@ -54,6 +56,13 @@ class SceneFiles:
                 "which says which pixels count. If it is a measurement, such as infrared, give it a name in bands."
             )
         return tuple(found)
+
+    def resampled_together(self, card: DatasetCard) -> bool:
+        """Whether a file brought to a finer grid has several bands that lack their values only where all of them do."""
+        coarse = [path in self.resampled for path, *_ in self.places]
+        bands = zip(self.files, card.bands, strict=True)
+        found = [file for file, band in bands if coarse[file] and beside_others(band, np.dtype(card.dtype))]
+        return len(set(found)) < len(found)
 
     def mask_out(self, measured: np.ndarray | None, nodata: Sequence[float | None]) -> SceneFiles:
         """With pixels that `valid` takes out holding the value that is replaced when a record is read: NaN, or the nodata
