@@ -239,6 +239,21 @@ def test_block_splits(apart, tmp_path):
     assert {s: [p.id for p in pairs] for s, pairs in again.items.items()} == names
 
 
+def test_blocks_take_the_place_of_any_file_of_a_scene(tmp_path):
+    root = grid(tmp_path / "raw")
+    (root / "rgb").mkdir()
+    for i in range(36):
+        made.save_png(root / "rgb" / f"{i:02d}.png", made.scene(i, 3, "uint8", (16, 16), 3)[0])
+    dealt = {"size": 32.0, "seed": 3, "apart": False, "train": 0.7, "val": 0.3}
+    alone = FolderSegmentation(str(root), **BLOCKS, split_blocks=dealt).plan()
+    options = {**BLOCKS, "image_pattern": ("rgb/{id}.png", "img/{id}.tif"), "bands": tuple("abcdef")}
+    beside = FolderSegmentation(str(root), **options, split_blocks=dealt).plan()
+    assert [[p.id for p in pairs] for pairs in beside.items.values()] == [
+        [p.id for p in x] for x in alone.items.values()
+    ]
+    assert beside.look()[0] == alone.look()[0] and "touch a tile of train" in beside.look()[0]
+
+
 def test_leaks_between_folders_are_said(tmp_path):
     root = made.tiles(tmp_path / "raw", bands=3, count=2, size=(16, 16))
     for split, places in (("train", (0, 100)), ("val", (8, 116))):

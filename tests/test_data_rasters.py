@@ -439,7 +439,7 @@ def test_boxes_of_south_up_rotated_and_other_zones(tmp_path):
     (x0, x1), (y0, y1) = rasterio.warp.transform("EPSG:32633", "EPSG:32634", [700_000, 700_500], [4_000_000, 3_999_630])
     near = rasterio.transform.from_bounds(x0, y1, x1, y0, 50, 37)
     paths.append(write(tmp_path / "zone.tif", IMAGE, crs="EPSG:32634", transform=near))
-    north, south, turned_box, zone = ground.bounds_of(paths)
+    north, south, turned_box, zone = ground.bounds_of([[path] for path in paths])
     assert north == south == ground.Bounds(700_000, 3_999_630, 700_500, 4_000_000)
     assert dataclasses.astuple(turned_box) == pytest.approx((699_630, 3_999_500, 700_000, 4_000_000))
     assert abs(zone.west - north.west) < 40 and abs(zone.north - north.north) < 40

@@ -24,15 +24,17 @@ class Bounds:
     north: float
 
 
-def bounds_of(paths: Sequence[Path]) -> list[Bounds | None]:
-    """Of each raster: the upright box around it; None for files without a transform or that cannot be read.
+def bounds_of(scenes: Sequence[Sequence[Path]]) -> list[Bounds | None]:
+    """Of each scene's files: the upright box around the first with a transform; None where there is none, or none that can
+    be read.
 
-    All in the projection of the first file that has one: boxes of others are brought to it, and so grow a little."""
+    All in the projection of the first scene that has one: boxes of others are brought to it, and so grow a little."""
     found: list[Bounds | None] = []
     reference = None
-    for path in paths:
-        place = maps.Place.of(path)
-        if place.transform is None:
+    for paths in scenes:
+        placed = ((path, place) for path in paths if (place := maps.Place.of(path)).transform is not None)
+        path, place = next(placed, (None, None))
+        if place is None:
             found.append(None)
             continue
         height, width = place.size

@@ -171,7 +171,7 @@ class FolderSegmentation:
         if any("{split}" in p for p in (*images, self.mask_pattern)):
             raise UserError("split_blocks deals tiles out to splits itself: leave {split} out of the patterns.")
         pairs = {p.id: p for p in _pairs(root, "all", images, self.mask_pattern, {})}
-        places = dict(zip(pairs, bounds_of([pair.images[0] for pair in pairs.values()]), strict=True))
+        places = dict(zip(pairs, bounds_of([pair.images for pair in pairs.values()]), strict=True))
         lost = [n for n, b in places.items() if b is None]
         if lost:
             raise UserError(f"{pairs[lost[0]].images[0]} has no position on the ground: split_blocks needs GeoTIFFs.")
@@ -292,7 +292,7 @@ def _below(path: Path, root: Path) -> str:
 
 
 def _leaks(items: dict[str, list[Pair]]) -> tuple[str, ...]:
-    found = iter(bounds_of([pair.images[0] for pairs in items.values() for pair in pairs]))
+    found = iter(bounds_of([pair.images for pairs in items.values() for pair in pairs]))
     places = {s: [b for _ in pairs if (b := next(found)) is not None] for s, pairs in items.items()}
     notes = leaks(places)
     for note in notes:
