@@ -732,6 +732,14 @@ def test_unknown_names_are_taken_by_place_and_said(names):
     assert places == [1, 2, 3, 4] and f"named {', '.join(names)}" in note and "give --bands" in note
 
 
+def test_a_letter_beside_others_is_no_colour():
+    card = dataclasses.replace(CARD, bands=(Band("L"), Band("a"), Band("b")))
+    for names, places in ((("Blue", "Green", "Red"), [1, 2, 3]), (("b", "a", "L"), [3, 2, 1])):
+        assert bands.chosen(names, card, "x", given=None, sensor=None).places == places
+    card = dataclasses.replace(CARD, bands=(Band("R"), Band("G"), Band("B")))
+    assert bands.chosen(("Blue", "Green", "Red"), card, "x", given=None, sensor=None).places == [3, 2, 1]
+
+
 def test_names_that_are_not_understood_are_said_beside_the_map(trained, tmp_path, capsys):
     path, pixels = tmp_path / "scene.tif", made.scene(1, 4, "uint8", (40, 40), 5)[0]
     made.georeferenced(path, pixels, 7e5, 4e6, 0.6)

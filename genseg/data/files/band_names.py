@@ -82,9 +82,11 @@ def _word(text: str) -> str:
 
 
 def speller(names: Sequence[str]) -> Callable[[str], str]:
-    """`plain`, unless two of these names would be one by it, such as ir and nir: then `letters`."""
+    """`plain`, unless two of these names would be one by it, such as ir and nir, or letters among them are not those of
+    colours, such as L, a, b: then `letters`."""
     spelt = {letters(name): plain(name) for name in names}
-    return plain if len(set(spelt.values())) == len(spelt) else letters
+    colours = all(len(short) != 1 or short in "rgbn" for short in spelt)
+    return plain if colours and len(set(spelt.values())) == len(spelt) else letters
 
 
 def told(descriptions: Sequence[str], names: Sequence[str], sensor: str | None = None) -> list[int] | None:
