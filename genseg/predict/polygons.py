@@ -92,6 +92,6 @@ def _columns(chunk: list, classes: Classes, place: maps.Place) -> tuple[dict[str
         measured = place.square_metres(np.atleast_1d(rows))
         if measured is not None:
             fields["area_m2"] = shapely.area(geometry) / abs(place.transform.determinant) * measured
-    elif place.transform is None:
+    else:
         fields["pixels"] = shapely.area(geometry)
     return fields, shapely.to_wkb(geometry)
