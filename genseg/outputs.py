@@ -149,10 +149,10 @@ def staged(final: Path, whole: str = "") -> Iterator[Path]:
     clear_abandoned(final.parent)
     temporary = partial(final)
     try:
-        temporary.mkdir(parents=True)
-    except OSError as error:
-        raise UserError(f"Cannot write to {final.parent} ({error.strerror}): choose another folder.") from None
-    try:
+        try:  # within what removes it: Control-C may come at once
+            temporary.mkdir(parents=True)
+        except OSError as error:
+            raise UserError(f"Cannot write to {final.parent} ({error.strerror}): choose another folder.") from None
         yield temporary
         try:
             temporary.rename(final)

@@ -92,7 +92,8 @@ def test_a_real_preparation_is_interrupted(number, status, tmp_path):
             time.sleep(0.01)
         process.send_signal(number)
         said = process.communicate(timeout=60)[1]
-        assert process.returncode == status, said
+        # A library in C that Control-C has interrupted can have Python end by the signal itself, which a shell calls 130 too.
+        assert process.returncode in (status, -signal.SIGINT if number == signal.SIGINT else status), said
         assert said.strip().splitlines()[-1].startswith("stopped: ") and "Traceback" not in said, said
         assert list(tmp_path.iterdir()) == []
 

@@ -14,7 +14,7 @@ import tifffile
 import tiny
 from PIL import Image
 
-from genseg import border_scores, metrics, nets, predict, scene_borders, train
+from genseg import border_scores, metrics, nets, outputs, predict, scene_borders, train
 from genseg.data import prepare, show
 from genseg.data.batches import pipeline
 from genseg.data.card import Band, DatasetCard
@@ -133,7 +133,7 @@ def test_a_map_finds_the_record_of_its_scene_by_name(tmp_path, scene):
     tifffile.imwrite(tmp_path / "x.tif", np.zeros((4, 4), np.uint8))
     written = paths(predict.Scene(scene, ((tmp_path / "x.tif", ()),)), out, predict.Products())
     out.mkdir()
-    written["record"].write_text(json.dumps({"card": json.loads(card.to_json())}))
+    written["record"].write_text(json.dumps({"software": outputs.MARK, "card": json.loads(card.to_json())}))
     for name in (written["classes"], written["classes"].with_suffix(".tif")):
         assert scoring._card_of(name) == card
 

@@ -29,6 +29,7 @@ import tifffile
 from PIL import Image
 from safetensors.numpy import save_file
 
+from genseg import outputs
 from genseg.checkpoints import damage
 from genseg.checkpoints.damage import Damaged
 from genseg.data import prepare
@@ -145,7 +146,7 @@ def make(base: Path) -> None:
         ("classes.csv", "id,name,colour\n0,ground,#010203\n1,tree,#040506\n"),
         ("classes.yaml", "- {id: 0, name: ground}\n- {id: 1, name: tree}\n"),
         ("pairs.csv", "image.png,map.png\nimage.tif,map.tif\n"),
-        ("map.json", json.dumps({"card": json.loads(CARD.to_json()), "settings": {}})),
+        ("map.json", json.dumps({"software": outputs.MARK, "card": json.loads(CARD.to_json()), "settings": {}})),
     ):
         (base / name).write_text(text, encoding="utf-8")
     tensors = {"stem.0.weight": rng.random((4, 3), np.float32), "b": rng.random(5, np.float32)}
