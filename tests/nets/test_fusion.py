@@ -33,9 +33,14 @@ def test_coarse_is_resized(sizes, size, kernel, seed):
         toward = drawn(rng, 2, *size, 3)
         found = []
         for form in fusion.FORMS:
-            y, back = jax.vjp(lambda m, k, form=form: fusion.conv_of_resized(m, k, *size, form), maps, weights)
-            assert y.dtype == jnp.float64
-            found.append(jax.tree.leaves((y, back(toward))))
+
+            @jax.jit  # a program, where every operation alone would be compiled for every shape
+            def both(m, k, toward, form=form):
+                y, back = jax.vjp(lambda m, k: fusion.conv_of_resized(m, k, *size, form), m, k)
+                return y, back(toward)
+
+            found.append(jax.tree.leaves(both(maps, weights, toward)))
+            assert all(leaf.dtype == jnp.float64 for leaf in found[-1])
     for resized, coarse in zip(*found, strict=True):
         np.testing.assert_allclose(coarse, resized, rtol=0, atol=1e-13 * max(1.0, np.abs(resized).max()))
 
