@@ -84,7 +84,7 @@ def leaks(places: Mapping[str, Sequence[Bounds]]) -> tuple[str, ...]:
             notes.append(
                 f"SPATIAL LEAK: of {len(places[split])} {split} tiles {int(overlap.sum())} overlap and "
                 f"{int(touch.sum())} touch a tile of {first}: scores on {split} are too good; "
-                "split_blocks makes splits that lie apart."
+                "split_blocks with 'apart': True makes splits that lie apart."
             )
     return tuple(notes)
 
