@@ -323,3 +323,9 @@ def test_a_wall_clock_that_jumps_does_not_fail_saves(tmp_path, monkeypatch):
     monkeypatch.undo()
     saved.close()
     assert restored(tmp_path) == 2
+
+
+def test_a_long_error_keeps_its_reason():
+    long = OSError(f"RESOURCE_EXHAUSTED: Error writing local file {'x' * 400}: No space left on device")
+    said = layout.one_line(long)
+    assert len(said) <= 300 and said.startswith("RESOURCE_EXHAUSTED") and said.endswith("No space left on device")

@@ -14,9 +14,10 @@ FOLDER, ASIDE = "checkpoints", "damaged"
 
 
 def one_line(error: BaseException) -> str:
-    """What an error says, in at most 300 characters of one line."""
+    """What an error says, in at most 300 characters of one line: of longer ones the beginning and the end, where TensorStore says
+    why, behind the names of files."""
     text = " ".join(str(error).split())
-    return text if len(text) < 300 else text[:297] + "..."
+    return text if len(text) <= 300 else f"{text[:147]} ... {text[-148:]}"
 
 
 def rank(metrics: dict[str, float]) -> float:
