@@ -671,6 +671,26 @@ def test_hectares_of_projections_that_stretch_areas_are_those_of_the_ground(proj
     np.testing.assert_allclose(fields["area_m2"], place.hectares(height).sum() * width * 1e4, rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("projection", "transform"),
+    [
+        ("+proj=geos +h=35786023 +lon_0=-75 +sweep=x +ellps=GRS80", (20040, 0, -5434894, 0, -20040, 5434894)),
+        ("ESRI:54009", (66667, 0, -1.8e7, 0, -33334, 9.05e6)),
+        ('LOCAL_CS["site",UNIT["metre",1]]', (1, 0, 0, 0, -1, 0)),
+    ],
+)
+def test_maps_with_pixels_beside_the_globe_are_measured_in_their_plane(projection, transform, tmp_path):
+    """A full disk of a weather satellite, the world in Mollweide's projection (an equal-area one)."""
+    georeferenced(tmp_path / "x.tif", np.zeros((543, 543, 1), np.uint8), projection, transform=transform)
+    place = maps.Place.of(tmp_path / "x.tif")
+    flat = abs(transform[0] * transform[4]) / 1e4
+    if place.crs.is_projected:
+        np.testing.assert_allclose(place.hectares(543), flat)
+        assert place.metres_across(271.5) == transform[0]
+    else:
+        assert place.hectares(543) is None and place.metres_across(271.5) is None
+
+
 # ------------------------------------------------------------------------------------------------------ many scenes
 
 

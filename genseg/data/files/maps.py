@@ -127,15 +127,17 @@ class Place:
         return None if abs(flat / float(_parallelogram(*middle)[0]) - 1) <= STRETCHED else found[0]
 
     def _steps(self, rows: np.ndarray, column: float) -> tuple[np.ndarray, np.ndarray]:
-        import rasterio.errors
         import rasterio.warp
 
         t, n = self.transform, len(rows)
         x, y = np.repeat([[column], [column + 1], [column]], n, 1), np.stack([rows, rows, rows + 1])
         x, y = t.a * x + t.b * y + t.c, t.d * x + t.e * y + t.f
         try:
-            found = rasterio.warp.transform(self.crs, "EPSG:4326", x.ravel(), y.ravel())
-        except rasterio.errors.RasterioError:  # of a site's own system, for one, no ellipsoid is known
+            with gdal.quiet("scene"):
+                found = rasterio.warp.transform(self.crs, "EPSG:4326", x.ravel(), y.ravel())
+        except (
+            UserError
+        ):  # GDAL refuses a point beside a globe seen from space, and a site's own system without an ellipsoid
             return (np.full(n, np.nan + 0j),) * 2
         longitude, latitude = (np.asarray(values, np.float64).reshape(3, n) for values in found)
         eccentric, middle = _FLATTENING * (2 - _FLATTENING), np.radians(latitude[0])
