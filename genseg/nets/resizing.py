@@ -50,5 +50,5 @@ def whole_strides(x: jax.Array) -> jax.Array:
 
 
 def cut_to(x: jax.Array, padded: tuple[int, ...], size: tuple[int, ...]) -> jax.Array:
-    """Logits [b h w c] of an image that was `padded` (height, width), brought to its `size` (height, width) before."""
+    """Logits [b h w c] of an image that was `padded` (height, width): resized to that, and cut to its own `size`."""
     return resize(x, *padded)[:, : size[0], : size[1]]

@@ -15,8 +15,8 @@ A record is a tf.Example with encoded bytes, never pixels:
                     it was cut from: scene, row, column, scene_height, scene_width (pixels)
 
 Files are written by array_record itself, the description by TFDS: its `GeneratorBasedBuilder` shuffles by TensorFlow as soon as
-a split exceeds 1 GB, and its `SequentialWriter` compresses what is compressed already, which takes four times as long as
-storing it. Records keep the order in which they are given; training shuffles globally.
+a split exceeds 1 GB, and its `SequentialWriter` compresses what is compressed already, for time and
+no bytes. Records keep the order in which they are given; training shuffles globally.
 """
 
 import collections
