@@ -121,10 +121,10 @@ class Place:
         the middle column. None where the projection hardly stretches areas, or says no longitudes and latitudes there."""
         height, width = self.size or (1, 1)
         flat = abs(self.transform.determinant) * self.crs.linear_units_factor[1] ** 2
-        middle, *found = (self._steps(at, width / 2) for at in (np.array([height / 2]), rows))
-        if not all(np.isfinite(step).all() for pair in (middle, *found) for step in pair):
+        middle, found = (self._steps(at, width / 2) for at in (np.array([height / 2]), rows))
+        if not all(np.isfinite(step).all() for step in (*middle, *found)):
             return None
-        return None if abs(flat / float(_parallelogram(*middle)[0]) - 1) <= STRETCHED else found[0]
+        return None if abs(flat / float(_parallelogram(*middle)[0]) - 1) <= STRETCHED else found
 
     def _steps(self, rows: np.ndarray, column: float) -> tuple[np.ndarray, np.ndarray]:
         import rasterio.warp
@@ -135,9 +135,7 @@ class Place:
         try:
             with gdal.quiet("scene"):
                 found = rasterio.warp.transform(self.crs, "EPSG:4326", x.ravel(), y.ravel())
-        except (
-            UserError
-        ):  # GDAL refuses a point beside a globe seen from space, and a site's own system without an ellipsoid
+        except UserError:  # a point beside a globe seen from space, or a site's own system without an ellipsoid
             return (np.full(n, np.nan + 0j),) * 2
         longitude, latitude = (np.asarray(values, np.float64).reshape(3, n) for values in found)
         eccentric, middle = _FLATTENING * (2 - _FLATTENING), np.radians(latitude[0])
