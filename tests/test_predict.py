@@ -496,6 +496,11 @@ def test_finished_scenes_are_left_alone_and_changed_ones_are_not(mapped, capsys)
     assert predict.main(argv) == 0
     assert "is there already" in capsys.readouterr().out
     assert (root / "out" / "scene_classes.tif").stat().st_mtime_ns == before
+    record = json.loads((root / "out" / "scene.json").read_text())
+    assert record["settings"].pop("rules") == run.RULES
+    (root / "out" / "scene.json").write_text(json.dumps(record))  # as from before bands, areas and windows were mended
+    assert predict.main(argv) == 0
+    assert "is there already" not in capsys.readouterr().out
     (root / "out" / "scene_areas.csv").unlink()
     (root / "out" / ".partial-scene_classes.tif.rows-00000000-1234").touch()  # of a killed process
     assert predict.main(argv) == 0

@@ -88,6 +88,10 @@ def doubts(image: Measured, place: maps.Place, request: Request) -> list[str]:
     return found
 
 
+RULES = 2
+"""Of how a map comes of its settings: raised where a mend changes that, so that maps from before it are made anew."""
+
+
 def settings_of(scene: Scene, predictor: Predictor, weights: checkpoints.Weights, request: Request) -> dict[str, Any]:
     """What decides a scene's products: a record with the same settings says that they are there."""
     files: list[list[Any]] = []
@@ -102,6 +106,7 @@ def settings_of(scene: Scene, predictor: Predictor, weights: checkpoints.Weights
         "checkpoint": weights.path, "weights": weights.digest, "windows": dataclasses.asdict(predictor.inference), "files": files,
         "products": dataclasses.asdict(request.products), "bands": request.given, "sensor": request.sensor,
         "aoi": None if request.area is None else [str(request.area.path), request.area.digest], "genseg": genseg.__version__,
+        "rules": RULES,
     }  # fmt: skip
     return json.loads(texts.as_json(settings))
 
