@@ -9,13 +9,11 @@ import jax
 from jax.sharding import Mesh
 
 # For programs without gradients. Left to itself XLA's CPU backend puts a whole MLP, GELU included, into one operation of its
-# library YNNPACK and hands it scalars as arrays of the hidden layer's size; alone in that library products are faster, and
-# the rest is in XLA's own loops, in vectors as wide as the CPU has. In a training step that would cost more than it
-# saves: the sums over rows, of which gradients of biases are made, are far slower in those loops.
-_FORWARD_ON_CPU = {
-    "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT",
-    "xla_cpu_prefer_vector_width": "512",
-}
+# library YNNPACK and hands it scalars as arrays of the hidden layer's size. Without that library products are Eigen's with
+# oneDNN's kernels, which are faster, and the rest is in XLA's own loops, in vectors as wide as the CPU has. In a training
+# step that would cost more than it saves: the sums over rows, of which gradients of biases are made, are far slower in
+# those loops; and with the library for sums alone the products of attention are slower on two cores and more.
+_FORWARD_ON_CPU = {"xla_cpu_experimental_ynn_fusion_type": "", "xla_cpu_prefer_vector_width": "512"}
 
 
 def forward_options(mesh: Mesh) -> dict[str, str]:

@@ -71,21 +71,18 @@ def shifted_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """`conv` as a sum over taps of the shifted plane times the tap, which XLA fuses into one vectorised loop. It has no
     derivative of its own: `gradients` has.
 
-    That loop is the body of a `while` that runs once, for all it knows perhaps oftener: a computation of its own, which
+    That loop is a branch of a conditional whose other one is never taken, which XLA cannot know: a computation of its own, which
     fusions do not cross. Side by side with what reads the result (LayerNorm), XLA would make 49 shifted copies, or sum anew
-    in each reader; optimization barriers are gone before it fuses.
+    in each reader; optimization barriers are gone before it fuses. (A loop that runs once would have its result's memory
+    filled before.)
     """
     (h, w), (kh, kw) = x.shape[1:3], kernel.shape[:2]
 
-    def once(carried: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
-        number, padded, _ = carried
-        y = _sum(padded[:, u : u + h, v : v + w] * kernel[u, v, 0] for u in range(kh) for v in range(kw))
-        return number + 1, padded, y
+    def total(padded: jax.Array, kernel: jax.Array) -> jax.Array:
+        return _sum(padded[:, u : u + h, v : v + w] * kernel[u, v, 0] for u in range(kh) for v in range(kw))
 
-    # 0 (-1 for NaN: twice, to the same result), but no constant to XLA, which would take a loop of known length apart.
-    first = (kernel[0, 0, 0, 0] == kernel[0, 0, 0, 0]).astype(jnp.int32) - 1
-    start = first, _pad(x, kh, kw), jnp.zeros_like(x)
-    return lax.while_loop(lambda carried: carried[0] < 1, once, start)[2]
+    bits = lax.bitcast_convert_type(kernel[0, 0, 0, 0], jnp.dtype(f"int{8 * kernel.dtype.itemsize}"))
+    return lax.cond(bits | 1 != 0, total, lambda *_: jnp.zeros_like(x), _pad(x, kh, kw), kernel)
 
 
 def shifted_kernel_gradient(x: jax.Array, gradient: jax.Array, size: tuple[int, int]) -> jax.Array:

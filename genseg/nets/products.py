@@ -44,7 +44,7 @@ def outer_in_rows(x: jax.Array, y: jax.Array) -> jax.Array:
     anew, transposed; of many rows with the narrower matrix first, where the result is small enough to be transposed."""
     x, y = (z.reshape(-1, z.shape[-1]) for z in (x, y))
     rows, width = x.shape
-    if width > y.shape[1] and rows >= 4 * width:
+    if width > y.shape[1] and rows >= width:
         return lax.optimization_barrier(outer(y, x)).T
     return outer(x, y)
 
