@@ -14,7 +14,7 @@ class LayerNorm(nnx.LayerNorm):
     """flax's parameters; see `normalized`."""
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return normalized(x, self.scale[...], self.bias[...], self.epsilon).astype(self.dtype)
+        return normalized(x, self.scale[...], self.bias[...], self.epsilon, self.dtype)
 
 
 def layer_norm(features: int, epsilon: float, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> LayerNorm:
@@ -22,31 +22,32 @@ def layer_norm(features: int, epsilon: float, *, dtype: jnp.dtype, rngs: nnx.Rng
     return LayerNorm(features, epsilon=epsilon, dtype=dtype, rngs=rngs)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
-def normalized(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float) -> jax.Array:
-    """(x - mean) / sqrt(variance + epsilon) * scale + bias over the last axis of x [... c], in float32 or wider inside, of x's
-    dtype; scale, bias float32 [c].
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def normalized(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float, dtype: jnp.dtype) -> jax.Array:
+    """(x - mean) / sqrt(variance + epsilon) * scale + bias over the last axis of x [... c], made in float32 (or x's dtype,
+    where that is wider) and rounded to `dtype`; scale, bias float32 [c].
 
     Two passes (not E[x^2] - E[x]^2): features whose mean is far above their spread would lose their digits. The gradient
-    is the closed form (Ba et al. 2016, arXiv 1607.06450): JAX's own goes back through mean and variance one by one, with sums over the
-    features that cancel.
+    is the closed form (Ba et al. 2016, arXiv 1607.06450): JAX's own goes back through mean and variance one by one, with sums
+    over the features that cancel.
     """
-    return _normalized_forward(x, scale, bias, epsilon)[0]
+    return _normalized_forward(x, scale, bias, epsilon, dtype)[0]
 
 
-def _normalized_forward(x, scale, bias, epsilon):
+def _normalized_forward(x, scale, bias, epsilon, dtype):
     wide = _wide(x)
     mean = wide.mean(-1, keepdims=True)
     inverse = lax.rsqrt(jnp.square(wide - mean).mean(-1, keepdims=True) + epsilon)
-    return ((wide - mean) * (inverse * scale) + bias).astype(x.dtype), (x, mean, inverse, scale)
+    return ((wide - mean) * (inverse * scale) + bias).astype(dtype), (x, mean, inverse, scale)
 
 
-def _normalized_backward(epsilon, residuals, gradient: jax.Array):
+def _normalized_backward(epsilon, dtype, residuals, gradient: jax.Array):
     x, mean, inverse, scale = residuals
-    standard, gradient = (_wide(x) - mean) * inverse, _wide(gradient)
+    standard, gradient = (_wide(x) - mean) * inverse, gradient.astype(mean.dtype)
     inner, leading = gradient * scale, tuple(range(x.ndim - 1))
     inner -= inner.mean(-1, keepdims=True) + standard * (inner * standard).mean(-1, keepdims=True)
-    return (inverse * inner).astype(x.dtype), (gradient * standard).sum(leading), gradient.sum(leading)
+    towards_scale, towards_bias = (gradient * standard).sum(leading), gradient.sum(leading)
+    return (inverse * inner).astype(x.dtype), towards_scale.astype(scale.dtype), towards_bias.astype(scale.dtype)
 
 
 normalized.defvjp(_normalized_forward, _normalized_backward)

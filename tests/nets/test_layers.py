@@ -113,6 +113,23 @@ def test_layer_norm_keeps_the_digits_of_large_means():
     np.testing.assert_allclose(norm(jnp.asarray(x)), expected, atol=5e-3)
 
 
+@pytest.mark.parametrize("shape", [(7,), (5, 8), (2, 3, 4, 16), (3, 1)])
+def test_layer_norm_has_the_gradients_of_its_formula(shape):
+    def formula(x, scale, bias):
+        mean = x.mean(-1, keepdims=True)
+        return (x - mean) / jnp.sqrt(jnp.square(x - mean).mean(-1, keepdims=True) + 1e-6) * scale + bias
+
+    rng = np.random.default_rng(0)
+    with jax.enable_x64(True):
+        x, scale, bias = (jnp.asarray(rng.normal(10.0, 2.0, s)) for s in (shape, shape[-1:], shape[-1:]))
+        towards = jnp.asarray(rng.normal(size=shape))
+        found, pull_back = jax.vjp(lambda *a: norms.normalized(*a, 1e-6, jnp.dtype("f8")), x, scale, bias)
+        expected, pull_back_formula = jax.vjp(formula, x, scale, bias)
+        np.testing.assert_allclose(found, expected, rtol=1e-11)
+        for one, other in zip(pull_back(towards), pull_back_formula(towards), strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-9)
+
+
 class Scaled(nnx.Module):
     """x times a vector, as LayerScale."""
 
