@@ -3,7 +3,7 @@
     .venv-bench/bin/python benchmarks/matmuls.py              # after `make bench`; half a minute
 
 Billions of float32 operations a second, all cores, the best of some calls: the MLPs of ConvNeXt-T and Swin-T for 8 images of
-224 pixels, forward. "XLA, Eigen" is what programs without gradients are compiled with (`genseg/compiling.py`), "XLA" what it
+224 pixels, without gradients. "XLA, Eigen" is what programs without gradients are compiled with (`genseg/compiling.py`), "XLA" what it
 takes by itself.
 """
 
@@ -16,7 +16,7 @@ from collections.abc import Callable
 import jax
 import torch
 
-from genseg import memory
+from genseg import compiling, memory, partition
 
 SHAPES = [
     (25088, 96, 384), (25088, 384, 96), (6272, 192, 768), (6272, 768, 192),
@@ -38,15 +38,13 @@ def main() -> None:
     memory.keep_freed()
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     print("| rows x inputs x outputs | torch | XLA | XLA, Eigen |\n|---|--:|--:|--:|")
-    multiply = {
-        form: jax.jit(lambda x, w: x @ w, compiler_options=options)
-        for form, options in {"own": {}, "eigen": {"xla_cpu_experimental_ynn_fusion_type": ""}}.items()
-    }
+    told = ({}, compiling.forward_options(partition.make_mesh()))
+    multiply = [jax.jit(lambda x, w: x @ w, compiler_options=options) for options in told]
     for rows, inputs, outputs in SHAPES:
         x, w = torch.ones(rows, inputs), torch.ones(inputs, outputs)
         y = torch.empty(rows, outputs)
         rates = [rate(lambda x=x, w=w, y=y: torch.matmul(x, w, out=y), rows, inputs, outputs)]
-        for call in multiply.values():
+        for call in multiply:
             a, b = jax.numpy.asarray(x.numpy()), jax.numpy.asarray(w.numpy())
             rates.append(rate(lambda f=call, a=a, b=b: f(a, b).block_until_ready(), rows, inputs, outputs))
         print(f"| {rows} x {inputs} x {outputs} | " + " | ".join(f"{r:.0f}" for r in rates) + " |", flush=True)

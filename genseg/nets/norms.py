@@ -35,7 +35,7 @@ def normalized(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float, 
 
 
 def _normalized_forward(x, scale, bias, epsilon, dtype):
-    wide = _wide(x)
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     mean = wide.mean(-1, keepdims=True)
     inverse = lax.rsqrt(jnp.square(wide - mean).mean(-1, keepdims=True) + epsilon)
     return ((wide - mean) * (inverse * scale) + bias).astype(dtype), (x, mean, inverse, scale)
@@ -43,7 +43,7 @@ def _normalized_forward(x, scale, bias, epsilon, dtype):
 
 def _normalized_backward(epsilon, dtype, residuals, gradient: jax.Array):
     x, mean, inverse, scale = residuals
-    standard, gradient = (_wide(x) - mean) * inverse, gradient.astype(mean.dtype)
+    standard, gradient = (x.astype(mean.dtype) - mean) * inverse, gradient.astype(mean.dtype)
     inner, leading = gradient * scale, tuple(range(x.ndim - 1))
     inner -= inner.mean(-1, keepdims=True) + standard * (inner * standard).mean(-1, keepdims=True)
     towards_scale, towards_bias = (gradient * standard).sum(leading), gradient.sum(leading)
@@ -51,10 +51,6 @@ def _normalized_backward(epsilon, dtype, residuals, gradient: jax.Array):
 
 
 normalized.defvjp(_normalized_forward, _normalized_backward)
-
-
-def _wide(x: jax.Array) -> jax.Array:
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 class BatchNorm(nnx.Module):

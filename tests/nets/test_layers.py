@@ -130,6 +130,15 @@ def test_layer_norm_has_the_gradients_of_its_formula(shape):
             np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-9)
 
 
+def test_layer_norm_adds_up_its_gradients_in_float32():
+    x = jax.random.normal(jax.random.key(0), (3000, 4), jnp.bfloat16)
+    scale, bias = jnp.ones(4), jnp.zeros(4)
+    y, pull_back = jax.vjp(lambda *a: norms.normalized(*a, 1e-6, jnp.dtype("bfloat16")), x, scale, bias)
+    found = pull_back(jnp.ones_like(y))
+    assert [a.dtype for a in (y, *found)] == [jnp.bfloat16, jnp.bfloat16, jnp.float32, jnp.float32]
+    np.testing.assert_array_equal(found[2], 3000)  # bfloat16 has 2992 and 3008
+
+
 class Scaled(nnx.Module):
     """x times a vector, as LayerScale."""
 
